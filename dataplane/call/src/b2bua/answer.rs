@@ -1,0 +1,366 @@
+//! Responses on B legs: ringing, early media, the answer, failures, forks (RFC 3261 13.2.2, 16.7).
+//! Owns:  the choice of the winner and of the best failure.
+//! Gives: `Call::handle_invite_response`, `handle_invite_failed`, `acknowledge`.
+//! Never: relays a 100; sends a second final response to the A leg.
+//! Holds: a 2xx of a branch that lost gets its ACK and then BYE.
+
+use std::rc::Rc;
+
+use shared::cdr::HangupReason;
+use shared::ids::Side;
+use shared::metrics::Counter;
+use sip::dialog::contact_uri;
+use sip::wire::{HeaderName, Message, scan};
+
+use super::compose::{self, Carries, SDP, carries};
+use super::media::read;
+use super::setup::contact_way;
+use super::{A_LEG, AfterOpen, Call, Failure, LegState, OwedAck, State, Unacked, orphan};
+use crate::desk::{ALLOW, Desk, Reply};
+use crate::relays::RelayOwners;
+use crate::transactions::ClientKey;
+
+const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+
+impl Call {
+    /// A response to the INVITE that created B leg `index`.
+    pub(crate) fn handle_invite_response(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let status = response.status().unwrap_or_default();
+        match status {
+            0..=199 => self.branch_progress(desk, index, status, response),
+            200..=299 => self.branch_answered(desk, owners, index, client, response),
+            _ => {
+                let contacts = if status < 400 {
+                    response.values(HeaderName::Contact).map(<[u8]>::to_vec).take(8).collect()
+                } else {
+                    Vec::new()
+                };
+                let reason = match response.start() {
+                    sip::wire::Start::Response { reason, .. } => reason.to_vec(),
+                    sip::wire::Start::Request { .. } => Vec::new(),
+                };
+                self.branch_failed(
+                    desk,
+                    index,
+                    Failure { status, reason, target: String::new(), contacts },
+                );
+            }
+        }
+        self.arm(desk);
+    }
+
+    /// No final response will come: 408 for silence, 503 for a transport that failed.
+    pub(crate) fn handle_invite_failed(&mut self, desk: &mut Desk, index: u8, status: u16) {
+        let failure =
+            Failure { status, reason: Vec::new(), target: String::new(), contacts: vec![] };
+        self.branch_failed(desk, index, failure);
+        self.arm(desk);
+    }
+
+    fn branch_progress(&mut self, desk: &mut Desk, index: u8, status: u16, response: &Message<'_>) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        leg.provisional = true;
+        if let Some(reason) = leg.cancel_wanted.take() {
+            leg.cancelled = true;
+            if let Some(invite) = leg.invite {
+                desk.cancel(invite, Some(reason).filter(|reason| !reason.is_empty()));
+            }
+        }
+        if status == 100 || self.state != State::Ringing {
+            return;
+        }
+        let leg = &mut self.legs[usize::from(index)];
+        leg.rang = true;
+        leg.dialog.learn(response);
+        if self.ringing.is_none() {
+            self.ringing = Some(desk.now);
+        }
+        // An SDP in an unreliable 1xx of an offerless INVITE is no offer yet (RFC 3264, RFC 3261 13.2.1).
+        let mut body = Vec::new();
+        if carries(response) == Carries::Sdp
+            && !self.offerless
+            && let Ok(said) = read(response.body())
+        {
+            self.heard(desk, Side::Callee, &said);
+            body = self.say(desk, A_LEG, &said);
+        }
+        self.tell_caller_progress(desk, status, response, &body);
+    }
+
+    fn branch_answered(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let first = self.winner.is_none() && self.state == State::Ringing;
+        let Some(leg) = self.leg_mut(index) else { return };
+        if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
+            return resend_ack(desk, client); // a repeated 2xx
+        }
+        if leg.state != LegState::Inviting {
+            return orphan::hang_up(desk, client, response); // another fork answered as well
+        }
+        leg.invite = None;
+        leg.dialog.learn(response);
+        if !first {
+            // It lost the race, or the caller is gone: answered, acknowledged, hung up.
+            leg.state = LegState::Ended;
+            orphan::hang_up(desk, client, response);
+            return self.settle_branches(desk);
+        }
+        leg.state = LegState::Up;
+        if leg.way.flow.is_none()
+            && contact_uri(response).is_some()
+            && self.outbound_trunk.is_some()
+            && let Some(way) = contact_way(response, &self.legs[usize::from(index)].way)
+        {
+            self.legs[usize::from(index)].way = way;
+        }
+        self.winner = Some(index);
+        self.ring_until = None;
+        self.cancel_branches(desk, ELSEWHERE);
+        self.connect(desk, owners, index, client, response);
+    }
+
+    /// The winner's 2xx goes to the A leg.
+    fn connect(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let said =
+            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let Some(said) = said else {
+            // An answer without a session description that we can read cannot be connected.
+            self.acknowledge(desk, index, client, None);
+            return self.end(desk, HangupReason::Failed, 502, None);
+        };
+        if !self.offerless {
+            self.acknowledge(desk, index, client, None);
+            self.heard(desk, Side::Callee, &said);
+            let body = self.say(desk, A_LEG, &said);
+            return self.answer_caller(desk, response, &body, None);
+        }
+        let ips = [self.a_leg().way.local.ip(), self.legs[usize::from(index)].way.local.ip()];
+        match self.open_lines(desk, owners, &said, ips) {
+            Ok(true) => {
+                let response = response.bytes().to_vec();
+                self.after_open = Some(AfterOpen::Answer { leg: index, client, response });
+            }
+            Ok(false) if self.can_carry(&said) => self.offer_caller(desk, index, client, response),
+            _ => {
+                self.acknowledge(desk, index, client, None);
+                self.end(desk, HangupReason::Failed, 488, None);
+            }
+        }
+    }
+
+    /// The B leg's 2xx carries the offer: the A leg's ACK will carry the answer.
+    pub(crate) fn offer_caller(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let Ok(offer) = read(response.body()) else { return };
+        self.heard(desk, Side::Callee, &offer);
+        let body = self.say(desk, A_LEG, &offer);
+        self.answer_caller(desk, response, &body, Some(OwedAck { leg: index, client }));
+    }
+
+    fn answer_caller(
+        &mut self,
+        desk: &mut Desk,
+        response: &Message<'_>,
+        body: &[u8],
+        owes: Option<OwedAck>,
+    ) {
+        let Some(server) = self.invite.take() else { return };
+        let status = response.status().unwrap_or(200);
+        let way = self.a_leg().way;
+        let tag = self.a_leg().dialog.local_tag.clone();
+        let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
+        let reply_to = desk.transactions.servers.find(server).map(|server| server.reply_to);
+        let sent = desk.respond(server, answer, |desk, request, mut out| {
+            out.copy(request, HeaderName::RecordRoute);
+            desk.write_contact(&mut out, &way);
+            out.header("Allow", ALLOW);
+            compose::pass_through(&mut out, response);
+            compose::write_body(out, SDP, body);
+        });
+        self.state = State::Talking;
+        self.answered = Some(desk.now);
+        if self.ringing.is_none() {
+            self.ringing = self.answered;
+        }
+        desk.count(Counter::CallsAnswered);
+        let cseq = self.a_leg().dialog.remote_cseq.unwrap_or_default();
+        let leg = self.a_leg_mut();
+        leg.state = LegState::Up;
+        leg.dialog.state = sip::dialog::State::Confirmed;
+        if let (Some(response), Some(to)) = (sent, reply_to) {
+            leg.unacked = Some(Unacked::new(desk, response, to, cseq, owes));
+        }
+        self.arm(desk);
+    }
+
+    /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
+    pub(crate) fn acknowledge(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        client: ClientKey,
+        answer: Option<&[u8]>,
+    ) {
+        let Some(leg) = self.leg(index) else { return };
+        let cseq =
+            desk.transactions.clients.find(client).and_then(|client| {
+                scan(&client.request).ok().and_then(|request| request.cseq().ok())
+            });
+        let number = cseq.map_or(leg.dialog.local_cseq, |cseq| cseq.number);
+        let way = leg.way;
+        let ack = desk.send_ack(leg.dialog.request_uri(), way, |mut out| {
+            leg.dialog.write_request_headers(&mut out, number, "ACK");
+            compose::write_body(out, SDP, answer.unwrap_or_default());
+        });
+        if let Some(client) = desk.transactions.clients.find_mut(client) {
+            client.ack = Some((way, ack));
+        }
+    }
+
+    fn branch_failed(&mut self, desk: &mut Desk, index: u8, mut failure: Failure) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        if leg.state != LegState::Inviting {
+            leg.invite = None;
+            return;
+        }
+        leg.invite = None;
+        leg.state = LegState::Ended;
+        leg.dialog.state = sip::dialog::State::Terminated;
+        failure.target = compose::readable(&leg.dialog.remote_target);
+        let global = failure.status >= 600;
+        self.note_failure(failure);
+        if global {
+            self.cancel_branches(desk, ""); // RFC 3261 16.7 step 5
+        }
+        self.settle_branches(desk);
+    }
+
+    pub(crate) fn note_failure(&mut self, failure: Failure) {
+        let better = match &self.best_failure {
+            None => true,
+            Some(best) => rank(failure.status) < rank(best.status),
+        };
+        if better {
+            self.best_failure = Some(failure.clone());
+        }
+        self.failures.push(failure);
+    }
+
+    /// When every branch has failed, the caller hears the best failure.
+    pub(crate) fn settle_branches(&mut self, desk: &mut Desk) {
+        if self.state != State::Ringing || self.winner.is_some() {
+            return;
+        }
+        if self.b_legs().any(|(_, leg)| leg.state == LegState::Inviting) {
+            return;
+        }
+        let status = self.best_failure.as_ref().map_or(480, |failure| failure.status);
+        let reason = match status {
+            408 | 480 => HangupReason::NoAnswer,
+            486 | 600 | 603 => HangupReason::Rejected,
+            503 => HangupReason::ServerUnavailable,
+            _ => HangupReason::Failed,
+        };
+        self.end(desk, reason, told_caller(status), None);
+    }
+
+    /// CANCEL to every branch that still rings; one that said nothing yet is cancelled when it does.
+    pub(crate) fn cancel_branches(&mut self, desk: &mut Desk, reason: &'static str) {
+        for leg in self.legs.iter_mut().skip(1) {
+            let Some(invite) = leg.invite else { continue };
+            if leg.cancelled || leg.state != LegState::Inviting {
+                continue;
+            }
+            if leg.provisional {
+                leg.cancelled = true;
+                desk.cancel(invite, Some(reason).filter(|reason| !reason.is_empty()));
+            } else {
+                leg.cancel_wanted = Some(reason);
+            }
+        }
+    }
+
+    /// Nobody answered in time: 480 when somebody rang, 408 when nobody said anything.
+    pub(crate) fn ring_timed_out(&mut self, desk: &mut Desk) {
+        if self.state != State::Ringing {
+            return;
+        }
+        let rang = self.legs.iter().any(|leg| leg.rang);
+        self.end(desk, HangupReason::NoAnswer, if rang { 480 } else { 408 }, None);
+    }
+}
+
+impl Unacked {
+    pub(crate) fn new(
+        desk: &Desk,
+        response: Rc<Vec<u8>>,
+        to: shared::net::Destination,
+        cseq: u32,
+        owes: Option<OwedAck>,
+    ) -> Self {
+        let (now, wait) = (desk.now.mono, desk.timers.t1);
+        // 2xx are repeated over reliable transports too (RFC 3261 13.3.1.4).
+        let give_up_at = now + 64 * desk.timers.t1;
+        Self { response, to, cseq, resend_at: now + wait, wait, give_up_at, owes }
+    }
+}
+
+fn resend_ack(desk: &mut Desk, client: ClientKey) {
+    desk.count(Counter::SipRetransmitsIn);
+    let ack = desk.transactions.clients.find(client).and_then(|client| client.ack.clone());
+    if let Some((to, ack)) = ack {
+        desk.count(Counter::SipRetransmitsOut);
+        desk.out.send(to, ack);
+    }
+}
+
+/// Smaller is better (RFC 3261 16.7 step 6): 6xx, then the lowest class, and in 4xx what tells the
+/// caller most. Busy says more than "not there".
+const fn rank(status: u16) -> u16 {
+    match status {
+        600..=699 => 0,
+        486 => 10,
+        300..=399 => 20,
+        408 | 480 => 45,
+        400..=499 => 40,
+        503 => 55,
+        _ => 50,
+    }
+}
+
+/// What the caller hears for a B leg's status. A challenge is not ours to pass on (we cannot answer
+/// it, and the caller has no business with that realm); a 503 would make the caller avoid us, not
+/// the next hop (RFC 3261 16.7 step 6).
+const fn told_caller(status: u16) -> u16 {
+    match status {
+        401 | 407 => 403,
+        503 => 500,
+        other => other,
+    }
+}

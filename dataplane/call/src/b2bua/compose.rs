@@ -1,0 +1,86 @@
+//! What we write into messages of a call: identities, passed-through headers, the SDP body.
+//! Owns:  the list of headers that may cross from one leg to the other.
+//! Gives: `pass_through`, `write_body`, `party_user`.
+//! Never: lets Via, Route, Contact, credentials or dialog headers cross: each leg has its own.
+//! Holds: a header crosses only when it is a token and its value was unfolded by the writer.
+
+use sip::wire::{HeaderName, Message, NameAddr, Writer};
+
+/// Known headers that mean the same to both ends.
+const CROSSING: [HeaderName; 13] = [
+    HeaderName::AlertInfo,
+    HeaderName::CallInfo,
+    HeaderName::ContentDisposition,
+    HeaderName::ContentLanguage,
+    HeaderName::Date,
+    HeaderName::Event,
+    HeaderName::InReplyTo,
+    HeaderName::Organization,
+    HeaderName::Priority,
+    HeaderName::Reason,
+    HeaderName::Subject,
+    HeaderName::UserToUser,
+    HeaderName::Warning,
+];
+
+/// Copies what may cross: the list above and private `X-` headers.
+pub(crate) fn pass_through(out: &mut Writer<'_>, message: &Message<'_>) {
+    for (name, written, value) in message.lines() {
+        if CROSSING.contains(&name) {
+            out.header(name.as_str(), value);
+        } else if name == HeaderName::Other && is_private(written) {
+            out.line(written, value);
+        }
+    }
+}
+
+/// `X-...`, and `Info-Package` of an INFO (RFC 6086).
+fn is_private(name: &[u8]) -> bool {
+    let private = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-"));
+    private || name.eq_ignore_ascii_case(b"Info-Package")
+}
+
+/// Ends a message with a body of `message`'s type, or with none.
+pub(crate) fn write_body(out: Writer<'_>, content_type: &[u8], body: &[u8]) {
+    if body.is_empty() {
+        out.end();
+    } else {
+        out.body(content_type, body);
+    }
+}
+
+pub(crate) const SDP: &[u8] = b"application/sdp";
+
+/// What `message` carries: nothing, SDP, or something that an INVITE may not carry here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Carries {
+    Nothing,
+    Other,
+    Sdp,
+}
+
+pub(crate) fn carries(message: &Message<'_>) -> Carries {
+    if message.body().is_empty() {
+        return Carries::Nothing;
+    }
+    let value = message.first(HeaderName::ContentType).unwrap_or_default();
+    let media_type = value.split(|&byte| byte == b';').next().unwrap_or_default();
+    if media_type.trim_ascii().eq_ignore_ascii_case(SDP) { Carries::Sdp } else { Carries::Other }
+}
+
+/// The user part for people and CDRs, or the host where there is none.
+pub(crate) fn party_user(address: &NameAddr<'_>) -> String {
+    let Ok(uri) = address.parsed_uri() else {
+        return String::from_utf8_lossy(address.uri).into_owned();
+    };
+    match uri.user {
+        Some(_) => String::from_utf8_lossy(&uri.user_unescaped()).into_owned(),
+        None => uri.host.to_string(),
+    }
+}
+
+/// Text for a person, bounded, without control characters.
+pub(crate) fn readable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.chars().filter(|c| !c.is_control()).take(256).collect()
+}

@@ -1,0 +1,449 @@
+//! Requests inside the dialogs of a call: re-INVITE, UPDATE, INFO and their kin cross to the other leg.
+//! Owns:  `Exchange`: one request of a leg, passed on, and its way back (RFC 3261 14, RFC 3311, RFC 6086).
+//! Gives: `handle_request`, `handle_ack`, `handle_exchange_response`.
+//! Never: answers for the other leg what only the other leg can know.
+//! Holds: one INVITE at a time in both directions: 491 for glare, 500 for impatience.
+
+use shared::cdr::HangupReason;
+use shared::net::Source;
+use sip::dialog::Order;
+use sip::wire::{HeaderName, Message, Method, scan};
+
+use super::compose::{self, Carries, SDP, carries};
+use super::media::read;
+use super::setup::contact_way;
+use super::{A_LEG, AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
+use crate::desk::{ALLOW, Desk, Reply};
+use crate::relays::RelayOwners;
+use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
+
+/// Requests of one call that may be on their way at a time; more are answered 500.
+const EXCHANGES_MAX: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub number: u32,
+    pub from: u8,
+    pub to: u8,
+    pub method: Method,
+    pub server: ServerKey,
+    /// Whether the request carries the offer (else an INVITE's 2xx does).
+    pub offers: bool,
+}
+
+impl Call {
+    /// A request with our tag of leg `index` in To; everything but ACK and CANCEL.
+    pub(crate) fn handle_request(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        server: ServerKey,
+        request: &Message<'_>,
+        from: &Source,
+    ) {
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        let Some(leg) = self.leg_mut(index) else { return desk.refuse(server, 481) };
+        if leg.dialog.accept_cseq(number) == Order::OutOfOrder {
+            return desk.refuse(server, 500);
+        }
+        match request.method() {
+            Method::Bye => self.handle_bye(desk, index, server),
+            Method::Invite | Method::Update => {
+                self.refresh(index, request, from);
+                self.relay_offer(desk, owners, index, server, request);
+            }
+            Method::Info | Method::Message | Method::Notify => {
+                self.relay_request(desk, index, server, request);
+            }
+            Method::Options => {
+                desk.respond(server, Reply::new(200), |_, _, mut out| {
+                    out.header("Allow", ALLOW).header("Accept", SDP);
+                    out.end();
+                });
+            }
+            _ => {
+                desk.respond(server, Reply::new(405), |_, _, mut out| {
+                    out.header("Allow", ALLOW);
+                    out.end();
+                });
+            }
+        }
+        self.arm(desk);
+    }
+
+    /// A target refresh: a new Contact, a new flow, a NAT that mapped anew.
+    fn refresh(&mut self, index: u8, request: &Message<'_>, from: &Source) {
+        let Some(leg) = self.leg_mut(index) else { return };
+        leg.dialog.refresh_target(request);
+        let back = from.back();
+        if from.transport.is_reliable() || leg.way.peer == from.peer {
+            leg.way = back;
+        } else if let Some(way) = contact_way(request, &back) {
+            leg.way = way;
+        } else {
+            leg.way = back;
+        }
+    }
+
+    fn handle_bye(&mut self, desk: &mut Desk, index: u8, server: ServerKey) {
+        desk.refuse(server, 200);
+        let Some(leg) = self.leg_mut(index) else { return };
+        let (side, was) = (leg.side, leg.state);
+        leg.state = if was == LegState::Inviting { was } else { LegState::Ended };
+        leg.unacked = None; // who hangs up has seen our 2xx
+        match was {
+            LegState::Ended => {}
+            LegState::Up => {
+                leg.dialog.state = sip::dialog::State::Terminated;
+                let reason = match side {
+                    shared::ids::Side::Caller => HangupReason::ByCaller,
+                    shared::ids::Side::Callee => HangupReason::ByCallee,
+                };
+                self.end(desk, reason, 200, Some(index));
+            }
+            // The caller may BYE an early dialog (RFC 3261 15.1.1); it is a CANCEL by another name.
+            LegState::Inviting if index == A_LEG => {
+                self.end(desk, HangupReason::Canceled, 487, None);
+            }
+            LegState::Inviting => self.handle_invite_failed(desk, index, 480),
+        }
+    }
+
+    /// INVITE and UPDATE: what they offer has to pass through our ports.
+    fn relay_offer(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        server: ServerKey,
+        request: &Message<'_>,
+    ) {
+        let method = request.method();
+        if let Err((status, wait)) = self.may_offer(index, method) {
+            desk.respond(server, Reply::new(status), |_, _, mut out| {
+                if wait {
+                    out.header("Retry-After", b"3");
+                }
+                out.end();
+            });
+            return;
+        }
+        let Some(to) = self.peer_of(index) else { return desk.refuse(server, 491) };
+        if method == Method::Invite {
+            desk.respond(server, Reply::new(100), |_, _, out| out.end());
+        }
+        let offers = match carries(request) {
+            Carries::Nothing => false,
+            Carries::Other => return desk.refuse(server, 415),
+            Carries::Sdp => true,
+        };
+        let Some(number) = self.new_exchange(desk, index, to, server, method, offers) else {
+            return;
+        };
+        if !offers {
+            return self.send_exchange(desk, number);
+        }
+        let offer = match read(request.body()) {
+            Ok(offer) => offer,
+            Err(error) => return self.fail_exchange(desk, number, error.status()),
+        };
+        let mut ips = [self.a_leg().way.local.ip(); 2];
+        for leg in [index, to] {
+            let leg = &self.legs[usize::from(leg)];
+            ips[leg.side.index()] = leg.way.local.ip();
+        }
+        match self.open_lines(desk, owners, &offer, ips) {
+            Err(status) => self.fail_exchange(desk, number, status),
+            Ok(_) if !self.can_carry(&offer) => self.fail_exchange(desk, number, 488),
+            Ok(true) => self.after_open = Some(AfterOpen::Exchange(number)),
+            Ok(false) => self.send_exchange(desk, number),
+        }
+    }
+
+    /// Whether `index` may start an INVITE or UPDATE now: the status, and whether to say when.
+    fn may_offer(&self, index: u8, method: Method) -> Result<(), (u16, bool)> {
+        if self.state != State::Talking {
+            return Err((491, false));
+        }
+        let pending =
+            |exchange: &&Exchange| matches!(exchange.method, Method::Invite | Method::Update);
+        if let Some(other) = self.exchanges.iter().find(pending) {
+            // RFC 3261 14.2, RFC 3311 5.2
+            return Err(if other.from == index { (500, true) } else { (491, false) });
+        }
+        let unanswered = self.legs.iter().any(|leg| leg.unacked.is_some());
+        if method == Method::Invite && unanswered || self.after_open.is_some() {
+            return Err((491, false));
+        }
+        Ok(())
+    }
+
+    fn new_exchange(
+        &mut self,
+        desk: &mut Desk,
+        from: u8,
+        to: u8,
+        server: ServerKey,
+        method: Method,
+        offers: bool,
+    ) -> Option<u32> {
+        if self.exchanges.len() >= EXCHANGES_MAX {
+            desk.refuse(server, 500);
+            return None;
+        }
+        self.exchanges_made += 1;
+        let number = self.exchanges_made;
+        self.exchanges.push(Exchange { number, from, to, method, server, offers });
+        Some(number)
+    }
+
+    fn relay_request(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        server: ServerKey,
+        request: &Message<'_>,
+    ) {
+        let Some(to) = self.peer_of(index) else { return desk.refuse(server, 480) };
+        let made = self.new_exchange(desk, index, to, server, request.method(), false);
+        if let Some(number) = made {
+            self.send_exchange(desk, number);
+        }
+    }
+
+    /// Sends the request of an exchange to the other leg.
+    pub(crate) fn send_exchange(&mut self, desk: &mut Desk, number: u32) {
+        let Some(exchange) = self.exchanges.iter().find(|one| one.number == number) else { return };
+        let (to, method, server) = (exchange.to, exchange.method, exchange.server);
+        let is_offer = exchange.offers;
+        let bytes = desk.transactions.servers.find(server).map(|found| found.request.clone());
+        let Some(bytes) = bytes else { return self.fail_exchange(desk, number, 500) };
+        let Ok(request) = scan(&bytes) else { return self.fail_exchange(desk, number, 500) };
+        let body = match read(request.body()) {
+            Ok(offer) if is_offer => self.say(desk, to, &offer),
+            _ => request.body().to_vec(),
+        };
+        let owner = Owner::Leg { call: self.key, leg: to, asks: Asks::Relayed(number) };
+        let max_forwards = request.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1);
+        let leg = &mut self.legs[usize::from(to)];
+        let cseq = leg.dialog.next_cseq();
+        let (dialog, way) = (&leg.dialog, leg.way);
+        let uri = dialog.request_uri();
+        let sent = desk.request(method, uri, way, max_forwards, owner, |desk, mut out| {
+            dialog.write_request_headers(&mut out, cseq, method.as_str());
+            if matches!(method, Method::Invite | Method::Update) {
+                desk.write_contact(&mut out, &way);
+                out.header("Allow", ALLOW);
+            }
+            out.header("User-Agent", desk.settings.product.as_bytes());
+            compose::pass_through(&mut out, &request);
+            let content_type = request.first(HeaderName::ContentType).unwrap_or(SDP);
+            compose::write_body(out, content_type, &body);
+        });
+        if sent.is_none() {
+            self.fail_exchange(desk, number, 503);
+        }
+    }
+
+    pub(crate) fn fail_exchange(&mut self, desk: &mut Desk, number: u32, status: u16) {
+        if let Some(exchange) = self.take_exchange(number) {
+            desk.refuse(exchange.server, status);
+        }
+    }
+
+    fn take_exchange(&mut self, number: u32) -> Option<Exchange> {
+        let index = self.exchanges.iter().position(|one| one.number == number)?;
+        Some(self.exchanges.remove(index))
+    }
+
+    /// A response to a request that we passed on.
+    pub(crate) fn handle_exchange_response(
+        &mut self,
+        desk: &mut Desk,
+        number: u32,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let status = response.status().unwrap_or_default();
+        if status < 200 {
+            return;
+        }
+        let invite = response.method() == Method::Invite;
+        let Some(exchange) = self.take_exchange(number) else {
+            if invite && status < 300 {
+                self.repeated_answer(desk, client, response);
+            }
+            return;
+        };
+        match status {
+            200..=299 if invite => self.invite_agreed(desk, &exchange, client, response),
+            200..=299 => self.request_agreed(desk, &exchange, response),
+            _ => self.exchange_refused(desk, &exchange, status, response),
+        }
+        self.arm(desk);
+    }
+
+    /// A 2xx whose exchange is over: a repeat, or one that came after the call's end.
+    fn repeated_answer(&mut self, desk: &mut Desk, client: ClientKey, response: &Message<'_>) {
+        let found = desk.transactions.clients.find(client);
+        if let Some((to, ack)) = found.and_then(|client| client.ack.clone()) {
+            desk.out.send(to, ack);
+        } else if self.ended.is_some() {
+            orphan::hang_up(desk, client, response);
+        }
+    }
+
+    fn invite_agreed(
+        &mut self,
+        desk: &mut Desk,
+        exchange: &Exchange,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let (from, to) = (exchange.from, exchange.to);
+        self.legs[usize::from(to)].dialog.refresh_target(response);
+        let said =
+            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let mut owes = None;
+        if exchange.offers {
+            self.acknowledge(desk, to, client, None);
+            self.hear_offer(desk, exchange);
+        } else {
+            owes = Some(OwedAck { leg: to, client });
+        }
+        let mut body = Vec::new();
+        if let Some(said) = &said {
+            let side = self.legs[usize::from(to)].side;
+            self.heard(desk, side, said);
+            body = self.say(desk, from, said);
+        }
+        let reply_to = desk.transactions.servers.find(exchange.server).map(|one| one.reply_to);
+        let cseq = self.legs[usize::from(from)].dialog.remote_cseq.unwrap_or_default();
+        let sent = self.answer_exchange(desk, exchange, response, SDP, &body);
+        if let (Some(response), Some(reply_to)) = (sent, reply_to) {
+            let unacked = Unacked::new(desk, response, reply_to, cseq, owes);
+            self.legs[usize::from(from)].unacked = Some(unacked);
+        }
+    }
+
+    fn request_agreed(&mut self, desk: &mut Desk, exchange: &Exchange, response: &Message<'_>) {
+        let is_sdp = carries(response) == Carries::Sdp;
+        let mut body = response.body().to_vec();
+        if exchange.offers {
+            self.legs[usize::from(exchange.to)].dialog.refresh_target(response);
+            self.hear_offer(desk, exchange);
+        }
+        if is_sdp && let Ok(said) = read(response.body()) {
+            let side = self.legs[usize::from(exchange.to)].side;
+            self.heard(desk, side, &said);
+            body = self.say(desk, exchange.from, &said);
+        }
+        let content_type = response.first(HeaderName::ContentType).unwrap_or(SDP);
+        self.answer_exchange(desk, exchange, response, content_type, &body);
+    }
+
+    /// The offer was accepted: only now does media follow it.
+    fn hear_offer(&mut self, desk: &mut Desk, exchange: &Exchange) {
+        let bytes = desk.transactions.servers.find(exchange.server).map(|one| one.request.clone());
+        let Some(bytes) = bytes else { return };
+        let Ok(request) = scan(&bytes) else { return };
+        if let Ok(offer) = read(request.body()) {
+            let side = self.legs[usize::from(exchange.from)].side;
+            self.heard(desk, side, &offer);
+        }
+    }
+
+    fn answer_exchange(
+        &mut self,
+        desk: &mut Desk,
+        exchange: &Exchange,
+        response: &Message<'_>,
+        content_type: &[u8],
+        body: &[u8],
+    ) -> Option<std::rc::Rc<Vec<u8>>> {
+        let way = self.legs[usize::from(exchange.from)].way;
+        let status = response.status().unwrap_or(200);
+        let offers = matches!(exchange.method, Method::Invite | Method::Update);
+        desk.respond(exchange.server, Reply::new(status), |desk, _, mut out| {
+            if offers {
+                desk.write_contact(&mut out, &way);
+                out.header("Allow", ALLOW);
+            }
+            compose::pass_through(&mut out, response);
+            compose::write_body(out, content_type, body);
+        })
+    }
+
+    fn exchange_refused(
+        &mut self,
+        desk: &mut Desk,
+        exchange: &Exchange,
+        status: u16,
+        response: &Message<'_>,
+    ) {
+        let told = match status {
+            401 | 407 => 403,
+            503 => 500,
+            other => other,
+        };
+        let reason = match response.start() {
+            sip::wire::Start::Response { reason, .. } if told == status => reason,
+            _ => b"",
+        };
+        let answer = Reply { status: told, reason, to_tag: None };
+        desk.respond(exchange.server, answer, |_, _, mut out| {
+            compose::pass_through(&mut out, response);
+            out.end();
+        });
+        self.dialog_may_be_gone(desk, exchange, status);
+    }
+
+    /// The request that we passed on got no final response.
+    pub(crate) fn handle_exchange_failed(&mut self, desk: &mut Desk, number: u32, status: u16) {
+        let Some(exchange) = self.take_exchange(number) else { return };
+        desk.refuse(exchange.server, status);
+        self.dialog_may_be_gone(desk, &exchange, status);
+        self.arm(desk);
+    }
+
+    /// 481 and 408 end the dialog (RFC 3261 12.2.1.2); for INFO and MESSAGE a 408 says little.
+    fn dialog_may_be_gone(&mut self, desk: &mut Desk, exchange: &Exchange, status: u16) {
+        let offers = matches!(exchange.method, Method::Invite | Method::Update);
+        if status == 481 || (offers && status == 408) {
+            self.legs[usize::from(exchange.to)].state = LegState::Ended;
+            self.end(desk, HangupReason::Failed, 200, Some(exchange.to));
+        }
+    }
+
+    /// ACK of a 2xx of ours.
+    pub(crate) fn handle_ack(&mut self, desk: &mut Desk, index: u8, request: &Message<'_>) {
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        let Some(leg) = self.leg_mut(index) else { return };
+        let Some(unacked) = leg.unacked.take_if(|unacked| unacked.cseq == number) else { return };
+        let side = leg.side;
+        if let Some(owed) = unacked.owes {
+            let answer = read(request.body()).ok().filter(|_| carries(request) == Carries::Sdp);
+            let body = answer.as_ref().map(|answer| {
+                self.heard(desk, side, answer);
+                self.say(desk, owed.leg, answer)
+            });
+            self.acknowledge(desk, owed.leg, owed.client, body.as_deref());
+            if body.is_none() {
+                // The offer stays without an answer: there is no session (RFC 3261 13.2.1).
+                self.end(desk, HangupReason::Failed, 200, None);
+            }
+        }
+        if self.legs[usize::from(index)].bye_wanted {
+            self.send_bye(desk, index);
+        }
+    }
+
+    /// Our 2xx was never acknowledged: the dialog is up, so it ends with BYE (RFC 3261 13.3.1.4).
+    pub(crate) fn ack_missing(&mut self, desk: &mut Desk, index: u8) {
+        if self.legs[usize::from(index)].bye_wanted {
+            return self.send_bye(desk, index);
+        }
+        self.end(desk, HangupReason::BySystem, 200, None);
+    }
+}

@@ -1,0 +1,246 @@
+//! The media of a call: which relay serves which media line, and what SDP says to each side.
+//! Owns:  the lines with their ports; the rewriting of SDP between legs (RFC 3264, RFC 4566).
+//! Gives: `open_lines`, `heard` (an SDP from a side), `say` (an SDP to a leg).
+//! Never: a packet.
+//! Holds: every port that was taken is given back exactly once, when its relay closes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use media::edit::{LocalPair, RelayEdit, RelayReport, Remote};
+use shared::cdr::StreamQuality;
+use shared::ids::{RelayKey, Side};
+use shared::limits::RELAYS_PER_CALL_MAX;
+use shared::metrics::Counter;
+use sip::sdp::{self, Description, Direction, LineChange, Rewrite, SdpError};
+
+use super::{Call, small};
+use crate::desk::Desk;
+use crate::relays::RelayOwners;
+
+/// Other ports that are tried when some of a relay's are taken by another program.
+const OPEN_ATTEMPTS_MAX: u8 = 8;
+
+#[derive(Debug, Default)]
+pub(crate) struct Media {
+    /// By media line of the SDP; `None` is a line that we do not relay.
+    pub lines: Vec<Option<Line>>,
+    /// Relays that were asked for and have not answered.
+    pub opening: usize,
+    /// Relays whose report is still to come.
+    pub open: usize,
+    pub quality: Vec<StreamQuality>,
+    pub recording: bool,
+    pub captured_packets: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub relay: RelayKey,
+    /// Facing the caller, facing the callee.
+    pub local: [LocalPair; 2],
+    pub attempts: u8,
+    pub remote: [Option<Remote>; 2],
+}
+
+impl Call {
+    /// Asks for a relay for every RTP line of `offer` that has none yet. `ips`: our address facing
+    /// the caller and the callee. `Ok(true)`: something was asked for, wait for it.
+    pub(crate) fn open_lines(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        offer: &Description<'_>,
+        ips: [IpAddr; 2],
+    ) -> Result<bool, u16> {
+        self.media.lines.resize_with(self.media.lines.len().max(offer.media.len()), || None);
+        for (index, offered) in offer.media.iter().enumerate() {
+            let wanted = offered.is_rtp() && offered.port != 0;
+            if !wanted || self.media.lines[index].is_some() {
+                continue;
+            }
+            if self.media.lines.iter().flatten().count() >= RELAYS_PER_CALL_MAX {
+                break;
+            }
+            let Some(relay) = owners.insert(self.key) else { return Err(503) };
+            let Some(local) = take_ports(desk, ips) else {
+                owners.remove(relay);
+                desk.count(Counter::RelaysRefused);
+                return Err(503);
+            };
+            self.media.lines[index] = Some(Line { relay, local, attempts: 1, remote: [None; 2] });
+            self.media.opening += 1;
+            self.media.open += 1;
+            desk.out.relay(RelayEdit::Open { relay, local });
+        }
+        Ok(self.media.opening > 0)
+    }
+
+    /// A relay is open. `true` when it was the last one that was waited for.
+    pub(crate) fn relay_opened(&mut self, desk: &mut Desk, relay: RelayKey) -> bool {
+        self.media.opening = self.media.opening.saturating_sub(1);
+        let record = desk.settings.recording.auto_start;
+        let line = self
+            .media
+            .lines
+            .iter()
+            .position(|line| line.as_ref().is_some_and(|line| line.relay == relay));
+        if let (true, Some(line), false) = (record, line, self.media.closed) {
+            self.media.recording = true;
+            let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
+            desk.out.relay(RelayEdit::Record { relay, call: self.id, line: small(line), path });
+        }
+        self.media.opening == 0
+    }
+
+    /// Some port of a relay was taken by another program: try others. `false`: no more tries.
+    pub(crate) fn relay_refused(&mut self, desk: &mut Desk, relay: RelayKey) -> bool {
+        let now = desk.now.mono;
+        let Some(line) = self.media.lines.iter_mut().flatten().find(|line| line.relay == relay)
+        else {
+            return true;
+        };
+        for pair in line.local {
+            desk.ports.give_back(now, pair.rtp_port);
+        }
+        line.attempts += 1;
+        let ips = line.local.map(|pair| pair.ip);
+        let again = if line.attempts > OPEN_ATTEMPTS_MAX { None } else { take_ports(desk, ips) };
+        if let Some(local) = again {
+            line.local = local;
+            desk.out.relay(RelayEdit::Open { relay, local });
+            return true;
+        }
+        desk.count(Counter::RelaysRefused);
+        self.media.opening = self.media.opening.saturating_sub(1);
+        self.media.open = self.media.open.saturating_sub(1);
+        for slot in &mut self.media.lines {
+            if slot.as_ref().is_some_and(|line| line.relay == relay) {
+                *slot = None;
+            }
+        }
+        false
+    }
+
+    /// An SDP of `side` was accepted: its relays send there, and expect packets from there.
+    pub(crate) fn heard(&mut self, desk: &mut Desk, side: Side, said: &Description<'_>) {
+        for (line, said) in self.media.lines.iter_mut().zip(&said.media) {
+            let (Some(line), Some(ip)) = (line, said.connection) else { continue };
+            if said.port == 0 {
+                continue;
+            }
+            let rtp = SocketAddr::new(ip, said.port);
+            let rtcp = match said.rtcp {
+                _ if said.rtcp_mux => rtp,
+                Some((port, other)) => SocketAddr::new(other.unwrap_or(ip), port),
+                None => SocketAddr::new(ip, said.port.saturating_add(1)),
+            };
+            let held = ip.is_unspecified();
+            let before = line.remote[side.index()];
+            let remote = Remote {
+                rtp,
+                rtcp,
+                may_send: held
+                    || matches!(said.direction, Direction::SendRecv | Direction::SendOnly),
+                may_receive: !held
+                    && matches!(said.direction, Direction::SendRecv | Direction::RecvOnly),
+                relearn: before.is_some_and(|before| before.rtp != rtp),
+            };
+            // Saying the same again costs nothing downstream: only changes go out.
+            if before.is_none_or(|before| {
+                Remote { relearn: false, ..before } != Remote { relearn: false, ..remote }
+            }) {
+                line.remote[side.index()] = Some(remote);
+                desk.out.relay(RelayEdit::Remote { relay: line.relay, side, remote });
+            }
+        }
+    }
+
+    /// The SDP that `leg` gets for what the other side said; remembered, so that an unchanged
+    /// description keeps its version (RFC 3264 8).
+    pub(crate) fn say(&mut self, desk: &Desk, leg: u8, said: &Description<'_>) -> Vec<u8> {
+        let lines = &self.media.lines;
+        let leg = &mut self.legs[usize::from(leg)];
+        let ip = desk.advertised_ip(leg.way.local.ip());
+        let change = |(index, line): (usize, &sdp::MediaLine<'_>)| match lines
+            .get(index)
+            .and_then(Option::as_ref)
+        {
+            Some(ours) if line.port != 0 => {
+                let pair = ours.local[leg.side.index()];
+                let rtcp_port = if line.rtcp_mux { pair.rtp_port } else { pair.rtcp_port() };
+                LineChange::Relay { ip, rtp_port: pair.rtp_port, rtcp_port }
+            }
+            _ => LineChange::Refuse,
+        };
+        let lines: Vec<_> = said.media.iter().enumerate().map(change).collect();
+        let mut body = Vec::with_capacity(512);
+        let mut rewrite = Rewrite {
+            origin_id: leg.origin_id,
+            origin_version: leg.origin_version,
+            ip,
+            lines: &lines,
+        };
+        sdp::rewrite(said, &rewrite, &mut body);
+        if body != leg.last_sdp {
+            if !leg.last_sdp.is_empty() {
+                leg.origin_version += 1;
+                rewrite.origin_version = leg.origin_version;
+                body.clear();
+                sdp::rewrite(said, &rewrite, &mut body);
+            }
+            leg.last_sdp.clone_from(&body);
+        }
+        body
+    }
+
+    /// Whether any line of `offer` has a relay of ours.
+    pub(crate) fn can_carry(&self, offer: &Description<'_>) -> bool {
+        let relayed = self.media.lines.iter().zip(&offer.media);
+        let mut asked = offer.media.iter().filter(|line| line.port != 0).peekable();
+        asked.peek().is_none() || relayed.into_iter().any(|(line, _)| line.is_some())
+    }
+
+    /// Closes every relay; the reports come back through `relay_closed`.
+    pub(crate) fn close_media(&mut self, desk: &mut Desk) {
+        if std::mem::replace(&mut self.media.closed, true) {
+            return;
+        }
+        for line in self.media.lines.iter().flatten() {
+            desk.out.relay(RelayEdit::Close(line.relay));
+        }
+        self.media.opening = 0;
+    }
+
+    /// A relay is gone: its ports rest now.
+    pub(crate) fn relay_closed(&mut self, desk: &mut Desk, report: &RelayReport) {
+        let now = desk.now.mono;
+        for slot in &mut self.media.lines {
+            if let Some(line) = slot.take_if(|line| line.relay == report.relay) {
+                for pair in line.local {
+                    desk.ports.give_back(now, pair.rtp_port);
+                }
+                self.media.open = self.media.open.saturating_sub(1);
+            }
+        }
+        self.media.quality.extend(report.streams.iter().cloned());
+        if let Some(capture) = &report.capture {
+            self.media.captured_packets = capture.packets;
+        }
+    }
+}
+
+/// Reads an SDP body within its bounds.
+pub(crate) fn read(body: &[u8]) -> Result<Description<'_>, SdpError> {
+    sdp::parse(body)
+}
+
+fn take_ports(desk: &mut Desk, ips: [IpAddr; 2]) -> Option<[LocalPair; 2]> {
+    let now = desk.now.mono;
+    let first = desk.ports.take(now)?;
+    let Some(second) = desk.ports.take(now) else {
+        desk.ports.give_back(now, first);
+        return None;
+    };
+    Some([LocalPair { ip: ips[0], rtp_port: first }, LocalPair { ip: ips[1], rtp_port: second }])
+}

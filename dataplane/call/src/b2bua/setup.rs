@@ -1,0 +1,325 @@
+//! Setup: from the INVITE of the A leg to INVITEs on B legs (RFC 3261 13, 16.6).
+//! Owns:  the birth of a call, the offer's way through, the B legs' INVITEs.
+//! Gives: `Call::begin`, `Call::invite_targets`.
+//! Never: answers the A leg with success; that is `answer`.
+//! Holds: B legs share the callee side's ports; each has tags, Call-ID and Contact of its own.
+
+use std::net::IpAddr;
+
+use shared::cdr::{Direction, HangupReason};
+use shared::ids::Side;
+use shared::limits::BRANCHES_PER_CALL_MAX;
+use shared::net::{Destination, Source};
+use sip::dialog::{Dialog, State as DialogState, party};
+use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
+
+use super::compose::{self, Carries, SDP, carries};
+use super::media::read;
+use super::{A_LEG, AfterOpen, Call, Failure, Leg, LegState, Media, State, Target, small};
+use crate::desk::{ALLOW, Desk, Reply};
+use crate::relays::RelayOwners;
+use crate::slots::Key;
+use crate::transactions::{Asks, Owner, ServerKey};
+
+/// What the core found out about an INVITE before it became a call.
+#[derive(Debug)]
+pub(crate) struct Invitation<'m> {
+    pub key: Key,
+    pub server: ServerKey,
+    pub request: &'m Message<'m>,
+    pub from: Source,
+    pub direction: Direction,
+    pub inbound_trunk: Option<Box<str>>,
+    pub outbound_trunk: Option<Box<str>>,
+}
+
+impl Call {
+    /// A call in its first state. `None`: the request lacks what a dialog needs (400).
+    pub(crate) fn begin(desk: &mut Desk, invitation: Invitation<'_>) -> Option<Self> {
+        let Invitation { key, server, request, from, direction, .. } = invitation;
+        let sip::wire::Start::Request { uri, .. } = request.start() else { return None };
+        let caller = request.from().ok()?;
+        let tag = desk.mint.tag(key, A_LEG);
+        let dialog = Dialog::from_request(request, tag)?;
+        let id = desk.mint.call_id(desk.now.wall);
+        let way = way_of_caller(request, &from);
+        let max_forwards = request.max_forwards().ok()?.unwrap_or(shared::limits::MAX_FORWARDS);
+        let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
+        let a_leg = new_leg(desk, Side::Caller, dialog, way);
+        Some(Self {
+            key,
+            id,
+            state: State::Opening,
+            direction,
+            caller: compose::party_user(&caller),
+            callee: callee_user(uri),
+            caller_uri: compose::readable(caller.uri),
+            callee_uri: compose::readable(uri),
+            source: from,
+            user_agent,
+            started: desk.now,
+            ringing: None,
+            answered: None,
+            ended: None,
+            legs: vec![a_leg],
+            winner: None,
+            invite: Some(server),
+            max_forwards: max_forwards.saturating_sub(1),
+            offerless: false,
+            media: Media::default(),
+            exchanges: Vec::new(),
+            exchanges_made: 0,
+            after_open: None,
+            targets: Vec::new(),
+            best_failure: None,
+            failures: Vec::new(),
+            ring_until: None,
+            give_up_at: None,
+            armed: None,
+            inbound_trunk: invitation.inbound_trunk,
+            outbound_trunk: invitation.outbound_trunk,
+            asked: None,
+            cdr_sent: false,
+        })
+    }
+
+    /// Targets are known: open what the offer needs, then call them.
+    pub(crate) fn go(&mut self, desk: &mut Desk, owners: &mut RelayOwners, targets: Vec<Target>) {
+        self.targets = targets;
+        self.targets.truncate(BRANCHES_PER_CALL_MAX);
+        let Some(first) = self.targets.first() else { return self.refuse(desk, 480) };
+        let ips = [self.a_leg().way.local.ip(), first.way.local.ip()];
+        let Some(request) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
+        let Ok(request) = scan(&request) else { return self.refuse(desk, 500) };
+        match carries(&request) {
+            Carries::Nothing => {
+                self.offerless = true;
+                self.invite_targets(desk);
+            }
+            Carries::Other => self.refuse(desk, 415),
+            Carries::Sdp => self.open_offer(desk, owners, &request, ips),
+        }
+    }
+
+    fn open_offer(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        request: &Message<'_>,
+        ips: [IpAddr; 2],
+    ) {
+        let offer = match read(request.body()) {
+            Ok(offer) => offer,
+            Err(error) => return self.refuse(desk, error.status()),
+        };
+        self.state = State::Opening;
+        match self.open_lines(desk, owners, &offer, ips) {
+            Err(status) => self.refuse(desk, status),
+            Ok(_) if !self.can_carry(&offer) => self.refuse(desk, 488),
+            Ok(false) => self.invite_targets(desk),
+            Ok(true) => self.after_open = Some(AfterOpen::Invite),
+        }
+    }
+
+    /// Sends an INVITE to every target (RFC 3261 16.6: a parallel fork).
+    pub(crate) fn invite_targets(&mut self, desk: &mut Desk) {
+        let Some(bytes) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
+        let Ok(request) = scan(&bytes) else { return self.refuse(desk, 500) };
+        self.state = State::Ringing;
+        let offer = if self.offerless { None } else { read(request.body()).ok() };
+        if let Some(offer) = &offer {
+            self.heard(desk, Side::Caller, offer);
+        }
+        for target in std::mem::take(&mut self.targets) {
+            let leg = self.add_b_leg(desk, &request, &target);
+            let body = offer.as_ref().map(|offer| self.say(desk, leg, offer));
+            self.send_invite(desk, leg, &request, &target, body.as_deref().unwrap_or_default());
+        }
+        self.ring_until = Some(desk.now.mono + desk.settings.timers.ring);
+        self.arm(desk);
+        self.settle_branches(desk);
+    }
+
+    fn add_b_leg(&mut self, desk: &mut Desk, request: &Message<'_>, target: &Target) -> u8 {
+        let index = small(self.legs.len());
+        let (from, to) = (request.from(), request.to());
+        let dialog = Dialog {
+            state: DialogState::Early,
+            call_id: format!("{}.{index}", self.id).into_bytes(),
+            local_tag: desk.mint.tag(self.key, index),
+            remote_tag: Vec::new(),
+            local_party: from.map_or_else(|_| Vec::new(), |from| party(&from)),
+            remote_party: to.map_or_else(|_| Vec::new(), |to| party(&to)),
+            remote_target: target.uri.clone(),
+            routes: target.path.clone(),
+            local_cseq: 0,
+            remote_cseq: None,
+        };
+        let leg = new_leg(desk, Side::Callee, dialog, target.way);
+        self.legs.push(leg);
+        index
+    }
+
+    fn send_invite(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        request: &Message<'_>,
+        target: &Target,
+        body: &[u8],
+    ) {
+        let (key, max_forwards) = (self.key, self.max_forwards);
+        let leg = &mut self.legs[usize::from(index)];
+        let cseq = leg.dialog.next_cseq();
+        let dialog = &leg.dialog;
+        let way = target.way;
+        let owner = Owner::Leg { call: key, leg: index, asks: Asks::Invite };
+        let sent = desk.request(
+            Method::Invite,
+            dialog.request_uri(),
+            way,
+            max_forwards,
+            owner,
+            |desk, mut out| {
+                dialog.write_request_headers(&mut out, cseq, "INVITE");
+                desk.write_contact(&mut out, &way);
+                out.header("Allow", ALLOW);
+                out.header("User-Agent", desk.settings.product.as_bytes());
+                compose::pass_through(&mut out, request);
+                compose::write_body(out, SDP, body);
+            },
+        );
+        leg.invite = sent;
+        if sent.is_none() {
+            leg.state = LegState::Ended;
+            let target = compose::readable(&target.uri);
+            self.note_failure(Failure {
+                status: 503,
+                reason: Vec::new(),
+                target,
+                contacts: vec![],
+            });
+        }
+    }
+
+    /// The INVITE of the A leg, as long as it has no final response.
+    pub(crate) fn invite_bytes(&self, desk: &Desk) -> Option<std::rc::Rc<Vec<u8>>> {
+        let server = desk.transactions.servers.find(self.invite?)?;
+        Some(std::rc::Rc::clone(&server.request))
+    }
+
+    /// The attempt fails before any B leg exists.
+    pub(crate) fn refuse(&mut self, desk: &mut Desk, status: u16) {
+        let reason = match status {
+            408 | 480 => HangupReason::NoAnswer,
+            503 => HangupReason::ServerUnavailable,
+            486 | 600 | 603 => HangupReason::Rejected,
+            _ => HangupReason::Failed,
+        };
+        self.end(desk, reason, status, None);
+    }
+
+    /// 1xx to the A leg, with what the B leg's response carries.
+    pub(crate) fn tell_caller_progress(
+        &mut self,
+        desk: &mut Desk,
+        status: u16,
+        response: &Message<'_>,
+        body: &[u8],
+    ) {
+        let Some(server) = self.invite else { return };
+        let way = self.a_leg().way;
+        let tag = self.a_leg().dialog.local_tag.clone();
+        let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
+        desk.respond(server, answer, |desk, request, mut out| {
+            out.copy(request, HeaderName::RecordRoute);
+            desk.write_contact(&mut out, &way);
+            out.header("Allow", ALLOW);
+            compose::pass_through(&mut out, response);
+            compose::write_body(out, SDP, body);
+        });
+    }
+}
+
+fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg {
+    Leg {
+        side,
+        dialog,
+        way,
+        state: LegState::Inviting,
+        invite: None,
+        provisional: false,
+        rang: false,
+        cancel_wanted: None,
+        cancelled: false,
+        unacked: None,
+        bye_wanted: false,
+        // o= ids are numbers that some phones keep in 32 bits signed.
+        origin_id: desk.mint.random() & 0x7fff_ffff,
+        origin_version: 1,
+        last_sdp: Vec::new(),
+    }
+}
+
+/// Where requests to the A leg go: back over its flow or through its NAT; else to its Contact, which
+/// may be another host than the proxy that the INVITE came through (RFC 3261 12.2.1.1).
+fn way_of_caller(request: &Message<'_>, from: &Source) -> Destination {
+    let back = from.back();
+    if from.transport.is_reliable() || behind_nat(request, from) {
+        return back;
+    }
+    contact_way(request, &back).unwrap_or(back)
+}
+
+/// The Via names another address than the packet's: a NAT sits between (RFC 3581).
+fn behind_nat(request: &Message<'_>, from: &Source) -> bool {
+    let Ok(via) = request.via() else { return true };
+    let ip = match via.host {
+        sip::wire::Host::V4(ip) => IpAddr::V4(ip),
+        sip::wire::Host::V6(ip) => IpAddr::V6(ip),
+        sip::wire::Host::Name(_) => return true,
+    };
+    ip != from.peer.ip() || via.port.unwrap_or(5060) != from.peer.port()
+}
+
+/// The address in Contact (or in the top Route), when it is a number that we can send to.
+pub(crate) fn contact_way(message: &Message<'_>, back: &Destination) -> Option<Destination> {
+    let route = message.values(HeaderName::RecordRoute).next();
+    let value = route.or_else(|| message.values(HeaderName::Contact).next())?;
+    let contact = NameAddr::parse(value).ok()?;
+    let uri = Uri::parse(contact.uri).ok()?;
+    let ip = match uri.host {
+        sip::wire::Host::V4(ip) => IpAddr::V4(ip),
+        sip::wire::Host::V6(ip) => IpAddr::V6(ip),
+        sip::wire::Host::Name(_) => return None,
+    };
+    let other_transport = uri
+        .param("transport")
+        .flatten()
+        .is_some_and(|word| !word.eq_ignore_ascii_case(back.transport.uri_word().as_bytes()));
+    let usable = !ip.is_unspecified() && !ip.is_multicast() && ip.is_ipv4() == back.peer.is_ipv4();
+    if other_transport || !usable || (is_private(ip) && !is_private(back.peer.ip())) {
+        return None;
+    }
+    let peer = std::net::SocketAddr::new(ip, uri.port.unwrap_or(5060));
+    if peer.port() == 0 { None } else { Some(Destination { peer, flow: None, ..*back }) }
+}
+
+/// RFC 1918, RFC 6598, RFC 4193, loopback, link-local: not reachable from the other side of a NAT.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared_space = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared_space
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+fn callee_user(uri: &[u8]) -> String {
+    match Uri::parse(uri) {
+        Ok(parsed) if parsed.user.is_some() => compose::readable(&parsed.user_unescaped()),
+        Ok(parsed) => parsed.host.to_string(),
+        Err(_) => compose::readable(uri),
+    }
+}

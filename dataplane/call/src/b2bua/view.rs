@@ -1,0 +1,61 @@
+//! What people and programs see of a standing call.
+//! Owns:  `CallView` and `DialogView` as the API shows them.
+//! Gives: copies; nothing in a view refers back into the call.
+//! Never: a secret or an SDP.
+//! Holds: ids in a view are the ones of the CDR that follows.
+
+use shared::event::{CallState, CallView, DialogView};
+use shared::ids::ShardId;
+
+use super::compose::readable;
+use super::{Call, LegState, State};
+
+impl Call {
+    pub(crate) fn view(&self, shard: ShardId) -> CallView {
+        let mut call_ids = vec![readable(&self.a_leg().dialog.call_id)];
+        let b_leg = self
+            .winner
+            .and_then(|leg| self.leg(leg))
+            .or_else(|| self.b_legs().last().map(|(_, leg)| leg));
+        call_ids.extend(b_leg.map(|leg| readable(&leg.dialog.call_id)));
+        CallView {
+            id: self.id,
+            shard,
+            caller: self.caller.clone(),
+            callee: self.callee.clone(),
+            sip_call_ids: call_ids,
+            direction: self.direction.as_str(),
+            state: match self.state {
+                State::Ending => CallState::Ending,
+                State::Talking => CallState::Talking,
+                State::Locating | State::Opening | State::Ringing => CallState::Ringing,
+            },
+            started_at: self.started.wall,
+            answered_at: self.answered.map(|at| at.wall),
+            legs: count(self.legs.iter().filter(|leg| leg.state != LegState::Ended).count()),
+            recording: self.media.recording,
+            relays: count(self.media.open),
+        }
+    }
+
+    pub(crate) fn dialog_views(&self, shard: ShardId) -> impl Iterator<Item = DialogView> + '_ {
+        self.legs.iter().map(move |leg| DialogView {
+            call: self.id,
+            shard,
+            side: leg.side,
+            state: leg.dialog.state.as_str(),
+            call_id: readable(&leg.dialog.call_id),
+            local_tag: leg.dialog.local_tag.clone(),
+            remote_tag: readable(&leg.dialog.remote_tag),
+            from: readable(&leg.dialog.local_party),
+            to: readable(&leg.dialog.remote_party),
+            remote_target: readable(&leg.dialog.remote_target),
+            local_cseq: leg.dialog.local_cseq,
+            remote_cseq: leg.dialog.remote_cseq.unwrap_or_default(),
+        })
+    }
+}
+
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,420 @@
+//! All signalling state of one shard, and the way every input takes through it.
+//! Owns:  the desk, the calls, the registrar, the relay owners.
+//! Gives: `Core`: one input at a time, outputs in order, the next deadline.
+//! Never: more than one shard's state; other shards are asked over the mesh.
+//! Holds: after every input each call is armed, alive or gone; a panic costs one call.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use shared::command::{Command, Question};
+use shared::event::{Answer, Event, Severity};
+use shared::ids::{FlowKey, RelayKey, ShardId};
+use shared::limits::CALLS_PER_SHARD_MAX;
+use shared::metrics::{Counter, Counters};
+use shared::net::Destination;
+use shared::settings::ShardSettings;
+use shared::snapshot::Snapshot;
+use shared::time::{Instant, Now};
+use sip::transaction::ClientInput;
+
+use crate::b2bua::{AfterOpen, Call};
+use crate::desk::{Desk, TimerKey, Told};
+use crate::io::{Input, MeshMessage, Output};
+use crate::registrar::Registrar;
+use crate::relays::RelayOwners;
+use crate::slots::{Key, Slots};
+use crate::transactions::{Asks, ClientKey, Owner};
+
+#[derive(Debug)]
+pub struct Core {
+    pub(crate) desk: Desk,
+    pub(crate) calls: Slots<Call>,
+    /// Calls by Call-ID and From tag of their A leg, to find merged requests (RFC 3261 8.2.2.2).
+    pub(crate) by_caller: FxHashMap<u64, Key>,
+    pub(crate) registrar: Registrar,
+    pub(crate) owners: RelayOwners,
+    /// Questions to other shards' registrars, by call.
+    pub(crate) asks: Slots<Key>,
+    /// Flows that some binding or leg uses: others may close without a search.
+    pub(crate) flows: FxHashSet<FlowKey>,
+    pub(crate) draining: bool,
+    /// The call that the present input belongs to, for the panic handler.
+    pub(crate) current: Option<Key>,
+    due: Vec<TimerKey>,
+}
+
+/// What stands in a core: for leak checks, and for `/ami/v1/health`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    pub calls: usize,
+    pub legs: usize,
+    pub dialogs: usize,
+    pub client_transactions: usize,
+    pub server_transactions: usize,
+    pub timers: usize,
+    pub ports_in_use: usize,
+    pub relays: usize,
+    pub aors: usize,
+    pub bindings: usize,
+    pub events_waiting: usize,
+}
+
+impl Core {
+    pub fn new(now: Now, settings: Arc<ShardSettings>, snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            desk: Desk::new(now, settings, snapshot),
+            calls: Slots::new(CALLS_PER_SHARD_MAX),
+            by_caller: FxHashMap::default(),
+            registrar: Registrar::new(),
+            owners: RelayOwners::new(),
+            asks: Slots::new(CALLS_PER_SHARD_MAX),
+            flows: FxHashSet::default(),
+            draining: false,
+            current: None,
+            due: Vec::new(),
+        }
+    }
+
+    /// Takes one input. Drain `poll_output` before the next.
+    pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
+        self.desk.now = now;
+        self.current = None;
+        // State that a panic leaves behind belongs to the one call that is ended below.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.take_input(input)));
+        if let Err(panic) = outcome {
+            self.contain(panic.as_ref());
+        }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.desk.out.poll()
+    }
+
+    /// When `Input::Timeout` is wanted.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.desk.wheel.next()
+    }
+
+    /// The shard's counters; gauges are brought up to date.
+    pub fn counters(&mut self) -> &mut Counters {
+        let census = self.census();
+        let resting = self.desk.ports.resting(self.desk.now.mono);
+        let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
+        let counters = &mut self.desk.out.counters;
+        for (counter, value) in [
+            (Counter::Calls, census.calls),
+            (Counter::CallsTalking, talking),
+            (Counter::Dialogs, census.dialogs),
+            (Counter::Transactions, census.client_transactions + census.server_transactions),
+            (Counter::Timers, census.timers),
+            (Counter::Bindings, census.bindings),
+            (Counter::Relays, census.relays),
+            (Counter::PortsInUse, census.ports_in_use),
+            (Counter::PortsResting, resting),
+        ] {
+            counters.set(counter, value as u64);
+        }
+        counters
+    }
+
+    /// The counters without the gauges' update: for the shell's own counting, per packet.
+    pub fn plain_counters(&mut self) -> &mut Counters {
+        &mut self.desk.out.counters
+    }
+
+    /// Gives a sent buffer back to the pool.
+    pub fn recycle(&mut self, bytes: Rc<Vec<u8>>) {
+        self.desk.out.recycle(bytes);
+    }
+
+    /// No call is left.
+    pub fn idle(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    pub fn census(&self) -> Census {
+        let legs = self.calls.iter().map(|(_, call)| call.legs.len()).sum();
+        Census {
+            calls: self.calls.len(),
+            legs,
+            dialogs: legs,
+            client_transactions: self.desk.transactions.clients.len(),
+            server_transactions: self.desk.transactions.servers.len(),
+            timers: self.desk.wheel.armed(),
+            ports_in_use: self.desk.ports.in_use(),
+            relays: self.owners.len(),
+            aors: self.registrar.aor_count(),
+            bindings: self.registrar.binding_count(),
+            events_waiting: 0,
+        }
+    }
+
+    fn take_input(&mut self, input: Input<'_>) {
+        match input {
+            Input::Command(command) => self.obey(command),
+            Input::FlowClosed(flow) => self.flow_closed(flow, true),
+            Input::Mesh { from, message } => self.mesh(from, message),
+            Input::Received { from, bytes } => self.receive(from, bytes, true),
+            Input::RelayClosed(report) => {
+                let call = self.owners.remove(report.relay);
+                if let Some(capture) = report.capture.clone() {
+                    self.desk.out.event(Event::CaptureClosed(capture));
+                }
+                self.with_call(call, |call, desk, _| {
+                    call.relay_closed(desk, &report);
+                    call.finish(desk);
+                });
+            }
+            Input::RelayOpened(relay) => self.relay_opened(relay),
+            Input::RelayRefused(relay) => self.relay_refused(relay),
+            Input::RelaySilent(relay) => {
+                let call = self.owners.call_of(relay);
+                self.with_call(call, |call, desk, _| call.media_silent(desk));
+            }
+            Input::SendFailed(to) => self.send_failed(&to),
+            Input::Timeout => self.timeout(),
+        }
+    }
+
+    /// Runs `work` on a call, then removes the call when nothing is owed any more.
+    pub(crate) fn with_call(
+        &mut self,
+        key: Option<Key>,
+        work: impl FnOnce(&mut Call, &mut Desk, &mut RelayOwners),
+    ) {
+        let Some(key) = key else { return };
+        self.current = Some(key);
+        let Some(call) = self.calls.find_mut(key) else { return };
+        work(call, &mut self.desk, &mut self.owners);
+        self.settle(key);
+    }
+
+    pub(crate) fn settle(&mut self, key: Key) {
+        let Some(call) = self.calls.find(key) else { return };
+        if !call.is_over() {
+            return;
+        }
+        let call = self.calls.remove(key).expect("just found");
+        let caller =
+            self.caller_hash(&call.a_leg().dialog.call_id, &call.a_leg().dialog.remote_tag);
+        if self.by_caller.get(&caller) == Some(&key) {
+            self.by_caller.remove(&caller);
+        }
+        if let Some(ask) = call.asked {
+            self.asks.remove(ask);
+        }
+        if self.draining && self.calls.is_empty() {
+            let shard = self.desk.settings.shard;
+            self.desk.out.event(Event::Drained(shard));
+        }
+    }
+
+    /// Tells what client transactions have to say, each to its owner.
+    pub(crate) fn tell(
+        &mut self,
+        told: Vec<(Owner, ClientKey, Told)>,
+        response: Option<&sip::wire::Message<'_>>,
+    ) {
+        for (owner, client, told) in told {
+            let Owner::Leg { call, leg, asks } = owner else { continue };
+            if self.calls.find(call).is_none() {
+                // The call is over, but a late 2xx still has a phone off the hook behind it.
+                if let (Some(response), true) = (response, told == Told::Response) {
+                    self.late_answer(client, response);
+                }
+                continue;
+            }
+            self.with_call(Some(call), |call, desk, owners| match (told, asks, response) {
+                (Told::Response, Asks::Invite, Some(response)) => {
+                    call.handle_invite_response(desk, owners, leg, client, response);
+                }
+                (Told::Response, Asks::Relayed(number), Some(response)) => {
+                    call.handle_exchange_response(desk, number, client, response);
+                }
+                (Told::Failed(status), Asks::Invite, _) => {
+                    call.handle_invite_failed(desk, leg, status);
+                }
+                (Told::Failed(status), Asks::Relayed(number), _) => {
+                    call.handle_exchange_failed(desk, number, status);
+                }
+                (Told::Response, _, None) => unreachable!("only a response makes one be told"),
+            });
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let shard = self.desk.settings.shard;
+        match command {
+            Command::Ask { id, question } => {
+                let answer = match question {
+                    Question::Calls => {
+                        Answer::Calls(self.calls.iter().map(|(_, call)| call.view(shard)).collect())
+                    }
+                    Question::Dialogs => Answer::Dialogs(
+                        self.calls.iter().flat_map(|(_, call)| call.dialog_views(shard)).collect(),
+                    ),
+                };
+                self.desk.out.event(Event::Answer { id, shard, answer });
+            }
+            Command::Drain => {
+                if !std::mem::replace(&mut self.draining, true) && self.calls.is_empty() {
+                    self.desk.out.event(Event::Drained(shard));
+                }
+            }
+            Command::Publish(snapshot) => {
+                let generation = snapshot.generation;
+                self.desk.snapshot = snapshot;
+                self.desk.out.event(Event::SnapshotLive { shard, generation });
+            }
+            Command::Stop => {
+                self.draining = true;
+                for key in self.calls.keys() {
+                    self.with_call(Some(key), |call, desk, _| call.stop(desk));
+                }
+            }
+        }
+    }
+
+    fn mesh(&mut self, from: ShardId, message: MeshMessage) {
+        match message {
+            MeshMessage::AskBindings { ask, aor } => {
+                let targets = self.registrar.targets(&aor);
+                self.desk.out.mesh(from, MeshMessage::Bindings { ask, targets });
+            }
+            MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
+            MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
+            MeshMessage::Message { from, bytes } => self.receive(from, &bytes, false),
+            MeshMessage::Send { to, bytes } => {
+                self.desk.out.push(Output::Send { to, bytes: Rc::new(bytes) });
+            }
+        }
+    }
+
+    fn relay_opened(&mut self, relay: RelayKey) {
+        let call = self.owners.call_of(relay);
+        self.with_call(call, |call, desk, _| {
+            if !call.relay_opened(desk, relay) {
+                return;
+            }
+            match call.after_open.take() {
+                Some(AfterOpen::Answer { leg, client, response }) => {
+                    if let Ok(response) = sip::wire::scan(&response) {
+                        call.offer_caller(desk, leg, client, &response);
+                    }
+                }
+                Some(AfterOpen::Exchange(number)) => call.send_exchange(desk, number),
+                Some(AfterOpen::Invite) => call.invite_targets(desk),
+                None => {}
+            }
+        });
+    }
+
+    fn relay_refused(&mut self, relay: RelayKey) {
+        let call = self.owners.call_of(relay);
+        let mut gone = false;
+        self.with_call(call, |call, desk, _| {
+            if call.relay_refused(desk, relay) {
+                return;
+            }
+            gone = true;
+            match call.after_open.take() {
+                Some(AfterOpen::Exchange(number)) => call.fail_exchange(desk, number, 500),
+                Some(AfterOpen::Answer { leg, client, .. }) => {
+                    call.acknowledge(desk, leg, client, None);
+                    call.refuse(desk, 503);
+                }
+                Some(AfterOpen::Invite) => call.refuse(desk, 503),
+                None => call.finish(desk),
+            }
+        });
+        if gone {
+            self.owners.remove(relay);
+        }
+    }
+
+    fn flow_closed(&mut self, flow: FlowKey, mine: bool) {
+        if mine {
+            let me = self.desk.settings.shard.0;
+            for other in (0..self.desk.settings.shards).filter(|&other| other != me) {
+                self.desk.out.mesh(ShardId(other), MeshMessage::FlowClosed(flow));
+            }
+        }
+        if !self.flows.remove(&flow) {
+            return;
+        }
+        self.registrar.flow_closed(&mut self.desk, flow);
+        for key in self.calls.keys() {
+            let Some(call) = self.calls.find_mut(key) else { continue };
+            for leg in call.legs.iter_mut().filter(|leg| leg.way.flow == Some(flow)) {
+                leg.way.flow = None; // later requests try a new connection to the same peer
+            }
+        }
+        self.fail_clients(|to| to.flow == Some(flow));
+    }
+
+    /// UDP has its timers; for a connection this is the transport error of RFC 3261 17.1.4.
+    fn send_failed(&mut self, to: &Destination) {
+        self.desk.count(Counter::SipSendFailed);
+        if to.transport.is_reliable() {
+            self.fail_clients(|other| other.peer == to.peer && other.transport == to.transport);
+        }
+    }
+
+    fn fail_clients(&mut self, hit: impl Fn(&Destination) -> bool) {
+        let clients = self.desk.transactions.clients.iter();
+        let keys: Vec<_> = clients.filter(|(_, one)| hit(&one.to)).map(|(key, _)| key).collect();
+        for key in keys {
+            let mut told = Vec::new();
+            self.desk.client_input(key, ClientInput::TransportFailed, &mut told);
+            self.tell(told, None);
+        }
+    }
+
+    fn timeout(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.desk.wheel.fire(self.desk.now.mono, &mut due);
+        for key in due.drain(..) {
+            match key {
+                TimerKey::Aor(key) => self.registrar.expire(&mut self.desk, key),
+                TimerKey::Ask(ask) => self.ask_timed_out(ask),
+                TimerKey::Call(key) => self.with_call(Some(key), |call, desk, _| {
+                    call.timeout(desk);
+                    call.arm(desk);
+                }),
+                TimerKey::Client(key) => {
+                    let mut told = Vec::new();
+                    self.desk.client_timer(key, &mut told);
+                    self.tell(told, None);
+                }
+                TimerKey::Server(key) => {
+                    self.desk.server_timer(key);
+                }
+            }
+        }
+        self.due = due;
+    }
+
+    fn contain(&mut self, panic: &(dyn Any + Send)) {
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        let call = self.current.take();
+        self.desk.notice(Severity::Error, "panic", || format!("a call failed inside: {text}"));
+        let Some(key) = call else {
+            return self.desk.count(Counter::CallsPanicked);
+        };
+        let aborted = catch_unwind(AssertUnwindSafe(|| {
+            self.with_call(Some(key), |call, desk, _| call.abort(desk));
+        }));
+        if aborted.is_err() {
+            // Not even its end works: forget it. Its peers time out, its ports stay taken.
+            self.calls.remove(key);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The alphabet between the core of a shard and its shell.
+//! Owns:  `Input`, `Output`, `MeshMessage`.
+//! Gives: one vocabulary for the glommio shell and for the simulator.
+//! Never: a socket, a file, a pointer into the core.
+//! Holds: an `Output::Relay(Open)` is answered by `RelayOpened` or `RelayRefused`, a `Close` by
+//!        `RelayClosed`, each before the next other input when the shell works synchronously.
+
+use std::rc::Rc;
+
+use media::edit::{RelayEdit, RelayReport};
+use shared::command::Command;
+use shared::event::Event;
+use shared::ids::{FlowKey, RelayKey, ShardId};
+use shared::net::{Destination, Source};
+
+/// What the shell feeds to the core.
+#[derive(Debug)]
+pub enum Input<'a> {
+    Command(Command),
+    /// The flow is gone: closed by the peer, cut by us, or never connected.
+    FlowClosed(FlowKey),
+    Mesh {
+        from: ShardId,
+        message: MeshMessage,
+    },
+    /// One UDP datagram, or one message cut from a stream by `sip::wire::frame`.
+    Received {
+        from: Source,
+        bytes: &'a [u8],
+    },
+    RelayClosed(RelayReport),
+    RelayOpened(RelayKey),
+    /// No port of it could be bound; the core tries another pair or refuses the call.
+    RelayRefused(RelayKey),
+    /// No media for the time-out in either direction.
+    RelaySilent(RelayKey),
+    /// A message could not be sent: refused, unreachable, no connection, send queue full.
+    SendFailed(Destination),
+    /// Time passed; call it whenever `deadline()` is reached.
+    Timeout,
+}
+
+/// What the core wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Cut this flow.
+    CloseFlow(FlowKey),
+    Event(Event),
+    Mesh {
+        to: ShardId,
+        message: MeshMessage,
+    },
+    Relay(RelayEdit),
+    /// Send one message. The bytes are shared with the transaction that may send them again.
+    Send {
+        to: Destination,
+        bytes: Rc<Vec<u8>>,
+    },
+}
+
+/// What one shard says to another.
+#[derive(Clone, Debug)]
+pub enum MeshMessage {
+    /// Who is registered as `aor` (user part)? `ask` comes back with the answer.
+    AskBindings {
+        ask: u64,
+        aor: Box<str>,
+    },
+    Bindings {
+        ask: u64,
+        targets: Vec<BindingTarget>,
+    },
+    /// A flow of the sending shard is gone; bindings and calls over it end.
+    FlowClosed(FlowKey),
+    /// A message that the receiving shard owns, and where it came from.
+    Message {
+        from: Source,
+        bytes: Vec<u8>,
+    },
+    /// Send this over a flow that the receiving shard owns.
+    Send {
+        to: Destination,
+        bytes: Vec<u8>,
+    },
+}
+
+/// Where one registered contact is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingTarget {
+    /// The Contact URI as registered: it becomes the Request-URI.
+    pub uri: Vec<u8>,
+    /// Where the REGISTER came from (RFC 5626, NAT), over which listener or flow.
+    pub destination: Destination,
+    /// Path header values, first hop first (RFC 3327).
+    pub path: Vec<Vec<u8>>,
+    /// 0..=1000 (RFC 3261 20.10).
+    pub q: u16,
+}

@@ -1,0 +1,26 @@
+//! Decisions: everything that one shard knows and does about SIP, with no socket and no clock.
+//! Owns:  registrations, calls, transactions, dialogs and timers of one shard.
+//! Gives: `Core`: `handle_input(now, input)` in, `poll_output()` out, `deadline()` for the next wake-up.
+//! Never: opens a socket, reads a clock, spawns a thread, blocks.
+//! Holds: drain `poll_output` after every input; outputs are in the order they must take effect.
+#![forbid(unsafe_code)]
+
+mod b2bua;
+mod core;
+mod desk;
+mod gate;
+mod invite;
+pub mod io;
+mod locate;
+mod mint;
+mod outbox;
+mod receive;
+mod registrar;
+mod relays;
+mod slots;
+mod steer;
+mod transactions;
+mod wheel;
+
+pub use self::core::{Census, Core};
+pub use io::{Input, MeshMessage, Output};

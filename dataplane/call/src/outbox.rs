@@ -1,0 +1,131 @@
+//! What the core wants done, in order, with the buffers it is written into.
+//! Owns:  the output queue, the pool of message buffers, the notice limit.
+//! Gives: `send`, `event`, `relay`; buffers that come back through `recycle`.
+//! Never: decides anything.
+//! Holds: outputs leave in the order they were put in.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use media::edit::RelayEdit;
+use shared::event::{Event, Notice, Severity};
+use shared::ids::ShardId;
+use shared::metrics::{Counter, Counters};
+use shared::net::Destination;
+use shared::time::Instant;
+
+use crate::io::{MeshMessage, Output};
+
+/// Buffers kept for reuse, and the size above which one is not worth keeping.
+const POOL_MAX: usize = 1_024;
+const POOLED_BYTES_MAX: usize = 4_096;
+/// Notices per second and shard; the rest is counted.
+const NOTICES_PER_SECOND: u32 = 50;
+
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    shard: ShardId,
+    queue: VecDeque<Output>,
+    pool: Vec<Rc<Vec<u8>>>,
+    pub counters: Counters,
+    notice_window: Instant,
+    notices: u32,
+    suppressed: u32,
+}
+
+impl Outbox {
+    pub(crate) fn new(shard: ShardId) -> Self {
+        Self {
+            shard,
+            queue: VecDeque::new(),
+            pool: Vec::new(),
+            counters: Counters::default(),
+            notice_window: Instant::ZERO,
+            notices: 0,
+            suppressed: 0,
+        }
+    }
+
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.queue.pop_front()
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.queue.push_back(output);
+    }
+
+    pub(crate) fn send(&mut self, to: Destination, bytes: Rc<Vec<u8>>) {
+        self.counters.bump(Counter::SipSent);
+        match to.flow {
+            // The flow lives on another shard, which has its socket.
+            Some(flow) if flow.shard != self.shard => {
+                let message = MeshMessage::Send { to, bytes: bytes.to_vec() };
+                self.mesh(flow.shard, message);
+            }
+            _ => self.push(Output::Send { to, bytes }),
+        }
+    }
+
+    pub(crate) fn relay(&mut self, edit: RelayEdit) {
+        self.push(Output::Relay(edit));
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.push(Output::Event(event));
+    }
+
+    pub(crate) fn mesh(&mut self, to: ShardId, message: MeshMessage) {
+        self.counters.bump(Counter::MeshMoved);
+        self.push(Output::Mesh { to, message });
+    }
+
+    /// An empty buffer, from the pool when it has one.
+    pub(crate) fn buffer(&mut self) -> Rc<Vec<u8>> {
+        let mut buffer = self.pool.pop().unwrap_or_default();
+        match Rc::get_mut(&mut buffer) {
+            Some(bytes) => bytes.clear(),
+            None => buffer = Rc::default(),
+        }
+        buffer
+    }
+
+    /// Writes into a fresh buffer.
+    pub(crate) fn write(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Rc<Vec<u8>> {
+        let mut buffer = self.buffer();
+        fill(Rc::get_mut(&mut buffer).expect("a fresh buffer has one owner"));
+        buffer
+    }
+
+    /// Takes a buffer back when nobody else holds it any more.
+    pub(crate) fn recycle(&mut self, buffer: Rc<Vec<u8>>) {
+        let reusable = Rc::strong_count(&buffer) == 1 && buffer.capacity() <= POOLED_BYTES_MAX;
+        if reusable && self.pool.len() < POOL_MAX {
+            self.pool.push(buffer);
+        }
+    }
+
+    /// Tells the operator, within the limit; `detail` is not even built beyond it.
+    pub(crate) fn notice(
+        &mut self,
+        now: Instant,
+        severity: Severity,
+        code: &'static str,
+        detail: impl FnOnce() -> String,
+    ) {
+        if now.since(self.notice_window) >= Duration::from_secs(1) {
+            self.notice_window = now;
+            self.notices = 0;
+        }
+        if self.notices >= NOTICES_PER_SECOND {
+            self.suppressed += 1;
+            self.counters.bump(Counter::NoticesSuppressed);
+            return;
+        }
+        self.notices += 1;
+        let suppressed = std::mem::take(&mut self.suppressed);
+        let shard = self.shard;
+        let notice = Notice { shard, severity, code, detail: detail(), suppressed };
+        self.event(Event::Notice(notice));
+    }
+}

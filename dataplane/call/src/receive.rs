@@ -1,0 +1,350 @@
+//! A received message on its way to the transaction, dialog or call that it belongs to (RFC 3261 8.2, 18).
+//! Owns:  the order of the checks: keep-alive, form, owner shard, transaction, dialog, method.
+//! Gives: nothing; every answer leaves through the desk.
+//! Never: an answer to an ACK, to a response, or to something that is not SIP.
+//! Holds: a request is answered exactly once by its transaction, or refused without one when full.
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use shared::event::Severity;
+use shared::metrics::Counter;
+use shared::net::{Destination, Source};
+use sip::transaction::{ClientInput, ServerInput};
+use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, reply, scan};
+
+use crate::b2bua::orphan;
+use crate::core::Core;
+use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
+use crate::gate::{self, Asked, Gate};
+use crate::io::MeshMessage;
+use crate::mint;
+use crate::steer;
+use crate::transactions::{ClientKey, NewServer, ServerKey, ServerMachine};
+
+impl Core {
+    /// `steer`: the message may belong to another shard; it moves at most once.
+    pub(crate) fn receive(&mut self, from: Source, bytes: &[u8], steer: bool) {
+        let counters = &mut self.desk.out.counters;
+        if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
+            return counters.bump(Counter::SipKeepAlives);
+        }
+        counters.bump(Counter::SipReceived);
+        counters.add(Counter::SipBytesReceived, bytes.len() as u64);
+        let message = match scan(bytes) {
+            Ok(message) => message,
+            Err(why) => return self.unreadable(&from, why),
+        };
+        let settings = &self.desk.settings;
+        if steer && settings.shards > 1 {
+            let owner = steer::owner(&message, settings.shards).unwrap_or(settings.shard);
+            if owner != settings.shard {
+                let message = MeshMessage::Message { from, bytes: bytes.to_vec() };
+                return self.desk.out.mesh(owner, message);
+            }
+        }
+        if message.is_request() {
+            self.receive_request(from, &message);
+        } else {
+            self.receive_response(&message);
+        }
+    }
+
+    fn unreadable(&mut self, from: &Source, why: Malformed) {
+        if why.status().is_none() {
+            return self.desk.count(Counter::SipNotSip);
+        }
+        self.desk.count(Counter::SipMalformed);
+        let peer = from.peer;
+        self.desk.notice(Severity::Warning, "malformed", || format!("from {peer}: {why}"));
+    }
+
+    fn receive_request(&mut self, from: Source, request: &Message<'_>) {
+        let method = request.method();
+        if let Err(why) = request.check_request() {
+            return self.malformed(&from, request, why);
+        }
+        let hash = self.desk.transactions.server_hash(request, method);
+        let known = self.desk.transactions.server_by_hash(hash);
+        if method == Method::Ack {
+            return self.receive_ack(known, request);
+        }
+        if let Some(key) = known {
+            self.desk.count(Counter::SipRetransmitsIn);
+            self.desk.server_input(key, ServerInput::Request);
+            return;
+        }
+        let Some(key) = self.new_transaction(&from, request, hash) else {
+            return self.refuse_stateless(&from, request, 503);
+        };
+        if let Some(tag) = unsupported(request) {
+            let tag = tag.to_vec();
+            self.desk.respond(key, Reply::new(420), |_, _, mut out| {
+                out.header("Unsupported", &tag);
+                out.end();
+            });
+            return;
+        }
+        let in_dialog = request.to().ok().and_then(|to| to.tag()).is_some();
+        match method {
+            Method::Cancel => self.receive_cancel(key, request),
+            Method::Register => self.receive_register(key, &from, request),
+            _ if in_dialog => self.receive_in_dialog(key, &from, request),
+            Method::Invite => self.receive_invite(key, from, request),
+            Method::Options => self.receive_options(key),
+            _ => self.receive_other(key, request),
+        }
+    }
+
+    fn malformed(&mut self, from: &Source, request: &Message<'_>, why: Malformed) {
+        self.desk.count(Counter::SipMalformed);
+        let peer = from.peer;
+        self.desk.notice(Severity::Warning, "malformed", || format!("from {peer}: {why}"));
+        if let Some(status) = why.status()
+            && request.method() != Method::Ack
+        {
+            self.refuse_stateless(from, request, status);
+        }
+    }
+
+    /// An answer without a transaction: for what is too broken, or too much, to keep.
+    fn refuse_stateless(&mut self, from: &Source, request: &Message<'_>, status: u16) {
+        let tag = self.desk.mint.stray_tag();
+        let to = reply_destination(request, from);
+        self.desk.count(response_class(status));
+        if status == 503 {
+            self.desk.count(Counter::OverloadRefused);
+        }
+        let bytes = self.desk.out.write(|bytes| {
+            let mut out = reply(bytes, request, status, Some(tag.as_bytes()), from.peer);
+            if status == 503 {
+                out.header("Retry-After", b"5");
+            }
+            out.end();
+        });
+        self.desk.out.send(to, bytes);
+    }
+
+    fn new_transaction(
+        &mut self,
+        from: &Source,
+        request: &Message<'_>,
+        hash: u128,
+    ) -> Option<ServerKey> {
+        let method = request.method();
+        self.desk.count(match method {
+            Method::Invite => Counter::RequestsInvite,
+            Method::Register => Counter::RequestsRegister,
+            _ => Counter::RequestsOther,
+        });
+        let reliable = from.transport.is_reliable();
+        let machine = ServerMachine::new(self.desk.now.mono, self.desk.timers, reliable, method);
+        let bytes = self.desk.out.write(|bytes| bytes.extend_from_slice(request.bytes()));
+        let reply_to = reply_destination(request, from);
+        let new = NewServer { machine, from: *from, reply_to, request: bytes, hash };
+        self.desk.transactions.add_server(new)
+    }
+
+    fn receive_ack(&mut self, known: Option<ServerKey>, request: &Message<'_>) {
+        if let Some(key) = known {
+            self.desk.server_input(key, ServerInput::Ack);
+        }
+        // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
+        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
+        let Some(parts) = tag else {
+            if known.is_none() {
+                self.desk.count(Counter::SipStrays);
+            }
+            return;
+        };
+        if !self.in_dialog(parts, request) {
+            return self.desk.count(Counter::SipStrays);
+        }
+        self.with_call(Some(parts.call), |call, desk, _| {
+            call.handle_ack(desk, parts.leg, request);
+            call.arm(desk);
+        });
+    }
+
+    /// Whether the whole dialog id of `request` is the one that its To tag points at.
+    fn in_dialog(&self, parts: mint::TagParts, request: &Message<'_>) -> bool {
+        let Some(leg) = self.calls.find(parts.call).and_then(|call| call.leg(parts.leg)) else {
+            return false;
+        };
+        let tag_of = |address: Result<sip::wire::NameAddr<'_>, Malformed>| {
+            address.ok().and_then(|address| address.tag().map(<[u8]>::to_vec)).unwrap_or_default()
+        };
+        let (local, remote) = (tag_of(request.to()), tag_of(request.from()));
+        leg.dialog.matches(request.call_id().unwrap_or_default(), &local, &remote)
+    }
+
+    fn receive_in_dialog(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
+        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
+        match tag {
+            Some(parts) if self.in_dialog(parts, request) => {
+                if let Some(flow) = from.flow {
+                    self.flows.insert(flow);
+                }
+                self.with_call(Some(parts.call), |call, desk, owners| {
+                    call.handle_request(desk, owners, parts.leg, key, request, from);
+                });
+            }
+            _ => self.desk.refuse(key, 481),
+        }
+    }
+
+    /// RFC 3261 9.2.
+    fn receive_cancel(&mut self, key: ServerKey, request: &Message<'_>) {
+        let hash = self.desk.transactions.server_hash(request, Method::Invite);
+        let invite = self.desk.transactions.server_by_hash(hash);
+        let Some(invite) = invite.and_then(|key| self.desk.transactions.servers.find(key)) else {
+            return self.desk.refuse(key, 481);
+        };
+        let call = invite.call;
+        let tag = call
+            .and_then(|key| self.calls.find(key))
+            .map(|call| call.a_leg().dialog.local_tag.clone());
+        let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
+        self.desk.respond(key, answer, |_, _, out| out.end());
+        self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));
+    }
+
+    fn receive_register(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
+        let gate = gate::authenticate(&mut self.desk, request, b"REGISTER", Asked::Registration);
+        let user = match gate {
+            Gate::Challenge { stale } => {
+                return gate::challenge(&mut self.desk, key, Asked::Registration, stale);
+            }
+            Gate::Refused(status) => return self.desk.refuse(key, status),
+            Gate::Passed(user) => user,
+        };
+        let aor = request.to().ok().and_then(|to| to.parsed_uri().ok());
+        let own = aor.is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes());
+        if !own {
+            self.desk.count(Counter::RegistrationsRefused);
+            return self.desk.refuse(key, 403); // another one's AOR (RFC 3261 10.3 step 4)
+        }
+        if let Some(flow) = from.flow {
+            self.flows.insert(flow);
+        }
+        self.registrar.register(&mut self.desk, key, request, from, &user);
+    }
+
+    fn receive_options(&mut self, key: ServerKey) {
+        if self.draining {
+            return gate::refuse_overload(&mut self.desk, key);
+        }
+        self.desk.respond(key, Reply::new(200), |_, _, mut out| {
+            out.header("Allow", ALLOW).header("Accept", b"application/sdp");
+            out.header("Accept-Encoding", b"identity").header("Supported", b"path, outbound");
+            out.end();
+        });
+    }
+
+    fn receive_other(&mut self, key: ServerKey, request: &Message<'_>) {
+        match request.method() {
+            Method::Other => self.desk.refuse(key, 501),
+            // Only a dialog gives these a meaning (RFC 3261 12.2.2).
+            Method::Bye | Method::Info | Method::Update | Method::Prack => {
+                self.desk.refuse(key, 481);
+            }
+            _ => {
+                self.desk.respond(key, Reply::new(405), |_, _, mut out| {
+                    out.header("Allow", ALLOW);
+                    out.end();
+                });
+            }
+        }
+    }
+
+    fn receive_response(&mut self, response: &Message<'_>) {
+        if let Err(_why) = response.check_response() {
+            return self.desk.count(Counter::SipMalformed);
+        }
+        let branch = response.via().ok().and_then(|via| via.branch).and_then(mint::parse_branch);
+        let Some((key, random)) = branch else { return self.desk.count(Counter::SipStrays) };
+        let Some(client) = self.desk.transactions.clients.find(key) else {
+            return self.desk.count(Counter::SipStrays);
+        };
+        if client.random != random {
+            return self.desk.count(Counter::SipStrays);
+        }
+        let method = response.method();
+        let key = if method == client.method {
+            key
+        } else if let (Method::Cancel, Some(cancel)) = (method, client.cancel) {
+            cancel
+        } else {
+            return self.desk.count(Counter::SipStrays);
+        };
+        self.response_to(key, response);
+    }
+
+    fn response_to(&mut self, key: ClientKey, response: &Message<'_>) {
+        let status = response.status().unwrap_or_default();
+        let Some(client) = self.desk.transactions.clients.find_mut(key) else { return };
+        if client.method == Method::Invite && status >= 300 {
+            let request = Rc::clone(&client.request);
+            let to = client.to;
+            let ack = self.desk.out.write(|bytes| write_failure_ack(bytes, &request, response));
+            if let Some(client) = self.desk.transactions.clients.find_mut(key) {
+                client.ack = Some((to, ack));
+            }
+        }
+        let mut told = Vec::new();
+        self.desk.client_input(key, ClientInput::Response(status), &mut told);
+        self.tell(told, Some(response));
+    }
+
+    /// A 2xx to an INVITE whose call is gone: the ACK again, or ACK and BYE.
+    pub(crate) fn late_answer(&mut self, client: ClientKey, response: &Message<'_>) {
+        let success = response.status().is_some_and(|status| (200..300).contains(&status));
+        if !success || response.method() != Method::Invite {
+            return;
+        }
+        let Some(found) = self.desk.transactions.clients.find(client) else { return };
+        let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
+        let acked = found.ack.clone().filter(|(_, ack)| {
+            scan(ack).is_ok_and(|ack| ack.to().is_ok_and(|to| to.tag() == Some(tag)))
+        });
+        match acked {
+            Some((to, ack)) => self.desk.out.send(to, ack),
+            None => orphan::hang_up(&mut self.desk, client, response),
+        }
+    }
+}
+
+/// Where responses go: the connection, or for UDP what RFC 3261 18.2.2 and RFC 3581 4 say. A Via
+/// that names another host than the packet came from sits behind a NAT, `rport` or not.
+fn reply_destination(request: &Message<'_>, from: &Source) -> Destination {
+    let back = from.back();
+    if from.transport.is_reliable() {
+        return back;
+    }
+    let Ok(via) = request.via() else { return back };
+    let ip = match via.host {
+        Host::V4(ip) => Some(IpAddr::V4(ip)),
+        Host::V6(ip) => Some(IpAddr::V6(ip)),
+        Host::Name(_) => None,
+    };
+    let port = via.port.unwrap_or(5060);
+    if via.rport.is_some() || port == 0 || ip.is_none_or(|ip| ip != from.peer.ip()) {
+        return back;
+    }
+    Destination { peer: SocketAddr::new(from.peer.ip(), port), ..back }
+}
+
+/// The first option tag that we would have to understand and do not (RFC 3261 8.2.2.3).
+fn unsupported<'a>(request: &Message<'a>) -> Option<&'a [u8]> {
+    if request.method() == Method::Cancel {
+        return None;
+    }
+    let register = request.method() == Method::Register;
+    let fine = |tag: &&[u8]| {
+        register && (tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound"))
+    };
+    let required =
+        request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));
+    debug_assert!(matches!(request.start(), Start::Request { .. }));
+    required.into_iter().find(|tag| !tag.is_empty() && !fine(tag))
+}

@@ -1,0 +1,29 @@
+//! What the control plane tells or asks a shard, over a bounded lock-free queue.
+//! Owns:  `Command`, `Question`.
+//! Gives: every question has an id; its answer comes back as `event::Event::Answer`.
+//! Never: waits; a full queue is the asker's answer.
+//! Holds: a command is applied between two messages, never in the middle of one.
+
+use std::sync::Arc;
+
+use crate::snapshot::Snapshot;
+
+#[derive(Clone, Debug)]
+pub enum Command {
+    Ask {
+        id: u64,
+        question: Question,
+    },
+    /// No new calls (503 + Retry-After); standing ones go on. `Event::Drained` follows the last one.
+    Drain,
+    /// Replace users and trunks; answered by `Event::SnapshotLive`.
+    Publish(Arc<Snapshot>),
+    /// End every call (BYE or 503 to both legs), write what is open, then stop the executor.
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    Calls,
+    Dialogs,
+}

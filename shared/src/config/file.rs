@@ -1,0 +1,135 @@
+//! The file form: what the configuration says, key by key, before anything is believed.
+//! Owns:  one serde struct per section; every key optional.
+//! Gives: typed values for the checks of `sections`, `users`, `trunks`.
+//! Never: a default, a check of meaning. Kinds and unknown keys are `rules`' work.
+//! Holds: deserializing a tree that passed `rules` does not fail.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConfigFile {
+    pub(super) http_addr: Option<String>,
+    pub(super) external_ip: Option<String>,
+    pub(super) rtp_start_port: Option<u16>,
+    pub(super) rtp_end_port: Option<u16>,
+    #[serde(rename = "data_dir")]
+    pub(super) folder: Option<String>,
+    pub(super) database_url: Option<String>,
+    pub(super) log_level: Option<String>,
+    pub(super) log_file: Option<String>,
+    pub(super) proxy: ProxyFile,
+    pub(super) recording: RecordingFile,
+    pub(super) ami: AmiFile,
+    pub(super) console: ConsoleFile,
+    pub(super) dataplane: DataplaneFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ProxyFile {
+    pub(super) addr: Option<String>,
+    pub(super) udp_port: Option<u16>,
+    pub(super) udp_ports: Option<toml::Value>,
+    pub(super) tcp_port: Option<u16>,
+    pub(super) realms: Option<Vec<String>>,
+    pub(super) modules: Option<Vec<String>>,
+    pub(super) useragent: Option<String>,
+    pub(super) registrar_expires: Option<u32>,
+    pub(super) max_registrar_expires: Option<u32>,
+    pub(super) max_ring_time: Option<u64>,
+    pub(super) rtp_timeout: Option<u64>,
+    pub(super) t1_timer: Option<u64>,
+    pub(super) media_proxy: Option<String>,
+    pub(super) enable_latching: Option<bool>,
+    pub(super) latching_probation_max_packets: Option<u8>,
+    pub(super) ami_path: Option<String>,
+    pub(super) user_backends: Option<Vec<BackendFile>>,
+    pub(super) trunks: BTreeMap<String, TrunkFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct BackendFile {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) users: Vec<UserFile>,
+    pub(super) url: Option<SecretText>,
+    pub(super) database_url: Option<SecretText>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct UserFile {
+    pub(super) username: Option<String>,
+    pub(super) password: Option<SecretText>,
+    pub(super) ha1: Option<SecretText>,
+    pub(super) ha1_sha256: Option<SecretText>,
+    pub(super) ha1_sha512_256: Option<SecretText>,
+    pub(super) realm: Option<String>,
+    pub(super) display_name: Option<String>,
+    pub(super) enabled: Option<bool>,
+    pub(super) allow_guest_calls: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TrunkFile {
+    pub(super) dest: Option<String>,
+    pub(super) transport: Option<String>,
+    pub(super) inbound_hosts: Vec<String>,
+    pub(super) max_calls: Option<u32>,
+    pub(super) disabled: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RecordingFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) auto_start: Option<bool>,
+    pub(super) path: Option<String>,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct AmiFile {
+    pub(super) allows: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConsoleFile {
+    pub(super) base_path: Option<String>,
+    pub(super) api_prefix: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DataplaneFile {
+    pub(super) cores: Option<String>,
+    pub(super) control_cores: Option<String>,
+    pub(super) media_lock: Option<String>,
+    pub(super) fast_path: Option<String>,
+}
+
+/// Text that `Debug` does not show.
+#[derive(Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub(super) struct SecretText(String);
+
+impl SecretText {
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(...)")
+    }
+}

@@ -1,0 +1,189 @@
+//! What the gateway writes and where: database, recordings, log, RTP ports.
+//! Owns:  `Files`, `Database`, the RTP range.
+//! Gives: paths; everything lies under the data folder unless the file says otherwise.
+//! Never: creates a folder or looks at the disk.
+//! Holds: the RTP range starts even and has room for one call.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::file::ConfigFile;
+use super::problem::Report;
+use crate::settings::PortSlice;
+
+#[derive(Clone, Debug)]
+pub struct Files {
+    folder: PathBuf,
+    database: Database,
+    recording: Option<Recording>,
+    recordings: PathBuf,
+    log_level: String,
+    log_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Database {
+    Memory,
+    Sqlite(PathBuf),
+}
+
+/// Set when recording is enabled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub auto_start: bool,
+}
+
+impl Files {
+    /// `data_dir`: where everything lies that has no path of its own.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    pub const fn recording(&self) -> Option<Recording> {
+        self.recording
+    }
+
+    /// Where finished recordings go, one folder per day.
+    pub fn recordings(&self) -> &Path {
+        &self.recordings
+    }
+
+    /// Where shards write captures, one file per call.
+    pub fn captures(&self) -> PathBuf {
+        self.folder.join("captures")
+    }
+
+    /// A level, or `target=level` parts between commas.
+    pub fn log_level(&self) -> &str {
+        &self.log_level
+    }
+
+    pub fn log_file(&self) -> Option<&Path> {
+        self.log_file.as_deref()
+    }
+
+    pub(super) fn check(file: &ConfigFile, report: &mut Report<'_>) -> Self {
+        let folder =
+            PathBuf::from(path("data_dir", file.folder.as_deref(), report).unwrap_or("./data"));
+        let database = match file.database_url.as_deref() {
+            None => Database::Sqlite(folder.join("ringgate.sqlite3")),
+            Some(url) => database(url, report),
+        };
+        let recording = file
+            .recording
+            .enabled
+            .unwrap_or(false)
+            .then(|| Recording { auto_start: file.recording.auto_start.unwrap_or(true) });
+        let recordings = path("recording.path", file.recording.path.as_deref(), report)
+            .map_or_else(|| folder.join("recordings"), PathBuf::from);
+        if let Some(kind @ ("http" | "s3" | "sipflow")) = file.recording.kind.as_deref() {
+            let text = format!("upload by \"{kind}\" is not built yet: recordings stay local");
+            report.warning("recording.type", text);
+        }
+        Self {
+            database,
+            recording,
+            recordings,
+            log_level: log_level(file.log_level.as_deref(), report),
+            log_file: path("log_file", file.log_file.as_deref(), report).map(PathBuf::from),
+            folder,
+        }
+    }
+}
+
+fn path<'f>(key: &str, written: Option<&'f str>, report: &mut Report<'_>) -> Option<&'f str> {
+    let path = written?;
+    if path.is_empty() || path.contains('\0') {
+        report.error(key, "is not a path");
+        return None;
+    }
+    Some(path)
+}
+
+/// `sqlite://FILE`, `sqlite:FILE`, `sqlite::memory:`.
+fn database(url: &str, report: &mut Report<'_>) -> Database {
+    const KEY: &str = "database_url";
+    const HINT: &str = "write \"sqlite://./data/ringgate.sqlite3\"";
+    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+    match scheme {
+        "sqlite" => {}
+        "postgres" | "postgresql" | "mysql" | "mariadb" => {
+            report.error_try(KEY, format!("{scheme} is not built yet"), HINT);
+            return Database::Memory;
+        }
+        _ => {
+            report.error_try(KEY, "is not the URL of a database that we know", HINT);
+            return Database::Memory;
+        }
+    }
+    if rest == ":memory:" {
+        report.warning(KEY, "call records and extensions are lost when the gateway stops");
+        return Database::Memory;
+    }
+    let (file, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let file = file.strip_prefix("//").unwrap_or(file);
+    if file.is_empty() {
+        report.error_try(KEY, "names no file", HINT);
+    }
+    if !matches!(options, "" | "mode=rwc") {
+        report.warning(KEY, format!("options \"{options}\" are not used: ours are fixed"));
+    }
+    Database::Sqlite(PathBuf::from(file))
+}
+
+fn log_level(written: Option<&str>, report: &mut Report<'_>) -> String {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let Some(text) = written else { return "info".to_owned() };
+    for part in text.split(',') {
+        let (target, level) = part.split_once('=').unwrap_or(("", part));
+        let level = level.trim().to_ascii_lowercase();
+        let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+        if !LEVELS.contains(&level.as_str()) || !target.trim().chars().all(fits) {
+            let hint = "write \"info\", or \"info,shard=debug\"";
+            report.error_try("log_level", format!("\"{part}\" is not a log level"), hint);
+        }
+    }
+    text.to_ascii_lowercase()
+}
+
+/// The RTP range, first port even.
+pub(super) fn rtp_ports(file: &ConfigFile, report: &mut Report<'_>) -> PortSlice {
+    let first = file.rtp_start_port.unwrap_or(12_000);
+    let last = file.rtp_end_port.unwrap_or(42_000);
+    if first % 2 == 1 {
+        let text = format!("{first} is odd: RTP takes even ports, so {} is used", first + 1);
+        report.warning("rtp_start_port", text);
+    }
+    let first = first.saturating_add(first % 2);
+    // A call has two sides with an RTP and an RTCP port each.
+    if u32::from(last) < u32::from(first) + 3 {
+        report.error("rtp_end_port", format!("{last} leaves no room for a call above {first}"));
+    }
+    PortSlice { first, last }
+}
+
+/// One address per family, written with commas between.
+pub(super) fn external_ip(written: Option<&str>, report: &mut Report<'_>) -> Vec<IpAddr> {
+    const KEY: &str = "external_ip";
+    let mut addresses: Vec<IpAddr> = Vec::new();
+    for part in written.unwrap_or_default().split(',').map(str::trim) {
+        if part.is_empty() {
+            continue;
+        }
+        match part.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                report.error(KEY, format!("{ip} is not an address that others could send to"));
+            }
+            Ok(ip) if addresses.iter().any(|known| known.is_ipv4() == ip.is_ipv4()) => {
+                report.error(KEY, "has two addresses of one family");
+            }
+            Ok(ip) => addresses.push(ip),
+            Err(_) => report.error(KEY, format!("\"{part}\" is not an IP address")),
+        }
+    }
+    addresses
+}

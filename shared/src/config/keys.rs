@@ -1,0 +1,163 @@
+//! Every key that a configuration may have, and what we do with it.
+//! Owns:  the list of keys that we use; the vocabulary of `original` (keys accepted, not used yet).
+//! Gives: `Key` by pattern; patterns have `*` for any name and `[]` for any list place.
+//! Never: a check that needs two keys; those live with the section.
+//! Holds: a key is in one of the two lists, once.
+
+use self::Kind::{Bool, Int, Tables, Text, Texts, Word};
+use self::Use::{Reload, Start};
+use super::original;
+
+/// What a value must look like before serde sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Anything, tables included: what is below is not looked at.
+    Any,
+    Bool,
+    Int(i64, i64),
+    /// A whole number or one with a fraction.
+    Number,
+    /// A list of tables.
+    Tables,
+    Text,
+    Texts,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// What becomes of a value, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Accepted, does nothing yet.
+    NotYet,
+    /// The same, and somebody may rely on it: it protects, limits, or decides.
+    NotYetWatchOut,
+    /// SIGHUP brings it live.
+    Reload,
+    /// Read at start.
+    Start,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) pattern: &'static str,
+    pub(super) kind: Kind,
+    pub(super) role: Use,
+    /// As it would be written in the file; empty when there is none.
+    pub(super) default: &'static str,
+}
+
+pub(super) const fn key(
+    pattern: &'static str,
+    kind: Kind,
+    role: Use,
+    default: &'static str,
+) -> Key {
+    Key { pattern, kind, role, default }
+}
+
+const PORT: Kind = Int(0, 65_535);
+
+/// The keys that do something, in the order in which `--effective` prints them.
+pub(super) const USED: &[Key] = &[
+    key("http_addr", Text, Start, "\"127.0.0.1:8080\""),
+    key("external_ip", Text, Start, ""),
+    key("rtp_start_port", Int(1_024, 65_535), Start, "12000"),
+    key("rtp_end_port", Int(1_024, 65_535), Start, "42000"),
+    key("data_dir", Text, Start, "\"./data\""),
+    key("database_url", Text, Start, "\"sqlite://./data/ringgate.sqlite3\""),
+    key("log_level", Text, Start, "\"info\""),
+    key("log_file", Text, Start, ""),
+    key("proxy.addr", Text, Start, ""),
+    key("proxy.udp_port", PORT, Start, "5060"),
+    key("proxy.udp_ports", Kind::Any, Start, "[]"),
+    key("proxy.tcp_port", PORT, Start, "5060"),
+    key("proxy.realms", Texts, Start, "[]"),
+    key("proxy.modules", Texts, Start, "[\"auth\", \"registrar\", \"call\"]"),
+    key("proxy.useragent", Text, Start, ""),
+    key("proxy.registrar_expires", Int(1, 86_400), Start, "3600"),
+    key("proxy.max_registrar_expires", Int(1, 604_800), Start, "7200"),
+    key("proxy.max_ring_time", Int(0, 3_600), Start, "60"),
+    key("proxy.rtp_timeout", Int(0, 86_400), Start, "60"),
+    key("proxy.t1_timer", Int(100, 10_000), Start, "500"),
+    key("proxy.media_proxy", Word(&["auto", "all", "none", "nat", "bypass"]), Start, "\"auto\""),
+    key("proxy.enable_latching", Bool, Start, "true"),
+    key("proxy.latching_probation_max_packets", Int(1, 100), Start, "6"),
+    key("proxy.ami_path", Text, Start, "\"/ami/v1\""),
+    key("proxy.user_backends", Tables, Reload, "[{ type = \"extension\" }]"),
+    key(
+        "proxy.user_backends[].type",
+        Word(&["memory", "database", "extension", "http", "plain"]),
+        Reload,
+        "",
+    ),
+    key("proxy.user_backends[].url", Text, Reload, ""),
+    key("proxy.user_backends[].database_url", Text, Reload, ""),
+    key("proxy.user_backends[].users", Tables, Reload, ""),
+    key("proxy.user_backends[].users[].username", Text, Reload, ""),
+    key("proxy.user_backends[].users[].password", Text, Reload, ""),
+    key("proxy.user_backends[].users[].ha1", Text, Reload, ""),
+    key("proxy.user_backends[].users[].ha1_sha256", Text, Reload, ""),
+    key("proxy.user_backends[].users[].ha1_sha512_256", Text, Reload, ""),
+    key("proxy.user_backends[].users[].realm", Text, Reload, ""),
+    key("proxy.user_backends[].users[].display_name", Text, Reload, ""),
+    key("proxy.user_backends[].users[].enabled", Bool, Reload, "true"),
+    key("proxy.user_backends[].users[].allow_guest_calls", Bool, Reload, "false"),
+    key("proxy.trunks.*.dest", Text, Reload, ""),
+    key("proxy.trunks.*.transport", Word(&["udp", "tcp", "tls"]), Reload, "\"udp\""),
+    key("proxy.trunks.*.inbound_hosts", Texts, Reload, "[]"),
+    key("proxy.trunks.*.max_calls", Int(1, 1_000_000), Reload, ""),
+    key("proxy.trunks.*.disabled", Bool, Reload, "false"),
+    key("recording.enabled", Bool, Start, "false"),
+    key("recording.auto_start", Bool, Start, "true"),
+    key("recording.path", Text, Start, "\"./data/recordings\""),
+    key("recording.type", Word(&["local", "http", "s3", "sipflow"]), Start, "\"local\""),
+    key("ami.allows", Texts, Start, "[\"127.0.0.1\", \"::1\"]"),
+    key("console.base_path", Text, Start, "\"/console\""),
+    key("console.api_prefix", Text, Start, "\"/api\""),
+    key("dataplane.cores", Text, Start, "\"auto\""),
+    key("dataplane.control_cores", Text, Start, "\"rest\""),
+    key("dataplane.media_lock", Word(&["strict", "relearn", "off"]), Start, "\"strict\""),
+    key("dataplane.fast_path", Word(&["auto", "ring", "off", "ebpf"]), Start, "\"auto\""),
+];
+
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    USED.iter().chain(original::NOT_YET)
+}
+
+/// Whether a value under this key may be a secret: it is masked wherever it is shown.
+pub(super) fn is_secret(key: &str) -> bool {
+    const WORDS: [&str; 7] =
+        ["access_key", "api_key", "credential", "ha1", "password", "secret", "token"];
+    key.split('.').any(|segment| WORDS.iter().any(|word| segment.contains(word)))
+        || key.contains(".headers.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_key_is_listed_twice() {
+        let mut seen = HashSet::new();
+        for key in all() {
+            assert!(seen.insert(key.pattern), "{} is listed twice", key.pattern);
+        }
+    }
+
+    #[test]
+    fn secrets_are_known_by_their_name() {
+        for key in [
+            "proxy.user_backends[0].users[1].password",
+            "proxy.user_backends[0].users[1].ha1_sha256",
+            "console.api_tokens[0].token",
+            "console.session_secret",
+            "callrecord.secret_key",
+            "proxy.http_router.headers.X-API-Key",
+        ] {
+            assert!(is_secret(key), "{key}");
+        }
+        assert!(!is_secret("proxy.trunks.carrier.dest"));
+    }
+}

@@ -1,0 +1,200 @@
+//! The configuration: TOML and environment in, a checked `Config` or every problem out.
+//! Owns:  the keys, the file form (`file`, serde), the checked form (private fields).
+//! Gives: `load`: all problems in one pass, each with file, line, key and a suggestion.
+//! Never: reads a file, the environment or a name server; the caller brings what was read.
+//! Holds: a `Config` exists only when nothing is wrong with it: holding one is the proof.
+
+mod access;
+mod cores;
+mod effective;
+mod env;
+mod file;
+mod files;
+mod keys;
+mod original;
+mod problem;
+mod rules;
+mod secret;
+mod sip;
+mod tree;
+mod trunks;
+mod users;
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+pub use access::{Http, Network, OWN_API_PREFIX};
+pub use cores::{ControlCpus, Dataplane, ShardCpus, parse_list};
+pub use effective::{Effective, Row};
+pub use env::ENV_PREFIX;
+pub use files::{Database, Files, Recording};
+pub use keys::Use;
+pub use problem::{Origin, Problem};
+pub use secret::{ReadSecret, SecretRef};
+pub use sip::{REALM_DEFAULT, Sip};
+pub use trunks::{HostPort, TrunkConfig};
+pub use users::{Backend, parse_hex};
+
+use crate::event::Severity;
+use crate::settings::PortSlice;
+use file::ConfigFile;
+use problem::Report;
+use rules::{Rules, Walk};
+use tree::{Node, Value};
+
+/// What a configuration is made from.
+pub struct Sources<'a> {
+    /// Name for messages, and text. Without a file the defaults and the environment hold.
+    pub file: Option<(&'a str, &'a str)>,
+    /// Variables of the process; those without our prefix are left alone.
+    pub env: Vec<(String, String)>,
+    pub read_secret: &'a ReadSecret<'a>,
+    /// Unknown keys are errors.
+    pub strict: bool,
+}
+
+impl std::fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.file.map(|(name, _)| name);
+        f.debug_struct("Sources").field("file", &name).field("strict", &self.strict).finish()
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Not there when there is an error among the problems.
+    pub config: Option<Config>,
+    /// In the order of the file; the environment after it.
+    pub problems: Vec<Problem>,
+    pub effective: Effective,
+}
+
+/// A configuration that passed every check.
+#[derive(Clone, Debug)]
+pub struct Config {
+    http: Http,
+    files: Files,
+    sip: Sip,
+    external_ip: Vec<IpAddr>,
+    rtp_ports: PortSlice,
+    dataplane: Dataplane,
+    backends: Vec<Backend>,
+    trunks: Vec<TrunkConfig>,
+}
+
+impl Config {
+    pub const fn http(&self) -> &Http {
+        &self.http
+    }
+
+    pub const fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub const fn sip(&self) -> &Sip {
+        &self.sip
+    }
+
+    /// At most one per family.
+    pub fn external_ip(&self) -> &[IpAddr] {
+        &self.external_ip
+    }
+
+    /// The whole range; shards get slices of it.
+    pub const fn rtp_ports(&self) -> PortSlice {
+        self.rtp_ports
+    }
+
+    pub const fn dataplane(&self) -> &Dataplane {
+        &self.dataplane
+    }
+
+    /// In the order in which they are asked.
+    pub fn backends(&self) -> &[Backend] {
+        &self.backends
+    }
+
+    pub fn trunks(&self) -> &[TrunkConfig] {
+        &self.trunks
+    }
+
+    fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
+        let http = Http::check(&file, report);
+        let files = Files::check(&file, report);
+        let rtp_ports = files::rtp_ports(&file, report);
+        let external_ip = files::external_ip(file.external_ip.as_deref(), report);
+        let dataplane = Dataplane::check(&file.dataplane, report);
+        let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
+        for port in sip.udp_ports() {
+            if (rtp_ports.first..=rtp_ports.last).contains(port) {
+                let text = format!("{port} lies in the RTP range");
+                report.error("proxy.udp_port", text);
+            }
+        }
+        let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
+        let trunks = trunks::check(file.proxy.trunks, report);
+        Self { http, files, sip, external_ip, rtp_ports, dataplane, backends, trunks }
+    }
+}
+
+/// Reads, merges and checks. Every problem is found in one pass.
+pub fn load(sources: &Sources<'_>) -> Loaded {
+    let (mut tree, mut problems) = match sources.file {
+        Some((name, text)) => tree::parse(name, text),
+        None => (Node::default(), Vec::new()),
+    };
+    let broken: Vec<Origin> = problems.iter().map(|problem| problem.origin.clone()).collect();
+    let rules = Rules::known();
+    problems.extend(env::overlay(&mut tree, &rules, &sources.env));
+    recording_alias(&mut tree, &mut problems);
+    let mut walk = Walk { root: &rules, strict: sources.strict, problems };
+    walk.check(&mut tree);
+    let mut problems = walk.problems;
+
+    let mut report = Report::new(&tree);
+    let file = ConfigFile::deserialize(tree.to_toml()).unwrap_or_else(|error| {
+        report.error("", error.to_string().replace('\n', " "));
+        ConfigFile::default()
+    });
+    let config = Config::check(file, sources.read_secret, &mut report);
+    problems.extend(report.into_problems());
+    // What a broken line seems to say is not worth a second message.
+    problems.retain(|problem| problem.key.is_empty() || !broken.contains(&problem.origin));
+    problems.sort_by_key(place);
+
+    let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
+    let effective = Effective::of(&tree, &rules);
+    Loaded { config: (!refused).then_some(config), problems, effective }
+}
+
+/// The original reads `[proxy.recording]` too.
+fn recording_alias(tree: &mut Node, problems: &mut Vec<Problem>) {
+    let Value::Table(root) = &mut tree.value else { return };
+    let Some(Value::Table(proxy)) = root.get_mut("proxy").map(|node| &mut node.value) else {
+        return;
+    };
+    let Some(alias) = proxy.remove("recording") else { return };
+    if root.contains_key("recording") {
+        problems.push(Problem {
+            severity: Severity::Warning,
+            origin: alias.origin,
+            key: "proxy.recording".to_owned(),
+            text: "[recording] is there too and decides".to_owned(),
+            suggestion: Some("keep one of them".to_owned()),
+        });
+    } else {
+        root.insert("recording".to_owned(), alias);
+    }
+}
+
+/// File lines in order, then the environment, then what was not written.
+fn place(problem: &Problem) -> (u8, u32, String) {
+    let (rank, line) = match &problem.origin {
+        Origin::File { line, .. } => (0, *line),
+        Origin::Env(_) => (1, 0),
+        Origin::Default => (2, 0),
+    };
+    (rank, line, problem.key.clone())
+}

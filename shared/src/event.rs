@@ -1,0 +1,145 @@
+//! What a shard tells the control plane, over a bounded lock-free queue.
+//! Owns:  `Event` and the views that answer a question.
+//! Gives: self-contained values; nothing refers back into the shard.
+//! Never: blocks a shard; a full queue is kept in the shard's bounded backlog.
+//! Holds: exactly one `CallEnded` per call attempt.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::cdr::Cdr;
+use crate::ids::{CallId, ShardId};
+use crate::metrics::Counters;
+use crate::net::Transport;
+use crate::time::WallMs;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Answer {
+        id: u64,
+        shard: ShardId,
+        answer: Answer,
+    },
+    CallEnded(Box<Cdr>),
+    CaptureClosed(CaptureClosed),
+    /// Once a second, and once before `Stopped`.
+    Counters {
+        shard: ShardId,
+        counters: Box<Counters>,
+    },
+    Drained(ShardId),
+    Notice(Notice),
+    Registration(Box<Registration>),
+    SnapshotLive {
+        shard: ShardId,
+        generation: u64,
+    },
+    Started(ShardId),
+    Stopped(ShardId),
+}
+
+#[derive(Clone, Debug)]
+pub enum Answer {
+    Calls(Vec<CallView>),
+    Dialogs(Vec<DialogView>),
+}
+
+/// A capture file that nobody writes any more, ready for the finalizer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureClosed {
+    pub call: CallId,
+    pub path: PathBuf,
+    pub packets: u64,
+    pub bytes: u64,
+    /// Packets that did not reach the file, and why the last one did not.
+    pub lost: u64,
+    pub error: Option<String>,
+}
+
+/// Something that an operator should read. Shards bound how many they send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub shard: ShardId,
+    pub severity: Severity,
+    /// Stable word for filters and tests, e.g. `auth_failed`.
+    pub code: &'static str,
+    pub detail: String,
+    /// Notices that were left out since the last one that was sent.
+    pub suppressed: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Info,
+    Warning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    pub change: RegistrationChange,
+    pub at: WallMs,
+    /// `sip:1001@pbx.com`
+    pub aor: String,
+    /// The Contact URI as the phone sent it.
+    pub contact: String,
+    /// Where calls to it really go.
+    pub destination: SocketAddr,
+    pub transport: Transport,
+    pub user_agent: Option<String>,
+    pub expires_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegistrationChange {
+    /// Its time ran out, or its flow closed.
+    Offline,
+    Registered,
+    Unregistered,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct CallView {
+    pub id: CallId,
+    pub shard: ShardId,
+    pub caller: String,
+    pub callee: String,
+    /// SIP Call-ID of the A leg, then of the answered or newest B leg.
+    pub sip_call_ids: Vec<String>,
+    pub direction: &'static str,
+    pub state: CallState,
+    pub started_at: WallMs,
+    pub answered_at: Option<WallMs>,
+    pub legs: u32,
+    pub recording: bool,
+    /// Relays open for this call.
+    pub relays: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum CallState {
+    Ending,
+    Ringing,
+    Talking,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct DialogView {
+    pub call: CallId,
+    pub shard: ShardId,
+    pub side: crate::ids::Side,
+    /// `Early`, `Confirmed`, `Terminated`.
+    pub state: &'static str,
+    pub call_id: String,
+    pub local_tag: String,
+    pub remote_tag: String,
+    pub from: String,
+    pub to: String,
+    pub remote_target: String,
+    pub local_cseq: u32,
+    pub remote_cseq: u32,
+}

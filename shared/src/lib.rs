@@ -1,0 +1,18 @@
+//! The words that both planes speak: ids, times, settings, snapshots, commands, events, CDRs, counters.
+//! Owns:  plain values and the configuration's two forms (file form, checked form).
+//! Gives: types that are cheap to move through a lock-free queue.
+//! Never: behaviour of a protocol, a socket, a clock, a thread.
+//! Holds: nothing here depends on another crate of the project.
+#![forbid(unsafe_code)]
+
+pub mod cdr;
+pub mod command;
+pub mod config;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod metrics;
+pub mod net;
+pub mod settings;
+pub mod snapshot;
+pub mod time;

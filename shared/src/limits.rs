@@ -1,0 +1,55 @@
+//! Bounds on everything that a peer or a program can make grow.
+//! Owns:  the numbers, each with its reason.
+//! Gives: constants; what an operator may change is in `settings`.
+//! Never: a limit without an answer: the code that meets one refuses, counts and says why.
+//! Holds: the relations checked at compile time below.
+
+/// Shard number fits six bits of a minted tag.
+pub const SHARDS_MAX: usize = 64;
+/// One UDP datagram; also the longest SIP message over a stream.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 65_535;
+/// Header fields in one message; RFC 4475's longest sane message has fewer than 60.
+pub const HEADERS_MAX: usize = 128;
+/// One header line, unfolded or not.
+pub const HEADER_LINE_BYTES_MAX: usize = 8_192;
+/// SDP body and its media lines.
+pub const SDP_BYTES_MAX: usize = 16_384;
+pub const MEDIA_LINES_MAX: usize = 8;
+/// Media lines that we relay; further ones are refused with port 0 (RFC 3264 6).
+pub const RELAYS_PER_CALL_MAX: usize = 4;
+/// One RTP or RTCP packet: more than an Ethernet frame is not real-time audio.
+pub const RTP_PACKET_BYTES_MAX: usize = 2_048;
+/// Contacts of one AOR.
+pub const BINDINGS_PER_AOR_MAX: usize = 16;
+/// AORs with bindings on one shard.
+pub const AORS_PER_SHARD_MAX: usize = 200_000;
+/// Standing calls of one shard, ringing ones included.
+pub const CALLS_PER_SHARD_MAX: usize = 20_000;
+/// Transactions of one shard: at 500 calls/s some 64 000 linger for 32 s.
+pub const TRANSACTIONS_PER_SHARD_MAX: usize = 400_000;
+/// B legs of one call at a time (parallel fork).
+pub const BRANCHES_PER_CALL_MAX: usize = 16;
+/// Replayed Via headers of one request; more is a loop or an attack.
+pub const VIAS_MAX: usize = 70;
+/// Hops that a request of ours may still take.
+pub const MAX_FORWARDS: u8 = 70;
+/// TCP flows of one shard, and of one source address.
+pub const FLOWS_PER_SHARD_MAX: usize = 20_000;
+pub const FLOWS_PER_SOURCE_MAX: usize = 64;
+/// Bytes waiting for a slow TCP reader before its flow is cut.
+pub const FLOW_SEND_BYTES_MAX: usize = 262_144;
+/// Events that wait in a shard for a slow control plane; beyond it new calls are refused.
+pub const EVENT_BACKLOG_MAX: usize = 65_536;
+/// Queues between the planes and between shards, in entries.
+pub const COMMAND_QUEUE_LEN: usize = 1_024;
+pub const EVENT_QUEUE_LEN: usize = 8_192;
+pub const MESH_QUEUE_LEN: usize = 4_096;
+/// Nonces whose count a shard remembers.
+pub const NONCES_MAX: usize = 65_536;
+/// Ports rest before they serve another call, so late packets of the old one die first.
+pub const PORT_REST_MS: u64 = 30_000;
+
+const _: () = assert!(HEADER_LINE_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
+const _: () = assert!(RELAYS_PER_CALL_MAX <= MEDIA_LINES_MAX);
+const _: () = assert!(SDP_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
+const _: () = assert!(CALLS_PER_SHARD_MAX * 8 <= TRANSACTIONS_PER_SHARD_MAX);

@@ -1,0 +1,171 @@
+//! Counters and gauges of one shard: a plain array, added to without a lock, sent once a second.
+//! Owns:  the list of counters, their names on `/metrics` and their help lines.
+//! Gives: `Counters`, indexed by `Counter`.
+//! Never: a label with a number, an address or a call id in it.
+//! Holds: the enum and the name table have the same length by construction.
+
+macro_rules! counters {
+    ($( $variant:ident $name:literal $kind:ident $help:literal; )*) => {
+        /// One number that a shard keeps. The doc of each is its help line.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(usize)]
+        pub enum Counter { $( #[doc = $help] $variant, )* }
+
+        impl Counter {
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            /// Name without the `ringgate_` prefix.
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* }
+            }
+            pub const fn help(self) -> &'static str {
+                match self { $( Self::$variant => $help, )* }
+            }
+            pub const fn kind(self) -> Kind {
+                match self { $( Self::$variant => Kind::$kind, )* }
+            }
+        }
+    };
+}
+
+/// A total only grows; a gauge is what stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Gauge,
+    Total,
+}
+
+counters! {
+    // What stands now.
+    Calls "calls" Gauge "Calls in any state, ringing ones included";
+    CallsTalking "calls_talking" Gauge "Calls that were answered and not yet ended";
+    Dialogs "dialogs" Gauge "Dialogs, early ones included";
+    Transactions "transactions" Gauge "Client and server transactions";
+    Timers "timers" Gauge "Armed timers";
+    Bindings "bindings" Gauge "Registered contacts";
+    Relays "relays" Gauge "Open media relays";
+    PortsInUse "ports_in_use" Gauge "RTP ports taken by calls";
+    PortsResting "ports_resting" Gauge "RTP ports that rest after a call";
+    Flows "flows" Gauge "Open TCP flows";
+    Captures "captures" Gauge "Capture files being written";
+    EventBacklog "event_backlog" Gauge "Events that wait for the control plane";
+
+    // SIP.
+    SipReceived "sip_received_total" Total "SIP messages received";
+    SipSent "sip_sent_total" Total "SIP messages sent, retransmissions included";
+    SipBytesReceived "sip_received_bytes_total" Total "Bytes of SIP messages received";
+    SipRetransmitsIn "sip_retransmits_in_total" Total "Received messages that a transaction absorbed as repeats";
+    SipRetransmitsOut "sip_retransmits_out_total" Total "Messages that we sent again";
+    SipNotSip "sip_not_sip_total" Total "Datagrams that are not SIP, dropped without an answer";
+    SipMalformed "sip_malformed_total" Total "SIP messages refused for their form";
+    SipKeepAlives "sip_keep_alives_total" Total "Keep-alives received (RFC 5626 3.5.1, blank datagrams)";
+    SipStrays "sip_strays_total" Total "Responses and ACKs that belong to nothing here";
+    SipSendFailed "sip_send_failed_total" Total "SIP messages that the transport did not take";
+    SipLoops "sip_loops_total" Total "Requests refused as a loop or for Max-Forwards";
+    RequestsInvite "sip_requests_invite_total" Total "INVITE requests outside a dialog";
+    RequestsRegister "sip_requests_register_total" Total "REGISTER requests";
+    RequestsOther "sip_requests_other_total" Total "Other requests";
+    Responses1xx "sip_responses_sent_1xx_total" Total "Provisional responses sent";
+    Responses2xx "sip_responses_sent_2xx_total" Total "Success responses sent";
+    Responses3xx "sip_responses_sent_3xx_total" Total "Redirections sent";
+    Responses4xx "sip_responses_sent_4xx_total" Total "Client error responses sent";
+    Responses5xx "sip_responses_sent_5xx_total" Total "Server error responses sent";
+    Responses6xx "sip_responses_sent_6xx_total" Total "Global failure responses sent";
+    AuthChallenged "auth_challenged_total" Total "Requests answered with a digest challenge";
+    AuthFailed "auth_failed_total" Total "Credentials that did not verify";
+    AuthReplayed "auth_replayed_total" Total "Credentials with a nonce count seen before";
+    RegistrationsAccepted "registrations_accepted_total" Total "REGISTER requests answered 200";
+    RegistrationsRefused "registrations_refused_total" Total "REGISTER requests refused after authentication";
+    BindingsExpired "bindings_expired_total" Total "Contacts that ran out or lost their flow";
+    OverloadRefused "overload_refused_total" Total "Requests refused because a table or queue is full";
+
+    // Calls.
+    CallsStarted "calls_started_total" Total "Call attempts that became a call";
+    CallsAnswered "calls_answered_total" Total "Calls answered";
+    CallsFailed "calls_failed_total" Total "Call attempts that ended without an answer";
+    CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
+
+    // Media.
+    RtpReceived "rtp_received_total" Total "RTP packets received";
+    RtpForwarded "rtp_forwarded_total" Total "RTP packets sent on to the other side";
+    RtcpReceived "rtcp_received_total" Total "RTCP packets received";
+    RtcpForwarded "rtcp_forwarded_total" Total "RTCP packets sent on to the other side";
+    RtpNotRtp "rtp_not_rtp_total" Total "Packets on media ports that are neither RTP nor RTCP, dropped";
+    RtpSourceMismatch "rtp_source_mismatch_total" Total "Packets from another address than the latched one, dropped";
+    RtpNoPeer "rtp_no_peer_total" Total "Packets dropped because the other side has no address yet";
+    RtpOnHold "rtp_on_hold_total" Total "Packets dropped because the direction is not offered";
+    RtpTooLong "rtp_too_long_total" Total "Packets longer than the limit, dropped";
+    RtpSendFailed "rtp_send_failed_total" Total "Packets that the kernel did not take";
+    RtpTimeouts "rtp_timeouts_total" Total "Calls ended because their media stopped";
+    RelaysRefused "relays_refused_total" Total "Relays that could not be opened";
+    CapturePackets "capture_packets_total" Total "Packets written to captures";
+    CaptureLost "capture_lost_total" Total "Packets that a capture did not get";
+    RtpOnProbation "rtp_on_probation_total" Total "Packets held back because their source was not trusted yet";
+    RtpNoRelay "rtp_no_relay_total" Total "Packets that came after their relay was closed, dropped";
+
+    // The shard itself.
+    Turns "turns_total" Total "Turns of the shard's loop";
+    ReceiveOverflows "receive_overflows_total" Total "Times the receive ring ran out of buffers";
+    MeshFull "mesh_full_total" Total "Messages lost because the queue to another shard was full";
+    MeshMoved "mesh_moved_total" Total "Messages handed to the shard that owns them";
+    FlowsRefused "flows_refused_total" Total "TCP connections refused for a limit";
+    FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
+    NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
+}
+
+/// All counters of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    values: [u64; Counter::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { values: [0; Counter::ALL.len()] }
+    }
+}
+
+impl Counters {
+    pub fn add(&mut self, counter: Counter, amount: u64) {
+        self.values[counter as usize] += amount;
+    }
+
+    pub fn bump(&mut self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&mut self, counter: Counter, value: u64) {
+        self.values[counter as usize] = value;
+    }
+
+    pub fn of(&self, counter: Counter) -> u64 {
+        self.values[counter as usize]
+    }
+
+    /// Adds another shard's numbers to these: totals and gauges both sum over shards.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.values.iter_mut().zip(other.values) {
+            *mine += theirs;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_totals_end_in_total() {
+        let names: HashSet<_> = Counter::ALL.iter().map(|c| c.name()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for counter in Counter::ALL {
+            assert_eq!(
+                counter.name().ends_with("_total"),
+                counter.kind() == Kind::Total,
+                "{counter:?}"
+            );
+        }
+    }
+}

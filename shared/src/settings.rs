@@ -1,0 +1,115 @@
+//! What a shard is started with: fixed for the life of the process.
+//! Owns:  `ShardSettings` and its parts, already checked.
+//! Gives: plain values; the control plane fills them from the checked configuration.
+//! Never: a secret of a user or trunk; those come with the snapshot.
+//! Holds: `rtp_ports` of two shards never overlap.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ids::ShardId;
+
+#[derive(Clone, Debug)]
+pub struct ShardSettings {
+    pub shard: ShardId,
+    /// Shards of this process, at least 1.
+    pub shards: u8,
+    /// The CPU that the shard is pinned to.
+    pub cpu: usize,
+    /// UDP listeners, all shards bind the same ones.
+    pub udp: Vec<SocketAddr>,
+    /// TCP listeners, all shards bind the same ones.
+    pub tcp: Vec<SocketAddr>,
+    /// Written into Via, Contact and SDP instead of the local address, per address family.
+    pub external_ip: Vec<IpAddr>,
+    /// Where media sockets bind: the wildcard of each family that is served.
+    pub media_bind: Vec<IpAddr>,
+    /// This shard's slice of the RTP range.
+    pub rtp_ports: PortSlice,
+    /// Realm of our digest challenges.
+    pub realm: String,
+    /// Host names and addresses that are us; empty means every host that is not a trunk.
+    pub domains: Vec<String>,
+    /// Value of Server and User-Agent.
+    pub product: String,
+    /// Whether calls need digest credentials (`[proxy] modules` has `auth`).
+    pub call_auth: bool,
+    pub timers: SipTimers,
+    pub registrar: RegistrarSettings,
+    pub media: MediaSettings,
+    pub recording: RecordingSettings,
+    /// Seeds the shard's CSPRNG: tags, branches, first ports. Differs per shard and per start.
+    pub random_seed: [u8; 32],
+    /// Signs digest nonces; the same on every shard of one process.
+    pub nonce_key: [u8; 32],
+}
+
+/// Ports `first..=last`; `first` is even.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortSlice {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// RFC 3261 17.1.1.1 and the times that people notice.
+#[derive(Clone, Copy, Debug)]
+pub struct SipTimers {
+    pub t1: Duration,
+    pub t2: Duration,
+    pub t4: Duration,
+    /// How long a B leg may ring before the caller hears 408 or 480.
+    pub ring: Duration,
+    /// Timer C's role for a B2BUA: how long a silent B leg is waited for.
+    pub no_response: Duration,
+}
+
+impl SipTimers {
+    pub const RFC3261: Self = Self {
+        t1: Duration::from_millis(500),
+        t2: Duration::from_secs(4),
+        t4: Duration::from_secs(5),
+        ring: Duration::from_secs(60),
+        no_response: Duration::from_secs(32),
+    };
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct RegistrarSettings {
+    /// Shorter asks are answered 423 with Min-Expires.
+    pub expires_min_s: u32,
+    /// Granted when the phone names none.
+    pub expires_default_s: u32,
+    /// Longer asks are cut to this.
+    pub expires_max_s: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct MediaSettings {
+    pub lock: MediaLock,
+    /// Consistent packets from one address before a stream latches to it.
+    pub probation_packets: u8,
+    /// No packet in either direction for this long ends the call; zero switches it off.
+    pub rtp_timeout: Duration,
+    /// The same while a side holds.
+    pub hold_timeout: Duration,
+}
+
+/// What a latched stream does with another source address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaLock {
+    /// Packets are forwarded whatever their source.
+    Off,
+    /// Another source takes over after its own probation, when the old one is silent.
+    Relearn,
+    /// Another source is dropped and counted until a re-INVITE names it.
+    Strict,
+}
+
+#[derive(Clone, Debug)]
+pub struct RecordingSettings {
+    /// Record every call from its first media packet.
+    pub auto_start: bool,
+    /// Where capture files are written, one per call.
+    pub captures: PathBuf,
+}

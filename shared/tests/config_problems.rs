@@ -1,0 +1,350 @@
+//! Golden outputs of the configuration checks: what an operator reads, word for word.
+
+use shared::config::{Loaded, SecretRef, Sources, load};
+
+fn read_secret(place: SecretRef<'_>) -> Result<String, String> {
+    match place {
+        SecretRef::File("/run/secrets/1001") => Ok("from-a-file\n".to_owned()),
+        SecretRef::Env("PASSWORD_1002") => Ok("from-the-environment".to_owned()),
+        SecretRef::File(_) => Err("No such file or directory".to_owned()),
+        SecretRef::Env(_) => Err("the variable is not set".to_owned()),
+    }
+}
+
+fn check(text: &str, env: &[(&str, &str)], strict: bool) -> Loaded {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load(&Sources { file: Some(("ringgate.toml", text)), env, read_secret: &read_secret, strict })
+}
+
+fn lines(loaded: &Loaded) -> Vec<String> {
+    loaded.problems.iter().map(ToString::to_string).collect()
+}
+
+fn assert_problems(text: &str, expected: &[&str]) {
+    let loaded = check(text, &[], false);
+    assert_eq!(lines(&loaded), expected);
+    let refused = expected.iter().any(|line| line.contains(": error: "));
+    assert_eq!(loaded.config.is_none(), refused, "an error and no other problem refuses");
+}
+
+#[test]
+fn nothing_written_is_a_valid_configuration() {
+    let sources = Sources { file: None, env: Vec::new(), read_secret: &read_secret, strict: true };
+    let loaded = load(&sources);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("defaults are valid");
+    assert_eq!(config.http().addr().to_string(), "127.0.0.1:8080");
+    assert_eq!(config.sip().udp_ports(), [5060]);
+    assert_eq!(config.sip().tcp_port(), Some(5060));
+    assert!(config.sip().call_auth(), "calls need a password unless somebody says otherwise");
+    assert_eq!((config.rtp_ports().first, config.rtp_ports().last), (12_000, 42_000));
+    assert!(config.files().recording().is_none());
+}
+
+#[test]
+fn all_problems_come_in_one_pass_with_line_and_suggestion() {
+    assert_problems(
+        r#"http_addr = "0.0.0.0:8080"
+rtp_start_port = 12001
+log_levle = "debug"
+udp_port = 5070
+
+[proxy]
+addr = "any"
+udp_prot = 5060
+tcp_port = "5060"
+media_proxy = "bypass"
+realms = "pbx.example"
+registrar_expires = 9999
+max_registrar_expires = 3600
+modules = ["auth", "regitsrar", "call", "acl"]
+t1_timer = 5
+
+[dataplane]
+cores = "3-1"
+fast_path = "ebpf"
+media_lock = "strikt"
+
+[ami]
+allows = ["127.0.0.1", "10.0.0.0/40"]
+"#,
+        &[
+            "ringgate.toml:1: error: http_addr: 0.0.0.0:8080 would open HTTP to the network, and \
+             there are no logins yet; use \"127.0.0.1:8080\" and reach it with: ssh -L \
+             8080:127.0.0.1:8080 THIS_HOST",
+            "ringgate.toml:2: warning: rtp_start_port: 12001 is odd: RTP takes even ports, so \
+             12002 is used",
+            "ringgate.toml:3: warning: log_levle: unknown key; did you mean \"log_level\"?",
+            "ringgate.toml:4: warning: udp_port: unknown key; did you mean \"proxy.udp_port\"?",
+            "ringgate.toml:7: error: proxy.addr: \"any\" is not an IP address; write \"0.0.0.0\", \
+             or leave it out for every address",
+            "ringgate.toml:8: warning: proxy.udp_prot: unknown key; did you mean \"udp_port\"?",
+            "ringgate.toml:9: error: proxy.tcp_port: must be a whole number, not text; write 5060 \
+             without quotes",
+            "ringgate.toml:10: error: proxy.media_proxy: \"bypass\" is not built yet: media \
+             always passes through the gateway; use \"auto\" or \"all\"",
+            "ringgate.toml:11: error: proxy.realms: must be a list of texts, not text; write \
+             [\"pbx.example\"]",
+            "ringgate.toml:12: error: proxy.registrar_expires: 9999 s is more than \
+             max_registrar_expires, 3600 s",
+            "ringgate.toml:14: warning: proxy.modules: there is no module \"regitsrar\": did you \
+             mean \"registrar\"?",
+            "ringgate.toml:14: warning: proxy.modules: module \"acl\" is accepted, not used yet",
+            "ringgate.toml:14: warning: proxy.modules: \"registrar\" cannot be switched off yet: \
+             it is served",
+            "ringgate.toml:15: error: proxy.t1_timer: must be 100 to 10000, not 5",
+            "ringgate.toml:18: error: dataplane.cores: \"3-1\" runs backwards; write \"auto\" or \
+             a CPU list such as \"2-7\" or \"1,3,5\"",
+            "ringgate.toml:19: error: dataplane.fast_path: the eBPF road is not built yet; use \
+             \"auto\": it takes the fastest road that is there",
+            "ringgate.toml:20: error: dataplane.media_lock: must be one of \"strict\", \
+             \"relearn\", \"off\", not \"strikt\"; did you mean \"strict\"?",
+            "ringgate.toml:23: error: ami.allows[1]: \"10.0.0.0/40\" is neither an address nor a \
+             network; write \"10.0.0.5\", \"10.0.0.0/8\" or \"*\"",
+        ],
+    );
+}
+
+#[test]
+fn strict_makes_unknown_keys_errors_and_nothing_else() {
+    let text = "[proxy]\nudp_prot = 5060\nacl_rules = [\"deny all\"]\nhold_music = \"x.wav\"\n";
+    let expected = |word: &str| {
+        vec![
+            format!(
+                "ringgate.toml:2: {word}: proxy.udp_prot: unknown key; did you mean \"udp_port\"?"
+            ),
+            "ringgate.toml:3: warning: proxy.acl_rules: accepted, not used yet: what it asks for \
+             does not happen"
+                .to_owned(),
+            "ringgate.toml:4: note: proxy.hold_music: accepted, not used yet".to_owned(),
+        ]
+    };
+    let (lax, strict) = (check(text, &[], false), check(text, &[], true));
+    assert_eq!(lines(&lax), expected("warning"));
+    assert_eq!(lines(&strict), expected("error"));
+    assert!(lax.config.is_some());
+    assert!(strict.config.is_none());
+}
+
+#[test]
+fn users_are_checked_one_by_one() {
+    assert_problems(
+        r#"[proxy]
+realms = ["pbx.example"]
+[[proxy.user_backends]]
+type = "memory"
+users = [
+  { username = "1001", password = "secret-1001" },
+  { username = "1001", password = "secret-again" },
+  { password = "secret-nameless" },
+  { username = "a@b", password = "secret-at" },
+  { username = "1003" },
+  { username = "1004", password = "" },
+  { username = "1005", ha1 = "secret-short" },
+  { username = "1006", password = "secret-both", ha1 = "00112233445566778899aabbccddeeff" },
+  { username = "1007", ha1 = "00112233445566778899aabbccddeeff", realm = "other.example" },
+  { username = "1008", password = 12345 },
+]
+[[proxy.user_backends]]
+type = "http"
+url = "https://auth.example/"
+[[proxy.user_backends]]
+users = []
+[[proxy.user_backends]]
+type = "database"
+url = "mysql://root:secret-url@db/users"
+"#,
+        &[
+            "ringgate.toml:7: error: proxy.user_backends[0].users[1].username: \"1001\" is there \
+             twice",
+            "ringgate.toml:8: error: proxy.user_backends[0].users[2]: has no username",
+            "ringgate.toml:9: error: proxy.user_backends[0].users[3].username: '@' cannot be part \
+             of a SIP user name; write the part before the @ only",
+            "ringgate.toml:10: error: proxy.user_backends[0].users[4]: has no secret; write \
+             password = \"...\" or ha1 = \"...\"",
+            "ringgate.toml:11: error: proxy.user_backends[0].users[5].password: is empty: \
+             registration needs a password",
+            "ringgate.toml:12: error: proxy.user_backends[0].users[6].ha1: must be 32 hex digits",
+            "ringgate.toml:13: error: proxy.user_backends[0].users[7]: has a password and an ha1; \
+             keep one of them",
+            "ringgate.toml:14: error: proxy.user_backends[0].users[8]: its ha1 is made for realm \
+             \"other.example\", but our challenges carry \"pbx.example\"; put \"other.example\" \
+             first in proxy.realms",
+            "ringgate.toml:15: error: proxy.user_backends[0].users[9]: has no secret; write \
+             password = \"...\" or ha1 = \"...\"",
+            "ringgate.toml:15: error: proxy.user_backends[0].users[9].password: must be text in \
+             quotes, not a whole number",
+            "ringgate.toml:18: error: proxy.user_backends[1].type: a backend of type \"http\" is \
+             not built yet; use \"memory\" or \"extension\"",
+            "ringgate.toml:20: error: proxy.user_backends[2]: has no type; write type = \
+             \"memory\" or type = \"extension\"",
+            "ringgate.toml:24: error: proxy.user_backends[3].url: users in a database other than \
+             ours are not built yet; remove the key to use our extensions table",
+        ],
+    );
+}
+
+#[test]
+fn trunks_are_checked_one_by_one() {
+    assert_problems(
+        r#"[proxy.trunks.good]
+dest = "sip:carrier.example:5060"
+inbound_hosts = ["192.0.2.7", "192.0.2.8:5062"]
+max_calls = 30
+[proxy.trunks.empty]
+[proxy.trunks.secure]
+dest = "sips:carrier.example"
+[proxy.trunks.network]
+dest = "sip:192.0.2.1"
+inbound_hosts = ["192.0.2.0/24"]
+max_cps = 5
+[proxy.trunks.user]
+dest = "sip:me@carrier.example"
+"#,
+        &[
+            "ringgate.toml:5: error: proxy.trunks.empty: has no dest; write dest = \
+             \"sip:HOST:PORT\"",
+            "ringgate.toml:7: error: proxy.trunks.secure.dest: trunks over TLS are not built \
+             yet; use \"udp\" or \"tcp\"",
+            "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[0]: networks are not \
+             built yet as inbound hosts; list the addresses one by one",
+            "ringgate.toml:11: warning: proxy.trunks.network.max_cps: accepted, not used yet: \
+             what it asks for does not happen",
+            "ringgate.toml:13: error: proxy.trunks.user.dest: must not have a user part: the \
+             called number goes there; write \"sip:HOST:PORT\"",
+        ],
+    );
+}
+
+#[test]
+fn syntax_errors_keep_the_rest_checked() {
+    assert_problems(
+        "log_level = \nhttp_addr = \"0.0.0.0:80\"\n[proxy]\nudp_port = 99999\n",
+        &[
+            "ringgate.toml:1: error: not TOML: string values must be quoted, expected literal \
+             string",
+            "ringgate.toml:2: error: http_addr: 0.0.0.0:80 would open HTTP to the network, and \
+             there are no logins yet; use \"127.0.0.1:80\" and reach it with: ssh -L \
+             80:127.0.0.1:80 THIS_HOST",
+            "ringgate.toml:4: error: proxy.udp_port: must be 0 to 65535, not 99999",
+        ],
+    );
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_is_named_in_problems() {
+    let text = "[proxy]\nudp_port = 5060\n[proxy.trunks.Carrier]\ndest = \"sip:192.0.2.1\"\n";
+    let env = [
+        ("RINGGATE__PROXY__UDP_PORT", "5080"),
+        ("RINGGATE__PROXY__REALMS", "pbx.example, other.example"),
+        ("RINGGATE__PROXY__TRUNKS__CARRIER__MAX_CALLS", "7"),
+        ("RINGGATE__PROXY__USER_BACKENDS__0__TYPE", "memory"),
+        ("RINGGATE__PROXY__USER_BACKENDS__0__USERS", "[{ username = \"7\", password = \"p\" }]"),
+        ("RINGGATE__RECORDING__ENABLED", "true"),
+        ("HOME", "/somewhere"),
+    ];
+    let loaded = check(text, &env, true);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("it is valid");
+    assert_eq!(config.sip().udp_ports(), [5080]);
+    assert_eq!(config.sip().realm(), "pbx.example");
+    assert_eq!(config.trunks()[0].name, "Carrier");
+    assert_eq!(config.trunks()[0].max_calls, Some(7));
+    assert!(config.files().recording().is_some());
+
+    let env = [
+        ("RINGGATE__PROXY__UDP_PORT", "many"),
+        ("RINGGATE__PROXY__UDP_PROT", "5080"),
+        ("RINGGATE__PROXY____X", "1"),
+        ("RINGGATE__PROXY__USER_BACKENDS__3__TYPE", "memory"),
+        ("RINGGATE__HTTP_ADDR__PORT", "80"),
+    ];
+    let loaded = check("http_addr = \"127.0.0.1:1\"\n", &env, false);
+    assert_eq!(
+        lines(&loaded),
+        [
+            "env RINGGATE__PROXY____X: error: the name has an empty part; write \
+             RINGGATE__SECTION__KEY",
+            "env RINGGATE__HTTP_ADDR__PORT: error: http_addr.port: \"port\" lies below a value \
+             that is text",
+            "env RINGGATE__PROXY__UDP_PORT: error: proxy.udp_port: must be a whole number, not \
+             text",
+            "env RINGGATE__PROXY__UDP_PROT: warning: proxy.udp_prot: unknown key; did you mean \
+             \"udp_port\"?",
+            "env RINGGATE__PROXY__USER_BACKENDS__3__TYPE: error: proxy.user_backends.3.type: \
+             place 3 leaves a gap: the list has 0 entries",
+        ]
+    );
+}
+
+#[test]
+fn secrets_are_read_by_reference_and_never_shown() {
+    let text = r#"[[proxy.user_backends]]
+type = "memory"
+users = [
+  { username = "1001", password = "file:/run/secrets/1001" },
+  { username = "1002", password = "env:PASSWORD_1002" },
+  { username = "1003", password = "hunter2-plain" },
+  { username = "1004", ha1_sha256 = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff" },
+]
+"#;
+    let loaded = check(text, &[], false);
+    let config = loaded.config.expect("it is valid");
+    let debug = format!("{config:?} {:?}", loaded.effective);
+    for secret in ["from-a-file", "from-the-environment", "hunter2", "00112233"] {
+        assert!(!debug.contains(secret), "{secret} is shown");
+    }
+    let shared::config::Backend::Memory(users) = &config.backends()[0] else {
+        panic!("the memory backend comes first")
+    };
+    let plain = |text: &str| shared::snapshot::Secret::Plain(text.into());
+    assert_eq!(users[0].secret, plain("from-a-file"));
+    assert_eq!(users[1].secret, plain("from-the-environment"));
+
+    let missing = "[[proxy.user_backends]]\ntype = \"memory\"\nusers = [{ username = \"1\", \
+                   password = \"file:/nowhere\" }, { username = \"2\", password = \"env:NO\" }]\n";
+    let loaded = check(missing, &[], false);
+    assert_eq!(
+        lines(&loaded),
+        [
+            "ringgate.toml:3: error: proxy.user_backends[0].users[0].password: file:/nowhere \
+             cannot be read: No such file or directory",
+            "ringgate.toml:3: error: proxy.user_backends[0].users[1].password: env:NO cannot be \
+             read: the variable is not set",
+        ]
+    );
+}
+
+#[test]
+fn effective_values_name_their_origin() {
+    let text = "data_dir = \"/srv/gate\"\n[proxy]\nudp_port = 5070\n[[proxy.user_backends]]\n\
+                type = \"memory\"\nusers = [{ username = \"1\", password = \"hunter2\" }, \
+                { username = \"2\", password = \"env:PASSWORD_1002\" }]\n";
+    let loaded = check(text, &[("RINGGATE__LOG_LEVEL", "debug")], false);
+    let rows: Vec<String> = loaded
+        .effective
+        .rows()
+        .iter()
+        .map(|row| format!("{} = {}  # {}", row.key, row.value, row.origin))
+        .collect();
+    for expected in [
+        "data_dir = \"/srv/gate\"  # ringgate.toml:1",
+        "database_url = \"sqlite:///srv/gate/ringgate.sqlite3\"  # default",
+        "log_level = \"debug\"  # env RINGGATE__LOG_LEVEL",
+        "proxy.tcp_port = 5060  # default",
+        "proxy.udp_port = 5070  # ringgate.toml:3",
+        "proxy.user_backends[0].users[0].password = \"***\"  # ringgate.toml:6",
+        "proxy.user_backends[0].users[1].password = \"env:PASSWORD_1002\"  # ringgate.toml:6",
+    ] {
+        assert!(rows.contains(&expected.to_owned()), "{expected} is not in {rows:#?}");
+    }
+}
+
+#[test]
+fn a_changed_listener_needs_a_restart_and_a_changed_user_does_not() {
+    let before = "[proxy]\nudp_port = 5070\n";
+    let after = "[proxy]\nudp_port = 5080\n[[proxy.user_backends]]\ntype = \"memory\"\nusers = \
+                 [{ username = \"1\", password = \"p\" }]\n[ami]\nallows = [\"*\"]\n";
+    let (before, after) = (check(before, &[], false), check(after, &[], false));
+    assert_eq!(after.effective.needs_restart(&before.effective), ["ami.allows", "proxy.udp_port"]);
+}
