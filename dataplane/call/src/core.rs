@@ -41,6 +41,8 @@ pub struct Core {
     pub(crate) asks: Slots<Key>,
     /// Flows that some binding or leg uses: others may close without a search.
     pub(crate) flows: FxHashSet<FlowKey>,
+    /// Standing calls by outbound trunk.
+    pub(crate) trunk_calls: FxHashMap<Box<str>, u32>,
     pub(crate) draining: bool,
     /// The call that the present input belongs to, for the panic handler.
     pub(crate) current: Option<Key>,
@@ -73,6 +75,7 @@ impl Core {
             owners: RelayOwners::new(),
             asks: Slots::new(CALLS_PER_SHARD_MAX),
             flows: FxHashSet::default(),
+            trunk_calls: FxHashMap::default(),
             draining: false,
             current: None,
             due: Vec::new(),
@@ -194,7 +197,13 @@ impl Core {
     }
 
     pub(crate) fn settle(&mut self, key: Key) {
-        let Some(call) = self.calls.find(key) else { return };
+        let Some(call) = self.calls.find_mut(key) else { return };
+        if call.ended.is_some()
+            && let Some(trunk) = call.trunk_share.take()
+            && let Some(count) = self.trunk_calls.get_mut(&trunk)
+        {
+            *count = count.saturating_sub(1);
+        }
         if !call.is_over() {
             return;
         }

@@ -349,6 +349,13 @@ impl Desk {
         end
     }
 
+    /// Forgets a client transaction whose answer nobody waits for any more.
+    pub(crate) fn drop_client(&mut self, key: ClientKey) {
+        if let Some(client) = self.transactions.clients.remove(key) {
+            self.out.recycle(client.request);
+        }
+    }
+
     /// Runs a server machine's outputs; returns the outcome when it finished.
     pub(crate) fn server_input(&mut self, key: ServerKey, input: ServerInput) -> Option<Outcome> {
         let server = self.transactions.servers.find_mut(key)?;

@@ -151,7 +151,7 @@ impl Core {
             Place::Trunk { name, way } => {
                 let inbound =
                     self.calls.find(slot).is_some_and(|call| call.inbound_trunk.is_some());
-                if inbound || self.trunk_is_full(&name, slot) {
+                if inbound || !self.take_trunk_share(&name, slot) {
                     // Transit between trunks needs a route, and routes do not exist yet.
                     let status = if inbound { 403 } else { 503 };
                     return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
@@ -165,15 +165,21 @@ impl Core {
         }
     }
 
-    fn trunk_is_full(&self, name: &str, slot: Key) -> bool {
+    /// Counts the call against its trunk's limit; `false` when the trunk is full. Each shard keeps
+    /// its share of the limit.
+    fn take_trunk_share(&mut self, name: &str, slot: Key) -> bool {
         let trunk = self.desk.snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        let Some(most) = trunk.and_then(|trunk| trunk.max_calls) else { return false };
-        // Each shard keeps its share of the limit.
+        let most = trunk.and_then(|trunk| trunk.max_calls).unwrap_or(u32::MAX);
         let share = most.div_ceil(u32::from(self.desk.settings.shards.max(1)));
-        let standing = self.calls.iter().filter(|(key, call)| {
-            *key != slot && call.ended.is_none() && call.outbound_trunk.as_deref() == Some(name)
-        });
-        standing.count() >= share as usize
+        let standing = self.trunk_calls.entry(name.into()).or_default();
+        if *standing >= share {
+            return false;
+        }
+        *standing += 1;
+        if let Some(call) = self.calls.find_mut(slot) {
+            call.trunk_share = Some(name.into());
+        }
+        true
     }
 
     fn call_user(&mut self, slot: Key, user: Box<str>) {

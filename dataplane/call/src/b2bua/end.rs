@@ -57,6 +57,9 @@ impl Call {
     fn answer_pending(&mut self, desk: &mut Desk, status: u16) {
         for exchange in std::mem::take(&mut self.exchanges) {
             desk.refuse(exchange.server, 487); // RFC 3261 15.1.2
+            if exchange.method == Method::Invite {
+                self.abandoned.extend(exchange.client);
+            }
         }
         let Some(server) = self.invite.take() else { return };
         let leg = self.a_leg_mut();
@@ -116,7 +119,13 @@ impl Call {
                     self.send_bye(desk, small(index));
                 }
             }
-            self.legs[index].invite = None;
+            // RFC 3261 9.1: a cancelled INVITE without an answer is forgotten after 64*T1.
+            if let Some(invite) = self.legs[index].invite.take() {
+                desk.drop_client(invite);
+            }
+        }
+        for client in std::mem::take(&mut self.abandoned) {
+            desk.drop_client(client);
         }
         // A relay that has not reported by now will not: its numbers are lost, the call is not.
         if !self.cdr_sent {

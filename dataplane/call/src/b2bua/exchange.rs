@@ -4,8 +4,11 @@
 //! Never: answers for the other leg what only the other leg can know.
 //! Holds: one INVITE at a time in both directions: 491 for glare, 500 for impatience.
 
+use std::time::Duration;
+
 use shared::cdr::HangupReason;
 use shared::net::Source;
+use shared::time::Instant;
 use sip::dialog::Order;
 use sip::wire::{HeaderName, Message, Method, scan};
 
@@ -19,6 +22,8 @@ use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
 
 /// Requests of one call that may be on their way at a time; more are answered 500.
 const EXCHANGES_MAX: usize = 8;
+/// How long the other leg may take over one of them; a person may have to agree to a re-INVITE.
+const EXCHANGE_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -27,6 +32,10 @@ pub(crate) struct Exchange {
     pub to: u8,
     pub method: Method,
     pub server: ServerKey,
+    /// Its own request on the other leg, once that is out.
+    pub(crate) client: Option<ClientKey>,
+    /// A peer that answers 1xx and nothing more is not waited for longer.
+    pub(crate) give_up_at: Instant,
     /// Whether the request carries the offer (else an INVITE's 2xx does).
     pub offers: bool,
 }
@@ -194,7 +203,10 @@ impl Call {
         }
         self.exchanges_made += 1;
         let number = self.exchanges_made;
-        self.exchanges.push(Exchange { number, from, to, method, server, offers });
+        let give_up_at = desk.now.mono + EXCHANGE_WAIT;
+        let exchange =
+            Exchange { number, from, to, method, server, client: None, give_up_at, offers };
+        self.exchanges.push(exchange);
         Some(number)
     }
 
@@ -242,7 +254,10 @@ impl Call {
             compose::write_body(out, content_type, &body);
         });
         if sent.is_none() {
-            self.fail_exchange(desk, number, 503);
+            return self.fail_exchange(desk, number, 503);
+        }
+        if let Some(exchange) = self.exchanges.iter_mut().find(|one| one.number == number) {
+            exchange.client = sent;
         }
     }
 
@@ -405,6 +420,18 @@ impl Call {
         desk.refuse(exchange.server, status);
         self.dialog_may_be_gone(desk, &exchange, status);
         self.arm(desk);
+    }
+
+    /// Exchanges that got no final response in time: 408 for who asked (a B2BUA's Timer C).
+    pub(crate) fn expire_exchanges(&mut self, desk: &mut Desk) {
+        let now = desk.now.mono;
+        while let Some(late) = self.exchanges.iter().find(|one| one.give_up_at <= now) {
+            let (number, client) = (late.number, late.client);
+            if let Some(client) = client {
+                desk.drop_client(client);
+            }
+            self.handle_exchange_failed(desk, number, 408);
+        }
     }
 
     /// 481 and 408 end the dialog (RFC 3261 12.2.1.2); for INFO and MESSAGE a 408 says little.

@@ -72,6 +72,10 @@ pub(crate) struct Call {
     pub armed: Option<Instant>,
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
+    /// The trunk whose limit this call counts against, while it stands.
+    pub(crate) trunk_share: Option<Box<str>>,
+    /// INVITEs of ours that were under way when the call ended: dropped when it is given up.
+    pub(crate) abandoned: Vec<ClientKey>,
     /// The question to another shard's registrar.
     pub asked: Option<Key>,
     pub cdr_sent: bool,
@@ -220,10 +224,11 @@ impl Call {
 
     /// When this call wants to be woken.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        let exchanges = self.exchanges.iter().map(|exchange| exchange.give_up_at);
         let resend = self.legs.iter().filter_map(|leg| {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
-        resend.chain(self.ring_until).chain(self.give_up_at).min()
+        resend.chain(exchanges).chain(self.ring_until).chain(self.give_up_at).min()
     }
 
     /// Arms the wheel for the deadline, unless an earlier entry stands.
@@ -243,6 +248,7 @@ impl Call {
         for index in 0..self.legs.len() {
             self.resend_answer(desk, small(index));
         }
+        self.expire_exchanges(desk);
         if self.ring_until.is_some_and(|at| at <= now) {
             self.ring_until = None;
             self.ring_timed_out(desk);
@@ -274,6 +280,7 @@ impl Call {
     pub(crate) fn is_over(&self) -> bool {
         self.cdr_sent
             && self.invite.is_none()
+            && self.abandoned.is_empty()
             && self.legs.iter().all(|leg| leg.invite.is_none() && leg.unacked.is_none())
     }
 }

@@ -78,6 +78,8 @@ impl Call {
             armed: None,
             inbound_trunk: invitation.inbound_trunk,
             outbound_trunk: invitation.outbound_trunk,
+            trunk_share: None,
+            abandoned: Vec::new(),
             asked: None,
             cdr_sent: false,
         })
