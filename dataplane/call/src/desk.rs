@@ -291,6 +291,12 @@ impl Desk {
         let Some(server) = self.transactions.servers.find_mut(key) else { return };
         server.response = Some(bytes);
         server.machine.handle_input(self.now.mono, ServerInput::Respond(status));
+        // Nothing is built from the request after its final response: 32 s of lingering are for
+        // the response alone.
+        let request = if status >= 200 { Some(std::mem::take(&mut server.request)) } else { None };
+        if let Some(request) = request {
+            self.out.recycle(request);
+        }
         self.count(response_class(status));
         self.drain_server(key, false);
     }
@@ -331,16 +337,20 @@ impl Desk {
                         self.out.send(to, ack);
                     }
                 }
-                ClientOutput::Deliver(_) => told.push((owner, key, Told::Response)),
+                ClientOutput::Deliver(status) => {
+                    told.push((owner, key, Told::Response));
+                    if status >= 200 && client.method != Method::Invite {
+                        let request = std::mem::take(&mut client.request);
+                        self.out.recycle(request);
+                    }
+                }
                 ClientOutput::Finished(outcome) => {
                     match outcome {
                         Outcome::Answered => {}
                         Outcome::TimedOut => told.push((owner, key, Told::Failed(408))),
                         Outcome::TransportFailed => told.push((owner, key, Told::Failed(503))),
                     }
-                    if let Some(client) = self.transactions.clients.remove(key) {
-                        self.out.recycle(client.request);
-                    }
+                    self.drop_client(key);
                     end = Some(outcome);
                 }
             }
@@ -353,6 +363,9 @@ impl Desk {
     pub(crate) fn drop_client(&mut self, key: ClientKey) {
         if let Some(client) = self.transactions.clients.remove(key) {
             self.out.recycle(client.request);
+            if let Some((_, ack)) = client.ack {
+                self.out.recycle(ack);
+            }
         }
     }
 
@@ -380,6 +393,9 @@ impl Desk {
                 ServerOutput::Finished(outcome) => {
                     if let Some(server) = self.transactions.remove_server(key) {
                         self.out.recycle(server.request);
+                        if let Some(response) = server.response {
+                            self.out.recycle(response);
+                        }
                     }
                     end = Some(outcome);
                 }

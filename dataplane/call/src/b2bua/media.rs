@@ -215,15 +215,16 @@ impl Call {
     /// A relay is gone: its ports rest now.
     pub(crate) fn relay_closed(&mut self, desk: &mut Desk, report: &RelayReport) {
         let now = desk.now.mono;
-        for slot in &mut self.media.lines {
-            if let Some(line) = slot.take_if(|line| line.relay == report.relay) {
-                for pair in line.local {
-                    desk.ports.give_back(now, pair.rtp_port);
-                }
-                self.media.open = self.media.open.saturating_sub(1);
+        for (index, slot) in self.media.lines.iter_mut().enumerate() {
+            let Some(line) = slot.take_if(|line| line.relay == report.relay) else { continue };
+            for pair in line.local {
+                desk.ports.give_back(now, pair.rtp_port);
             }
+            self.media.open = self.media.open.saturating_sub(1);
+            let streams = report.streams.iter().cloned();
+            let line = small(index);
+            self.media.quality.extend(streams.map(|stream| StreamQuality { line, ..stream }));
         }
-        self.media.quality.extend(report.streams.iter().cloned());
         if let Some(capture) = &report.capture {
             self.media.captured_packets = capture.packets;
         }

@@ -1,0 +1,73 @@
+//! Edits of the media plane: what signalling asks of relays between two packets.
+//! Owns:  `RelayEdit`, `Remote`, `PortPair`, `RelayReport`.
+//! Gives: values that the shell applies to sockets and to `relay::Relays`.
+//! Never: an edit per packet.
+//! Holds: `Open` comes before any other edit of its relay, `Close` after all of them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use shared::cdr::StreamQuality;
+use shared::event::CaptureClosed;
+use shared::ids::{CallId, RelayKey, Side};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RelayEdit {
+    Close(RelayKey),
+    /// Bind four ports, one pair facing each side. Answered by opened or refused.
+    Open {
+        relay: RelayKey,
+        local: [LocalPair; 2],
+    },
+    /// Append every forwarded packet of this relay to the call's capture file.
+    /// The first `Record` of a call creates the file; further relays of the call share it.
+    Record {
+        relay: RelayKey,
+        call: CallId,
+        line: u8,
+        path: PathBuf,
+    },
+    /// What the newest SDP of `side` says about where it receives and what it may send.
+    Remote {
+        relay: RelayKey,
+        side: Side,
+        remote: Remote,
+    },
+}
+
+/// The ports that face one side. RTP is even, RTCP the odd one above (RFC 3550 11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LocalPair {
+    /// The address to bind; the unspecified address binds all of its family.
+    pub ip: IpAddr,
+    pub rtp_port: u16,
+}
+
+impl LocalPair {
+    pub const fn rtcp_port(self) -> u16 {
+        self.rtp_port + 1
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remote {
+    pub rtp: SocketAddr,
+    /// `a=rtcp`, or RTP plus one, or RTP itself under rtcp-mux (RFC 5761).
+    pub rtcp: SocketAddr,
+    /// This side's SDP lets it send to us (sendrecv, sendonly): else its RTP is dropped and counted.
+    pub may_send: bool,
+    /// This side's SDP lets us send to it (sendrecv, recvonly).
+    pub may_receive: bool,
+    /// The address changed by signalling: forget what was latched and learn again.
+    pub relearn: bool,
+}
+
+/// What a relay has seen, given once when it closes.
+#[derive(Clone, Debug)]
+pub struct RelayReport {
+    pub relay: RelayKey,
+    /// What the caller sent, then what the callee sent. `line` and `side` are filled in.
+    pub streams: [StreamQuality; 2],
+    /// Set when this relay was the last one of a recorded call.
+    pub capture: Option<CaptureClosed>,
+}
