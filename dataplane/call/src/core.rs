@@ -332,8 +332,8 @@ impl Core {
             gone = true;
             match call.after_open.take() {
                 Some(AfterOpen::Exchange(number)) => call.fail_exchange(desk, number, 500),
-                Some(AfterOpen::Answer { leg, client, .. }) => {
-                    call.acknowledge(desk, leg, client, None);
+                Some(AfterOpen::Answer { leg, client, response }) => {
+                    call.refuse_offer(desk, leg, client, &response);
                     call.refuse(desk, 503);
                 }
                 Some(AfterOpen::Invite) => call.refuse(desk, 503),

@@ -278,7 +278,8 @@ impl Registrar {
         let now = desk.now.mono;
         desk.respond(key, Reply::new(200), |_, _, mut out| {
             for binding in found.map(|aor| aor.bindings.as_slice()).unwrap_or_default() {
-                let left = binding.expires_at.since(now).as_secs();
+                // Rounded up: 0 would say that it is gone.
+                let left = binding.expires_at.since(now).as_millis().div_ceil(1_000);
                 let mut value = Vec::with_capacity(binding.target.uri.len() + 64);
                 value.push(b'<');
                 value.extend_from_slice(&binding.target.uri);

@@ -13,7 +13,7 @@ use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message, scan};
 
 use super::compose::{self, Carries, SDP, carries};
-use super::media::read;
+use super::media::{read, refusal};
 use super::setup::contact_way;
 use super::{A_LEG, AfterOpen, Call, Failure, LegState, OwedAck, State, Unacked, orphan};
 use crate::desk::{ALLOW, Desk, Reply};
@@ -163,10 +163,24 @@ impl Call {
             }
             Ok(false) if self.can_carry(&said) => self.offer_caller(desk, index, client, response),
             _ => {
-                self.acknowledge(desk, index, client, None);
+                self.refuse_offer(desk, index, client, response.bytes());
                 self.end(desk, HangupReason::Failed, 488, None);
             }
         }
+    }
+
+    /// ACK of a 2xx whose offer we cannot carry: every line refused.
+    pub(crate) fn refuse_offer(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        client: ClientKey,
+        response: &[u8],
+    ) {
+        let way = self.legs[usize::from(index)].way;
+        let offer = scan(response).map_or(&b""[..], |response| response.body());
+        let answer = refusal(desk, &way, offer);
+        self.acknowledge(desk, index, client, Some(&answer));
     }
 
     /// The B leg's 2xx carries the offer: the A leg's ACK will carry the answer.

@@ -13,7 +13,7 @@ use sip::dialog::Order;
 use sip::wire::{HeaderName, Message, Method, scan};
 
 use super::compose::{self, Carries, SDP, carries};
-use super::media::read;
+use super::media::{read, refusal};
 use super::setup::contact_way;
 use super::{A_LEG, AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
 use crate::desk::{ALLOW, Desk, Reply};
@@ -52,7 +52,10 @@ impl Call {
         from: &Source,
     ) {
         let number = request.cseq().map_or(0, |cseq| cseq.number);
-        let Some(leg) = self.leg_mut(index) else { return desk.refuse(server, 481) };
+        let over = self.ended.is_some() && request.method() != Method::Bye;
+        let Some(leg) = self.leg_mut(index).filter(|_| !over) else {
+            return desk.refuse(server, 481);
+        };
         if leg.dialog.accept_cseq(number) == Order::OutOfOrder {
             return desk.refuse(server, 500);
         }
@@ -100,11 +103,16 @@ impl Call {
         let Some(leg) = self.leg_mut(index) else { return };
         let (side, was) = (leg.side, leg.state);
         leg.state = if was == LegState::Inviting { was } else { LegState::Ended };
-        leg.unacked = None; // who hangs up has seen our 2xx
+        let unacked = leg.unacked.take(); // who hangs up has seen our 2xx
+        if was == LegState::Up {
+            leg.dialog.state = sip::dialog::State::Terminated;
+        }
+        if let Some(owed) = unacked.and_then(|unacked| unacked.owes) {
+            self.acknowledge_refusing(desk, index, owed);
+        }
         match was {
             LegState::Ended => {}
             LegState::Up => {
-                leg.dialog.state = sip::dialog::State::Terminated;
                 let reason = match side {
                     shared::ids::Side::Caller => HangupReason::ByCaller,
                     shared::ids::Side::Callee => HangupReason::ByCallee,
@@ -437,9 +445,12 @@ impl Call {
     /// 481 and 408 end the dialog (RFC 3261 12.2.1.2); for INFO and MESSAGE a 408 says little.
     fn dialog_may_be_gone(&mut self, desk: &mut Desk, exchange: &Exchange, status: u16) {
         let offers = matches!(exchange.method, Method::Invite | Method::Update);
-        if status == 481 || (offers && status == 408) {
+        if status == 481 {
             self.legs[usize::from(exchange.to)].state = LegState::Ended;
             self.end(desk, HangupReason::Failed, 200, Some(exchange.to));
+        } else if offers && status == 408 {
+            // It may be back by now, and would wait with its receiver up: BYE goes to both.
+            self.end(desk, HangupReason::Failed, 200, None);
         }
     }
 
@@ -455,7 +466,10 @@ impl Call {
                 self.heard(desk, side, answer);
                 self.say(desk, owed.leg, answer)
             });
-            self.acknowledge(desk, owed.leg, owed.client, body.as_deref());
+            match &body {
+                Some(body) => self.acknowledge(desk, owed.leg, owed.client, Some(body)),
+                None => self.acknowledge_refusing(desk, index, owed),
+            }
             if body.is_none() {
                 // The offer stays without an answer: there is no session (RFC 3261 13.2.1).
                 self.end(desk, HangupReason::Failed, 200, None);
@@ -466,8 +480,19 @@ impl Call {
         }
     }
 
+    /// The ACK that a leg waits for will get no answer from leg `asked`, which was sent its offer:
+    /// acknowledge with every line refused (RFC 3261 13.2.2.4).
+    fn acknowledge_refusing(&mut self, desk: &mut Desk, asked: u8, owed: OwedAck) {
+        let way = self.legs[usize::from(owed.leg)].way;
+        let answer = refusal(desk, &way, &self.legs[usize::from(asked)].last_sdp);
+        self.acknowledge(desk, owed.leg, owed.client, Some(&answer));
+    }
+
     /// Our 2xx was never acknowledged: the dialog is up, so it ends with BYE (RFC 3261 13.3.1.4).
-    pub(crate) fn ack_missing(&mut self, desk: &mut Desk, index: u8) {
+    pub(crate) fn ack_missing(&mut self, desk: &mut Desk, index: u8, unacked: &Unacked) {
+        if let Some(owed) = unacked.owes {
+            self.acknowledge_refusing(desk, index, owed);
+        }
         if self.legs[usize::from(index)].bye_wanted {
             return self.send_bye(desk, index);
         }

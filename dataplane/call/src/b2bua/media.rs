@@ -11,6 +11,7 @@ use shared::cdr::StreamQuality;
 use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
 use shared::metrics::Counter;
+use shared::net::Destination;
 use sip::sdp::{self, Description, Direction, LineChange, Rewrite, SdpError};
 
 use super::{Call, small};
@@ -229,6 +230,18 @@ impl Call {
             self.media.captured_packets = capture.packets;
         }
     }
+}
+
+/// An answer to `offer` that refuses every line (RFC 3264 6). Empty when the offer does not read.
+pub(crate) fn refusal(desk: &mut Desk, way: &Destination, offer: &[u8]) -> Vec<u8> {
+    let Ok(offer) = read(offer) else { return Vec::new() };
+    let lines: Vec<_> = offer.media.iter().map(|_| LineChange::Refuse).collect();
+    let ip = desk.advertised_ip(way.local.ip());
+    let origin_id = desk.mint.random() & 0x7fff_ffff;
+    let mut body = Vec::with_capacity(256);
+    let change = Rewrite { origin_id, origin_version: 1, ip, lines: &lines };
+    sdp::rewrite(&offer, &change, &mut body);
+    body
 }
 
 /// Reads an SDP body within its bounds.

@@ -265,8 +265,9 @@ impl Call {
         let Some(leg) = self.leg_mut(index) else { return };
         let Some(unacked) = &mut leg.unacked else { return };
         if unacked.give_up_at <= now {
-            leg.unacked = None;
-            self.ack_missing(desk, index);
+            if let Some(unacked) = leg.unacked.take() {
+                self.ack_missing(desk, index, &unacked);
+            }
         } else if unacked.resend_at <= now {
             unacked.wait = t2.min(unacked.wait * 2);
             unacked.resend_at = now + unacked.wait;

@@ -7,6 +7,8 @@
 use sip::dialog::{Dialog, State as DialogState, party};
 use sip::wire::{Message, Method, scan};
 
+use super::compose::{Carries, SDP, carries, write_body};
+use super::media::refusal;
 use crate::desk::Desk;
 use crate::transactions::{ClientKey, Owner};
 
@@ -16,9 +18,12 @@ pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>
     let (to, invite) = (found.to, std::rc::Rc::clone(&found.request));
     let Ok(invite) = scan(&invite) else { return };
     let Some((mut dialog, cseq)) = dialog_of(&invite, response) else { return };
+    // An offer in the 2xx has to be answered even now (RFC 3261 13.2.2.4).
+    let offered = invite.body().is_empty() && carries(response) == Carries::Sdp;
+    let answer = if offered { refusal(desk, &to, response.body()) } else { Vec::new() };
     desk.send_ack(dialog.request_uri(), to, |mut out| {
         dialog.write_request_headers(&mut out, cseq, "ACK");
-        out.end();
+        write_body(out, SDP, &answer);
     });
     // The BYE's transaction repeats by itself; a repeated 2xx only needs the ACK.
     let known = desk.transactions.clients.find_mut(client).is_some_and(|client| {
