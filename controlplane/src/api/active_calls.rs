@@ -1,0 +1,103 @@
+//! Calls that stand now: `GET /calls/active` and `/calls/active/{call_id}`.
+//! Owns:  the shape of an active call.
+//! Gives: every shard's calls in one list, oldest first.
+//! Never: a list that leaves a silent shard out without saying so.
+//! Holds: `{call_id}` is our id or the SIP Call-ID of either leg.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::command::Question;
+use shared::event::{Answer, CallState, CallView};
+
+use super::{App, Code, Problem};
+
+const LIMIT_DEFAULT: usize = 50;
+const LIMIT_MAX: usize = 500;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/calls/active", get(list)).route("/calls/active/{call_id}", get(one))
+}
+
+#[derive(Debug, Deserialize)]
+struct Limit {
+    limit: Option<String>,
+}
+
+async fn list(
+    State(app): State<App>,
+    Query(Limit { limit }): Query<Limit>,
+) -> Result<Json<Value>, Problem> {
+    let limit = match limit.as_deref().filter(|text| !text.is_empty()) {
+        None => LIMIT_DEFAULT,
+        Some(text) => text.parse::<usize>().map_err(|_| {
+            Problem::new(Code::FilterInvalid, format!("limit must be a number, not \"{text}\""))
+        })?,
+    };
+    let calls = calls(&app).await?;
+    let total = calls.len();
+    let shown = calls.iter().take(limit.clamp(1, LIMIT_MAX));
+    let items: Vec<Value> = shown.map(|call| show(&app, call)).collect();
+    Ok(Json(json!({ "data": items, "total": total })))
+}
+
+async fn one(State(app): State<App>, Path(call_id): Path<String>) -> Result<Json<Value>, Problem> {
+    let calls = calls(&app).await?;
+    let is_it = |call: &&CallView| {
+        call.id.to_string().eq_ignore_ascii_case(&call_id) || call.sip_call_ids.contains(&call_id)
+    };
+    match calls.iter().find(is_it) {
+        Some(call) => Ok(Json(json!({ "data": show(&app, call) }))),
+        None => Err(Problem::new(
+            Code::NoSuchCall,
+            format!("no call that stands now has the id \"{call_id}\""),
+        )),
+    }
+}
+
+async fn calls(app: &App) -> Result<Vec<CallView>, Problem> {
+    let answers = app.questions.ask(Question::Calls).await?;
+    let mut calls: Vec<CallView> = answers
+        .into_iter()
+        .flat_map(|answer| match answer {
+            Answer::Calls(calls) => calls,
+            Answer::Dialogs(_) => Vec::new(),
+        })
+        .collect();
+    calls.sort_by_key(|call| call.id);
+    Ok(calls)
+}
+
+fn show(app: &App, call: &CallView) -> Value {
+    let talking = call.answered_at.is_some();
+    let state = match call.state {
+        CallState::Ending => "ending",
+        CallState::Ringing => "ringing",
+        CallState::Talking => "talking",
+    };
+    json!({
+        "node": app.node.as_ref(),
+        "meta": {
+            "session_id": call.id,
+            "caller": call.caller,
+            "callee": call.callee,
+            "direction": call.direction,
+            "started_at": call.started_at,
+            "answered_at": call.answered_at,
+            "status": if talking { "Talking" } else { "Ringing" },
+        },
+        "state": {
+            "id": call.id,
+            "state": state,
+            "leg_count": call.legs,
+            "bridge_active": talking,
+            "media_path": if call.relays > 0 { "anchored" } else { "none" },
+            "recording": call.recording,
+            "sip_call_ids": call.sip_call_ids,
+            "shard": call.shard.0,
+        },
+    })
+}

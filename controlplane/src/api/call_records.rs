@@ -1,0 +1,155 @@
+//! Call records: `GET` and `POST /call-records` (a page), `GET /call-records/{id}` (all of one).
+//! Owns:  the two shapes: the original's list item, and the CDR in camelCase.
+//! Gives: what was stored; nothing is computed that a record does not say.
+//! Never: a name of a field of its own where the original has one.
+//! Holds: `{id}` is the number, the session id, or the SIP Call-ID of any leg.
+
+use axum::Router;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::{App, Code, Prefix, Problem, page, search};
+use crate::store::{CallRecord, RecordSearch, Recording, RecordingState};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/call-records", get(list).post(list_by_body))
+        .route("/call-records/{id}", get(one))
+}
+
+async fn list(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Result<Json<Value>, Problem> {
+    show_page(&app, &prefix, &search::from_pairs(&pairs)?).await
+}
+
+async fn list_by_body(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    body: Result<Json<Value>, JsonRejection>,
+) -> Result<Json<Value>, Problem> {
+    let Json(body) = body.map_err(|error| Problem::new(Code::BodyUnreadable, error.body_text()))?;
+    show_page(&app, &prefix, &search::from_body(&body)?).await
+}
+
+async fn show_page(
+    app: &App,
+    prefix: &Prefix,
+    search: &RecordSearch,
+) -> Result<Json<Value>, Problem> {
+    let found = app.store.records(search).await?;
+    let items = found.records.iter().map(|record| item(record, prefix)).collect();
+    Ok(Json(page::envelope(search.page, search.per_page, found.total, items)))
+}
+
+async fn one(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let record = find(&app, &id).await?;
+    Ok(Json(detail(&record, &prefix)?))
+}
+
+pub(super) async fn find(app: &App, id: &str) -> Result<CallRecord, Problem> {
+    app.store.record(id).await?.ok_or_else(|| {
+        let text = format!("no call record has the number, session id or Call-ID \"{id}\"");
+        Problem::new(Code::NoSuchRecord, text)
+    })
+}
+
+fn path_of(record: &CallRecord, prefix: &Prefix) -> String {
+    format!("{}/call-records/{}", prefix.0, record.id)
+}
+
+fn ready(record: &CallRecord) -> Option<&Recording> {
+    record.recording.as_ref().filter(|recording| recording.state == RecordingState::Ready)
+}
+
+/// One line of a list, in the original's shape.
+fn item(record: &CallRecord, prefix: &Prefix) -> Value {
+    let cdr = &record.cdr;
+    let detail_url = path_of(record, prefix);
+    let recording = ready(record).map(|recording| {
+        json!({
+            "url": format!("{detail_url}/recording"),
+            "duration_secs": recording.duration_ms.map(|ms| ms / 1_000),
+            "size": recording.size,
+        })
+    });
+    json!({
+        "id": record.id,
+        "call_id": cdr.call_id,
+        "session_id": cdr.session_id,
+        "display_id": cdr.session_id,
+        "direction": cdr.direction,
+        "status": cdr.status,
+        "from": cdr.caller,
+        "to": cdr.callee,
+        "caller_name": null,
+        "agent": null,
+        "agent_extension": null,
+        "department": null,
+        "queue": null,
+        "caller_uri": cdr.caller_uri,
+        "callee_uri": cdr.callee_uri,
+        "sip_gateway": cdr.sip_trunk,
+        "sip_trunk": cdr.sip_trunk,
+        "outbound_trunk": cdr.outbound_trunk,
+        "tags": [],
+        "has_transcript": false,
+        "transcript_status": null,
+        "transcript_language": null,
+        "duration_secs": cdr.duration_ms / 1_000,
+        "recording": recording,
+        "recording_state": record.recording.as_ref().map(|recording| recording.state.as_str()),
+        "started_at": cdr.start_time,
+        "ring_time": cdr.ring_time,
+        "answer_time": cdr.answer_time,
+        "ended_at": cdr.end_time,
+        "detail_url": detail_url,
+        "status_code": cdr.status_code,
+        "hangup_reason": cdr.hangup_reason,
+        "hangup_messages": cdr.hangup_messages,
+        "error": cdr.last_error,
+    })
+}
+
+/// The whole CDR, and where its recording is.
+fn detail(record: &CallRecord, prefix: &Prefix) -> Result<Value, Problem> {
+    let mut value = serde_json::to_value(&record.cdr)
+        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
+    let own = json!({
+        "id": record.id,
+        "displayId": record.cdr.session_id,
+        "fromNumber": record.cdr.caller,
+        "toNumber": record.cdr.callee,
+        "durationSecs": record.cdr.duration_ms / 1_000,
+        "recordingState": record.recording.as_ref().map(|recording| recording.state.as_str()),
+        "recordingError": record.recording.as_ref().and_then(|recording| recording.error.clone()),
+    });
+    let recorded = ready(record).map(|recording| {
+        let url = format!("{}/recording", path_of(record, prefix));
+        json!({
+            "recordingUrl": url,
+            "recordingDurationSecs": recording.duration_ms.map(|ms| ms / 1_000),
+            "recorder": [{
+                "trackId": "mixed",
+                "path": recording.path,
+                "size": recording.size,
+                "extra": {},
+            }],
+        })
+    });
+    for part in [Some(own), recorded].into_iter().flatten() {
+        if let (Value::Object(value), Value::Object(part)) = (&mut value, part) {
+            value.extend(part);
+        }
+    }
+    Ok(value)
+}

@@ -1,0 +1,29 @@
+//! `GET /dialogs`: every SIP dialog of every shard, raw, for debugging.
+//! Owns:  nothing; the shape is that of `DialogView`, with the original's `state`, `from`, `to`.
+//! Gives: one flat list.
+//! Never: a secret: dialogs have none.
+//! Holds: a silent shard is a refusal and not a shorter list.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use shared::command::Question;
+use shared::event::{Answer, DialogView};
+
+use super::{App, Problem};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/dialogs", get(list))
+}
+
+async fn list(State(app): State<App>) -> Result<Json<Vec<DialogView>>, Problem> {
+    let answers = app.questions.ask(Question::Dialogs).await?;
+    let dialogs = answers.into_iter().flat_map(|answer| match answer {
+        Answer::Dialogs(dialogs) => dialogs,
+        Answer::Calls(_) => Vec::new(),
+    });
+    let mut dialogs: Vec<DialogView> = dialogs.collect();
+    dialogs.sort_by_key(|dialog| (dialog.call, dialog.side.index()));
+    Ok(Json(dialogs))
+}

@@ -1,0 +1,93 @@
+//! `GET /health`: what the gateway does and how far behind it is.
+//! Owns:  the shape: the original's names, and ours per shard.
+//! Gives: numbers that the shards sent within the last second or so.
+//! Never: waits for a shard, so it answers when one is stuck, and `age_ms` shows it.
+//! Holds: the status says `running`, `starting`, `draining` or `degraded`.
+
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+use shared::metrics::Counter;
+
+use super::App;
+use crate::VERSION;
+use crate::board::{Counts, ShardState, Stage};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/health", get(health))
+}
+
+async fn health(State(app): State<App>) -> Json<Value> {
+    let board = &app.board;
+    let counts = &board.counts;
+    let shards = board.shards();
+    let totals = board.totals();
+    let total = totals.of(Counter::CallsStarted);
+    let failed = totals.of(Counter::CallsFailed);
+    Json(json!({
+        "status": status(&shards, counts.draining.load(Ordering::Relaxed)),
+        "uptime": board.uptime().as_secs(),
+        "version": VERSION,
+        "node": app.node.as_ref(),
+        "total": total,
+        "failed": failed,
+        "calls": totals.of(Counter::Calls),
+        "calls_talking": totals.of(Counter::CallsTalking),
+        "registrations": totals.of(Counter::Bindings),
+        "sipserver": {
+            "transactions": { "running": totals.of(Counter::Transactions) },
+            "dialogs": totals.of(Counter::Dialogs),
+            "calls": totals.of(Counter::Calls),
+        },
+        "media": {
+            "relays": totals.of(Counter::Relays),
+            "ports_in_use": totals.of(Counter::PortsInUse),
+            "captures": totals.of(Counter::Captures),
+        },
+        "callrecord": {
+            "backlog": Counts::of(&counts.cdr_backlog),
+            "processed": Counts::of(&counts.cdrs_stored),
+            "failed": Counts::of(&counts.cdr_failures),
+        },
+        "recordings": {
+            "backlog": Counts::of(&counts.recordings_backlog),
+            "ready": Counts::of(&counts.recordings_ready),
+            "failed": Counts::of(&counts.recordings_failed),
+        },
+        "generation": Counts::of(&counts.published),
+        "shards": shards.iter().enumerate().map(|(n, shard)| show(n, shard)).collect::<Vec<_>>(),
+    }))
+}
+
+fn status(shards: &[ShardState], draining: bool) -> &'static str {
+    let any = |stage: Stage| shards.iter().any(|shard| shard.stage == stage);
+    if draining {
+        "draining"
+    } else if any(Stage::Starting) {
+        "starting"
+    } else if any(Stage::Stopped) || shards.iter().any(ShardState::is_silent) {
+        "degraded"
+    } else {
+        "running"
+    }
+}
+
+fn show(number: usize, shard: &ShardState) -> Value {
+    let counters: Map<String, Value> = Counter::ALL
+        .iter()
+        .map(|counter| (counter.name().to_owned(), shard.counters.of(*counter).into()))
+        .collect();
+    json!({
+        "shard": number,
+        "cpu": shard.cpu,
+        "state": shard.stage.as_str(),
+        "generation": shard.generation,
+        "age_ms": shard.counters_at.map(|at| at.elapsed().as_millis() as u64),
+        "event_backlog": shard.counters.of(Counter::EventBacklog),
+        "counters": counters,
+    })
+}

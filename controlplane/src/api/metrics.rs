@@ -1,0 +1,99 @@
+//! `GET /metrics`: the counters in the text form of Prometheus.
+//! Owns:  the prefix `ringgate_` and the label `shard`.
+//! Gives: the shards' counters and the control plane's own.
+//! Never: a label that a caller can choose.
+//! Holds: every series has HELP and TYPE, once.
+
+use std::fmt::{self, Write};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use shared::metrics::{Counter, Kind};
+
+use super::App;
+use crate::VERSION;
+use crate::board::{Board, Counts};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let mut out = String::with_capacity(32 << 10);
+    write(&app.board, &mut out).expect("text grows");
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out)
+}
+
+fn write(board: &Board, out: &mut String) -> fmt::Result {
+    let shards = board.shards();
+    for counter in Counter::ALL {
+        let kind = match counter.kind() {
+            Kind::Gauge => "gauge",
+            Kind::Total => "counter",
+        };
+        head(out, counter.name(), kind, counter.help())?;
+        for (number, shard) in shards.iter().enumerate() {
+            let value = shard.counters.of(*counter);
+            writeln!(out, "ringgate_{}{{shard=\"{number}\"}} {value}", counter.name())?;
+        }
+    }
+    head(out, "snapshot_generation", "gauge", "Generation of users and trunks that is served")?;
+    for (number, shard) in shards.iter().enumerate() {
+        writeln!(out, "ringgate_snapshot_generation{{shard=\"{number}\"}} {}", shard.generation)?;
+    }
+    let counts = &board.counts;
+    let single = [
+        (
+            "snapshot_published",
+            "gauge",
+            "Newest generation of users and trunks",
+            Counts::of(&counts.published),
+        ),
+        ("uptime_seconds", "gauge", "Seconds since the start", board.uptime().as_secs()),
+        (
+            "cdr_backlog",
+            "gauge",
+            "Call records not in the database yet",
+            Counts::of(&counts.cdr_backlog),
+        ),
+        ("cdr_stored_total", "counter", "Call records stored", Counts::of(&counts.cdrs_stored)),
+        (
+            "cdr_store_failures_total",
+            "counter",
+            "Tries to store call records that failed",
+            Counts::of(&counts.cdr_failures),
+        ),
+        (
+            "recordings_backlog",
+            "gauge",
+            "Captures that wait for their recording",
+            Counts::of(&counts.recordings_backlog),
+        ),
+        (
+            "recordings_ready_total",
+            "counter",
+            "Recordings made",
+            Counts::of(&counts.recordings_ready),
+        ),
+        (
+            "recordings_failed_total",
+            "counter",
+            "Captures that became no recording",
+            Counts::of(&counts.recordings_failed),
+        ),
+    ];
+    for (name, kind, help, value) in single {
+        head(out, name, kind, help)?;
+        writeln!(out, "ringgate_{name} {value}")?;
+    }
+    head(out, "build_info", "gauge", "Version of the running program")?;
+    writeln!(out, "ringgate_build_info{{version=\"{VERSION}\"}} 1")
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {
+    writeln!(out, "# HELP ringgate_{name} {help}")?;
+    writeln!(out, "# TYPE ringgate_{name} {kind}")
+}

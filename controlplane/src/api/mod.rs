@@ -1,0 +1,112 @@
+//! HTTP: one file per resource, three prefixes over the same functions.
+//! Owns:  the routes, the layers around them, what every request can reach (`App`).
+//! Gives: `router`, which the supervisor serves and the tests call.
+//! Never: a change of state on GET; an answer 200 where nothing was done.
+//! Holds: every path that the contract names answers: with its resource, or 501 with a code.
+
+mod access;
+mod active_calls;
+mod call_records;
+mod dialogs;
+mod health;
+mod metrics;
+mod not_built;
+mod page;
+mod probes;
+mod problem;
+mod recording;
+mod search;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::{Extension, Router};
+use shared::config::{Http, OWN_API_PREFIX};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+pub use problem::{Code, Problem};
+
+use crate::board::Board;
+use crate::questions::Questions;
+use crate::store::Store;
+
+/// Bodies are questions and small documents.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// A request that takes longer is stuck; a recording's body is not part of this.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a request can reach.
+#[derive(Clone, Debug)]
+pub struct App {
+    pub store: Arc<dyn Store>,
+    pub board: Arc<Board>,
+    pub questions: Arc<Questions>,
+    pub http: Arc<Http>,
+    /// This host, for answers that name the node.
+    pub node: Arc<str>,
+}
+
+/// The prefix that a request came in under; links in answers start with it.
+#[derive(Clone, Debug)]
+struct Prefix(Arc<str>);
+
+pub fn router(app: App) -> Router {
+    let mut root = Router::new()
+        .merge(probes::routes())
+        .merge(metrics::routes())
+        .nest(app.http.ami_prefix(), ami(&app));
+    for prefix in [app.http.console_prefix(), app.http.api_prefix(), OWN_API_PREFIX] {
+        root = root.nest(prefix, resources().layer(Extension(Prefix(prefix.into()))));
+    }
+    root = root.nest(OWN_API_PREFIX, not_built::own_api());
+    root.fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(
+            ServiceBuilder::new()
+                .layer(middleware::from_fn(own_headers))
+                .layer(CatchPanicLayer::custom(problem::panicked))
+                .layer(TimeoutLayer::with_status_code(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    REQUEST_DEADLINE,
+                ))
+                .layer(middleware::from_fn(access::loopback_host))
+                .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX)),
+        )
+        .with_state(app)
+}
+
+/// What every generation of clients finds under its prefix.
+fn resources() -> Router<App> {
+    Router::new()
+        .merge(active_calls::routes())
+        .merge(call_records::routes())
+        .merge(recording::routes())
+        .merge(not_built::resources())
+}
+
+fn ami(app: &App) -> Router<App> {
+    Router::new()
+        .merge(health::routes())
+        .merge(dialogs::routes())
+        .merge(not_built::ami())
+        // Behind the gate too: who may not ask learns nothing about the paths.
+        .fallback(problem::no_such_path)
+        .layer(middleware::from_fn_with_state(app.clone(), access::ami_source))
+}
+
+/// Headers that every answer has.
+async fn own_headers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::SERVER, HeaderValue::from_static(crate::PRODUCT));
+    response
+}

@@ -1,0 +1,56 @@
+//! `GET /livez` and `/readyz`: for supervisors and load balancers.
+//! Owns:  what ready means.
+//! Gives: 200, or 503 with every reason.
+//! Never: not ready because of a program outside; the database is inside.
+//! Holds: alive says only that this process answers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::App;
+use crate::board::{Counts, Stage};
+
+/// A database that needs longer than this is not ready.
+const PING_DEADLINE: Duration = Duration::from_secs(2);
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready))
+}
+
+async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    let mut reasons = Vec::new();
+    let published = Counts::of(&app.board.counts.published);
+    for (number, shard) in app.board.shards().iter().enumerate() {
+        match shard.stage {
+            Stage::Serving => {}
+            other => reasons.push(format!("shard {number} is {}", other.as_str())),
+        }
+        if shard.generation < published {
+            reasons.push(format!("shard {number} does not serve generation {published} yet"));
+        }
+        if shard.is_silent() {
+            reasons.push(format!("shard {number} has been silent"));
+        }
+    }
+    if app.board.counts.draining.load(Ordering::Relaxed) {
+        reasons.push("draining".to_owned());
+    }
+    match timeout(PING_DEADLINE, app.store.ping()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "not ready");
+            reasons.push("the database fails".to_owned());
+        }
+        Err(_) => reasons.push("the database does not answer".to_owned()),
+    }
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+}

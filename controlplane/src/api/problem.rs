@@ -1,0 +1,145 @@
+//! Refusals: `application/problem+json` (RFC 9457) with a stable code.
+//! Owns:  the catalogue of codes.
+//! Gives: `Problem`, which every function of the API may return.
+//! Never: an error text of a library without a sentence of ours before it.
+//! Holds: a code has one status and one title. `message` is there for clients of the older prefixes.
+
+use std::any::Any;
+
+use axum::body::Body;
+use axum::extract::OriginalUri;
+use axum::http::{HeaderValue, Method, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::json;
+
+use crate::questions::Unanswered;
+use crate::store::StoreError;
+
+macro_rules! codes {
+    ($( $variant:ident $word:literal $status:ident $title:literal; )*) => {
+        /// Why a request was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code { $( $variant, )* }
+
+        impl Code {
+            pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$variant => $word, )* }
+            }
+            pub const fn status(self) -> StatusCode {
+                match self { $( Self::$variant => StatusCode::$status, )* }
+            }
+            pub const fn title(self) -> &'static str {
+                match self { $( Self::$variant => $title, )* }
+            }
+        }
+    };
+}
+
+codes! {
+    BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
+    DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
+    DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
+    FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
+    FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
+    ForeignHost "foreign_host" MISDIRECTED_REQUEST "This name is not ours";
+    Internal "internal" INTERNAL_SERVER_ERROR "Our fault";
+    NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
+    NoSuchMethod "no_such_method" METHOD_NOT_ALLOWED "This path has no such method";
+    NoSuchPath "no_such_path" NOT_FOUND "There is no such path";
+    NoSuchRecord "no_such_record" NOT_FOUND "There is no such call record";
+    NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
+    RecordingAbsent "recording_absent" NOT_FOUND "This call has no recording";
+    RecordingFailed "recording_failed" NOT_FOUND "The recording could not be made";
+    RecordingPending "recording_pending" CONFLICT "The recording is not ready yet";
+    ShardsSilent "shards_silent" SERVICE_UNAVAILABLE "The data plane did not answer in time";
+    SourceRefused "source_refused" FORBIDDEN "This source address is not allowed";
+}
+
+#[derive(Debug)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let Self { code, detail } = self;
+        let status = code.status();
+        let body = json!({
+            "type": format!("urn:ringgate:problem:{}", code.as_str()),
+            "title": code.title(),
+            "status": status.as_u16(),
+            "code": code.as_str(),
+            "detail": detail,
+            "message": detail,
+        });
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "a request needed the database");
+        let code = match error {
+            StoreError::Broken(_) | StoreError::Refused(_) => Code::DatabaseFailed,
+            StoreError::Unavailable(_) => Code::DatabaseUnavailable,
+        };
+        // The text of the driver may name paths; it is in the log.
+        Self::new(code, "the log of the gateway says why")
+    }
+}
+
+impl From<Unanswered> for Problem {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::new(Code::ShardsSilent, unanswered.to_string())
+    }
+}
+
+pub(super) async fn no_such_path(OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::new(Code::NoSuchPath, format!("{} is not a path of this gateway", uri.path()))
+}
+
+pub(super) async fn no_such_method(method: Method, OriginalUri(uri): OriginalUri) -> Problem {
+    Problem::new(Code::NoSuchMethod, format!("{} does not take {method}", uri.path()))
+}
+
+/// A panic in one request ends that request.
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response<Body> {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    tracing::error!(panic = text, "a request panicked");
+    Problem::new(Code::Internal, "the log of the gateway says why").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_words_and_never_a_success() {
+        let words: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.status().is_client_error() || code.status().is_server_error(), "{code:?}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! `GET /call-records/{id}/recording`: the stereo WAV, in ranges if asked so.
+//! Owns:  the answer when there is none, and why.
+//! Gives: the file as it lies on the disk.
+//! Never: a path from the request; the record's row names the file.
+//! Holds: Range, If-Range and If-Modified-Since follow RFC 9110.
+
+use axum::Router;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+use super::call_records::find;
+use super::{App, Code, Problem};
+use crate::store::RecordingState;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new().route("/call-records/{id}/recording", get(recording))
+}
+
+async fn recording(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    // The original picks one side with `stream`; ours are in one file, left and right.
+    if let Some((_, stream)) = pairs.iter().find(|(name, _)| name == "stream")
+        && !matches!(stream.as_str(), "" | "mixed")
+    {
+        let text = format!("stream={stream} is not built yet: the file has both sides");
+        return Err(Problem::new(Code::NotBuilt, text));
+    }
+    let record = find(&app, &id).await?;
+    let Some(recording) = record.recording else {
+        let code = if record.cdr.recorded { Code::RecordingPending } else { Code::RecordingAbsent };
+        return Err(Problem::new(code, format!("call record {} has no recording", record.id)));
+    };
+    let path = match (recording.state, recording.path) {
+        (RecordingState::Ready, Some(path)) => path,
+        (RecordingState::Pending, _) => {
+            let text = "it is being made from the capture of the call";
+            return Err(Problem::new(Code::RecordingPending, text));
+        }
+        (_, _) => {
+            let reason = recording.error.unwrap_or_else(|| "no reason is known".to_owned());
+            return Err(Problem::new(Code::RecordingFailed, reason));
+        }
+    };
+    let served = ServeFile::new(&path).oneshot(request).await;
+    let mut response = match served {
+        Ok(response) => response.into_response(),
+        Err(never) => match never {},
+    };
+    if response.status() == StatusCode::NOT_FOUND {
+        tracing::error!(file = %path.display(), "a recording that was made is gone");
+        return Err(Problem::new(Code::RecordingFailed, "the file of the recording is gone"));
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
+    let name = format!("inline; filename=\"{}.wav\"", record.cdr.session_id);
+    if let Ok(name) = HeaderValue::try_from(name) {
+        headers.insert(header::CONTENT_DISPOSITION, name);
+    }
+    Ok(response)
+}

@@ -1,0 +1,25 @@
+//! The control plane: starts the shards, feeds them, keeps what they report, answers programs and people.
+//! Owns:  the program `ringgate`: command line, supervisor, database, recordings, HTTP.
+//! Gives: `cli::run`, and the parts that the integration tests drive.
+//! Never: touches a SIP message or an RTP packet; standing calls do not depend on it.
+//! Holds: a call record or a capture that a shard handed over is kept until it is stored.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod board;
+pub mod cdrs;
+pub mod cli;
+pub mod configuration;
+pub mod demo;
+pub mod exit;
+pub mod logs;
+pub mod plane;
+pub mod pump;
+pub mod questions;
+pub mod recordings;
+pub mod store;
+pub mod supervisor;
+
+/// What we call ourselves in SIP, HTTP and on the command line.
+pub const PRODUCT: &str = concat!("Ringgate/", env!("CARGO_PKG_VERSION"));
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

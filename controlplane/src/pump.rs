@@ -1,0 +1,118 @@
+//! The event pump: takes events off the shards' queues and hands each to whom it concerns.
+//! Owns:  the wait on the event descriptor.
+//! Gives: call records to `cdrs`, captures to `recordings`, answers to `questions`, states to `board`,
+//!        notices to the log.
+//! Never: drops an event. When a receiver is full the pump waits, the shards' queues fill, and the
+//!        shards refuse new calls before anything is lost.
+//! Holds: it ends when every shard has stopped and its queue is empty.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::cdr::Cdr;
+use shared::event::{CaptureClosed, Event, Notice, Severity};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::board::{Board, ShardState, Stage};
+use crate::plane::Plane;
+use crate::questions::Questions;
+
+/// Events that are taken at a time.
+const BATCH: usize = 1_024;
+/// A look without a wake-up, so that a lost one costs a moment and not a call record.
+const LOOK: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub struct Pump {
+    pub plane: Arc<dyn Plane>,
+    pub board: Arc<Board>,
+    pub questions: Arc<Questions>,
+    pub cdrs: mpsc::Sender<Cdr>,
+    pub captures: mpsc::Sender<CaptureClosed>,
+}
+
+impl Pump {
+    /// Needs a tokio runtime. Ends when every shard has stopped.
+    pub async fn run(self) -> io::Result<()> {
+        let fd = watch(self.plane.event_fd().try_clone_to_owned()?)?;
+        let mut events = Vec::with_capacity(BATCH);
+        let mut silent = Vec::new();
+        loop {
+            if let Ok(ready) = timeout(LOOK, fd.readable()).await {
+                // Cleared before the queues are read: what comes later makes it readable again.
+                self.plane.clear_event_fd();
+                ready?.clear_ready();
+            }
+            while self.plane.take_events(BATCH, &mut events) > 0 {
+                for event in events.drain(..) {
+                    self.hand_on(event).await?;
+                }
+            }
+            let shards = self.board.shards();
+            if shards.iter().all(|shard| shard.stage == Stage::Stopped) {
+                return Ok(());
+            }
+            log_silence(&shards, &mut silent);
+        }
+    }
+
+    async fn hand_on(&self, event: Event) -> io::Result<()> {
+        let gone = |what: &str| io::Error::other(format!("the {what} has ended"));
+        match event {
+            Event::Answer { id, shard, answer } => self.questions.answer(id, shard, answer),
+            Event::CallEnded(cdr) => {
+                self.cdrs.send(*cdr).await.map_err(|_| gone("writer of call records"))?;
+            }
+            Event::CaptureClosed(closed) => {
+                self.captures.send(closed).await.map_err(|_| gone("finalizer of recordings"))?;
+            }
+            Event::Counters { shard, counters } => self.board.counted(shard, *counters),
+            Event::Drained(shard) => self.board.reached(shard, Stage::Drained),
+            Event::Notice(notice) => log(&notice),
+            Event::Registration(change) => tracing::debug!(
+                aor = change.aor,
+                change = ?change.change,
+                from = %change.destination,
+                expires_s = change.expires_s,
+                "registration"
+            ),
+            Event::SnapshotLive { shard, generation } => self.board.live(shard, generation),
+            Event::Started(shard) => self.board.reached(shard, Stage::Serving),
+            Event::Stopped(shard) => self.board.reached(shard, Stage::Stopped),
+        }
+        Ok(())
+    }
+}
+
+#[expect(deprecated, reason = "an OwnedFd keeps what the unsafe constructor asks the caller for")]
+fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(fd, Interest::READABLE)
+}
+
+/// Says once when a shard goes silent, and once when it is heard again.
+fn log_silence(shards: &[ShardState], silent: &mut Vec<bool>) {
+    silent.resize(shards.len(), false);
+    for (shard, (state, was_silent)) in shards.iter().zip(silent).enumerate() {
+        match (state.is_silent(), *was_silent) {
+            (true, false) => tracing::error!(shard, cpu = state.cpu, "a shard has gone silent"),
+            (false, true) => tracing::info!(shard, "a shard is heard again"),
+            _ => {}
+        }
+        *was_silent = state.is_silent();
+    }
+}
+
+fn log(notice: &Notice) {
+    let Notice { shard, severity, code, detail, suppressed } = notice;
+    let shard = shard.0;
+    match severity {
+        Severity::Error => tracing::error!(shard, code, suppressed, "{detail}"),
+        Severity::Info => tracing::info!(shard, code, suppressed, "{detail}"),
+        Severity::Warning => tracing::warn!(shard, code, suppressed, "{detail}"),
+    }
+}

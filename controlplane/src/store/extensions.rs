@@ -1,0 +1,94 @@
+//! Extensions in SQL: who may register although no file names them.
+//! Owns:  the columns of `extensions`, and the mark of the first start.
+//! Gives: what `Store` promises about extensions.
+//! Never: a secret in an error message.
+//! Holds: the first start happens once per database, whether or not it adds anybody.
+
+use shared::config::parse_hex;
+use shared::snapshot::Secret;
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use super::sqlite::{now_ms, odd_row, of_sqlx};
+use super::{Extension, StoreError};
+
+pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Extension>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT extension, display_name, status, login_disabled, allow_guest_calls, sip_password, \
+         ha1_realm, ha1_md5, ha1_sha256, ha1_sha512_256 FROM extensions ORDER BY extension",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(of_sqlx)?;
+    rows.iter().map(read).collect()
+}
+
+pub(super) async fn first_start(
+    pool: &SqlitePool,
+    extensions: &[Extension],
+) -> Result<bool, StoreError> {
+    let now = now_ms();
+    let mut transaction = pool.begin().await.map_err(of_sqlx)?;
+    let marked = sqlx::query("INSERT OR IGNORE INTO facts (name, value) VALUES ('first_start', ?)")
+        .bind(now.to_string())
+        .execute(&mut *transaction)
+        .await
+        .map_err(of_sqlx)?;
+    if marked.rows_affected() == 0 {
+        return Ok(false);
+    }
+    for extension in extensions {
+        let Secret::Plain(password) = &extension.secret else {
+            return Err(StoreError::Refused("a first extension needs a plain password".to_owned()));
+        };
+        sqlx::query(
+            "INSERT INTO extensions (extension, display_name, login_disabled, allow_guest_calls, \
+             sip_password, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&extension.extension)
+        .bind(&extension.display_name)
+        .bind(!extension.enabled)
+        .bind(extension.allow_guest_calls)
+        .bind(password.as_ref())
+        .bind(now)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await
+        .map_err(of_sqlx)?;
+    }
+    transaction.commit().await.map_err(of_sqlx)?;
+    Ok(true)
+}
+
+fn read(row: &SqliteRow) -> Result<Extension, StoreError> {
+    let text = |column: &str| row.try_get::<Option<String>, _>(column).map_err(of_sqlx);
+    let flag = |column: &str| row.try_get::<bool, _>(column).map_err(of_sqlx);
+    let extension: String = row.try_get("extension").map_err(of_sqlx)?;
+    let secret = match (text("sip_password")?, text("ha1_realm")?) {
+        (Some(password), _) => Secret::Plain(password.into()),
+        (None, Some(realm)) => Secret::Ha1 {
+            realm: realm.into(),
+            md5: hash(text("ha1_md5")?, &extension)?,
+            sha256: hash(text("ha1_sha256")?, &extension)?,
+            sha512_256: hash(text("ha1_sha512_256")?, &extension)?,
+        },
+        (None, None) => return Err(odd_row(format!("extension {extension} has no secret"))),
+    };
+    let active = row.try_get::<&str, _>("status").map_err(of_sqlx)? == "active";
+    Ok(Extension {
+        display_name: text("display_name")?,
+        secret,
+        enabled: active && !flag("login_disabled")?,
+        allow_guest_calls: flag("allow_guest_calls")?,
+        extension,
+    })
+}
+
+fn hash<const N: usize>(
+    text: Option<String>,
+    extension: &str,
+) -> Result<Option<[u8; N]>, StoreError> {
+    let Some(text) = text else { return Ok(None) };
+    let bytes = parse_hex(&text);
+    bytes.map(Some).ok_or_else(|| odd_row(format!("extension {extension} has an odd hash")))
+}

@@ -1,0 +1,516 @@
+//! The API as a program sees it: paths, shapes, refusals, Range.
+
+mod stand_ins;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use controlplane::api::{App, router};
+use controlplane::board::{Board, Stage};
+use controlplane::questions::Questions;
+use controlplane::store::{Recording, RecordingState, Store};
+use serde_json::{Value, json};
+use shared::config::{Sources, load};
+use shared::event::DialogView;
+use shared::ids::{ShardId, Side};
+use shared::metrics::{Counter, Counters};
+use stand_ins::{FakePlane, Folder, MoodyStore, call_id, call_view, cdr};
+use tower::ServiceExt;
+
+struct Gate {
+    plane: Arc<FakePlane>,
+    board: Arc<Board>,
+    store: Arc<MoodyStore>,
+    router: Router,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    fn header(&self, name: header::HeaderName) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("plain text"))
+    }
+
+    /// Checks that it is a problem with this code and status.
+    fn assert_problem(&self, status: StatusCode, code: &str) {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header(header::CONTENT_TYPE), "application/problem+json");
+        let body = self.json();
+        assert_eq!(body["code"], code);
+        assert_eq!(body["status"], status.as_u16());
+        assert_eq!(body["type"], format!("urn:ringgate:problem:{code}"));
+        for text in ["title", "detail", "message"] {
+            assert!(body[text].as_str().is_some_and(|text| !text.is_empty()), "{text}");
+        }
+    }
+}
+
+impl Gate {
+    async fn new(configuration: &str) -> Self {
+        let loaded = load(&Sources {
+            file: Some(("test.toml", configuration)),
+            env: Vec::new(),
+            read_secret: &|_| Err("no secrets here".to_owned()),
+            strict: true,
+        });
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems));
+        let plane = FakePlane::new(2);
+        let board = Arc::new(Board::new(&[1, 3]));
+        for shard in [0, 1] {
+            board.reached(ShardId(shard), Stage::Serving);
+        }
+        let questions = Arc::new(Questions::new(plane.clone()));
+        plane.direct.set(Arc::clone(&questions)).expect("set once");
+        let store = MoodyStore::new(0).await;
+        let app = App {
+            store: store.clone(),
+            board: Arc::clone(&board),
+            questions,
+            http: Arc::new(config.http().clone()),
+            node: "gate-1".into(),
+        };
+        Self { plane, board, store, router: router(app) }
+    }
+
+    async fn ask(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("never fails");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.expect("a whole body");
+        Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask(request(Method::GET, path, Body::empty())).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let mut request = request(method, path, Body::from(body.to_string()));
+        let json = header::HeaderValue::from_static("application/json");
+        request.headers_mut().insert(header::CONTENT_TYPE, json);
+        self.ask(request).await
+    }
+}
+
+fn request(method: Method, path: &str, body: Body) -> Request<Body> {
+    let from: SocketAddr = "127.0.0.1:50000".parse().expect("an address");
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "127.0.0.1:8080")
+        .extension(ConnectInfo(from))
+        .body(body)
+        .expect("a request")
+}
+
+const PREFIXES: [&str; 3] = ["/console", "/api", "/api/v1"];
+
+#[tokio::test]
+async fn active_calls_of_all_shards_answer_under_every_prefix() {
+    let gate = Gate::new("").await;
+    gate.plane
+        .calls
+        .lock()
+        .expect("no panic")
+        .extend([call_view(2, 1, true), call_view(1, 0, false)]);
+    for prefix in PREFIXES {
+        let answer = gate.get(&format!("{prefix}/calls/active")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        let body = answer.json();
+        assert_eq!(body["total"], 2);
+        let first = json!({
+            "node": "gate-1",
+            "meta": {
+                "session_id": call_id(1).to_string(),
+                "caller": "1001",
+                "callee": "1002",
+                "direction": "internal",
+                "started_at": "2026-11-24T10:00:00.000Z",
+                "answered_at": null,
+                "status": "Ringing",
+            },
+            "state": {
+                "id": call_id(1).to_string(),
+                "state": "ringing",
+                "leg_count": 2,
+                "bridge_active": false,
+                "media_path": "anchored",
+                "recording": false,
+                "sip_call_ids": ["a-leg-1@phone", "b-leg-1@gate"],
+                "shard": 0,
+            },
+        });
+        assert_eq!(body["data"][0], first);
+        assert_eq!(body["data"][1]["meta"]["status"], "Talking");
+    }
+    let one = gate.get("/console/calls/active?limit=1").await.json();
+    assert_eq!(one["data"].as_array().map(Vec::len), Some(1));
+    let wrong = gate.get("/console/calls/active?limit=many").await;
+    wrong.assert_problem(StatusCode::BAD_REQUEST, "filter_invalid");
+}
+
+#[tokio::test]
+async fn one_call_is_found_by_its_id_and_by_either_call_id() {
+    let gate = Gate::new("").await;
+    gate.plane.calls.lock().expect("no panic").push(call_view(7, 1, true));
+    let session = call_id(7).to_string();
+    for id in [session.as_str(), "a-leg-7@phone", "b-leg-7%40gate"] {
+        let answer = gate.get(&format!("/console/calls/active/{id}")).await;
+        assert_eq!(answer.status, StatusCode::OK, "{id}");
+        assert_eq!(answer.json()["data"]["meta"]["session_id"], session);
+    }
+    let unknown = gate.get("/console/calls/active/nobody").await;
+    unknown.assert_problem(StatusCode::NOT_FOUND, "no_such_call");
+}
+
+#[tokio::test]
+async fn a_silent_shard_is_a_503_and_not_a_shorter_list() {
+    let gate = Gate::new("").await;
+    // The database, which has a thread of its own, is open: from here on time may jump.
+    tokio::time::pause();
+    gate.plane.silent.store(true, Ordering::Relaxed);
+    for path in ["/console/calls/active", "/api/v1/calls/active/x", "/ami/v1/dialogs"] {
+        let answer = gate.get(path).await;
+        answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "shards_silent");
+        assert_eq!(answer.header(header::RETRY_AFTER), "1");
+    }
+}
+
+#[tokio::test]
+async fn dialogs_are_a_flat_list_with_state_from_and_to() {
+    let gate = Gate::new("").await;
+    gate.plane.dialogs.lock().expect("no panic").push(DialogView {
+        call: call_id(1),
+        shard: ShardId(1),
+        side: Side::Callee,
+        state: "Confirmed",
+        call_id: "b-leg".to_owned(),
+        local_tag: "l".to_owned(),
+        remote_tag: "r".to_owned(),
+        from: "sip:1001@pbx".to_owned(),
+        to: "sip:1002@pbx".to_owned(),
+        remote_target: "sip:1002@192.0.2.2".to_owned(),
+        local_cseq: 1,
+        remote_cseq: 0,
+    });
+    let body = gate.get("/ami/v1/dialogs").await.json();
+    assert_eq!(body.as_array().map(Vec::len), Some(1));
+    let [state, from, to] = ["state", "from", "to"].map(|key| body[0][key].clone());
+    assert_eq!([state, from, to], ["Confirmed", "sip:1001@pbx", "sip:1002@pbx"]);
+}
+
+#[tokio::test]
+async fn health_counts_per_shard_and_in_total() {
+    let gate = Gate::new("").await;
+    for (shard, calls) in [(0, 2), (1, 3)] {
+        let mut counters = Counters::default();
+        counters.set(Counter::Calls, calls);
+        counters.add(Counter::CallsStarted, 10 * calls);
+        gate.board.counted(ShardId(shard), counters);
+    }
+    gate.board.live(ShardId(1), 4);
+    let body = gate.get("/ami/v1/health").await.json();
+    assert_eq!(body["status"], "running");
+    assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+    assert!(body["uptime"].is_u64());
+    assert_eq!((&body["calls"], &body["total"]), (&json!(5), &json!(50)));
+    assert_eq!(body["sipserver"]["calls"], 5);
+    assert_eq!(body["callrecord"]["backlog"], 0);
+    let shards = body["shards"].as_array().expect("a list");
+    assert_eq!((&shards[0]["cpu"], &shards[1]["cpu"]), (&json!(1), &json!(3)));
+    assert_eq!(shards[1]["generation"], 4);
+    assert_eq!(shards[1]["counters"]["calls"], 3);
+    assert_eq!(shards[0]["state"], "serving");
+}
+
+#[tokio::test]
+async fn ready_names_every_reason_why_not() {
+    let gate = Gate::new("").await;
+    let ready = gate.get("/readyz").await;
+    assert_eq!(ready.status, StatusCode::OK);
+    assert_eq!(gate.get("/livez").await.body, b"ok\n");
+    gate.board.counts.published.store(2, Ordering::Relaxed);
+    gate.board.live(ShardId(0), 2);
+    gate.board.reached(ShardId(0), Stage::Drained);
+    gate.board.counts.draining.store(true, Ordering::Relaxed);
+    gate.store.failures.store(1, Ordering::Relaxed);
+    let not_ready = gate.get("/readyz").await;
+    assert_eq!(not_ready.status, StatusCode::SERVICE_UNAVAILABLE);
+    let reasons = json!([
+        "shard 0 is drained",
+        "shard 1 does not serve generation 2 yet",
+        "draining",
+        "the database fails",
+    ]);
+    assert_eq!(not_ready.json(), json!({ "ready": false, "reasons": reasons }));
+}
+
+#[tokio::test]
+async fn metrics_have_help_type_and_a_series_per_shard() {
+    let gate = Gate::new("").await;
+    let mut counters = Counters::default();
+    counters.set(Counter::Calls, 3);
+    gate.board.counted(ShardId(1), counters);
+    let answer = gate.get("/metrics").await;
+    assert!(answer.header(header::CONTENT_TYPE).starts_with("text/plain; version=0.0.4"));
+    let text = String::from_utf8(answer.body).expect("text");
+    for line in [
+        "# TYPE ringgate_calls gauge",
+        "ringgate_calls{shard=\"0\"} 0",
+        "ringgate_calls{shard=\"1\"} 3",
+        "# TYPE ringgate_rtp_forwarded_total counter",
+        "ringgate_cdr_backlog 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+    let mut types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+    let count = types.len();
+    types.sort_unstable();
+    types.dedup();
+    assert_eq!(types.len(), count, "every TYPE once");
+}
+
+#[tokio::test]
+async fn records_come_in_pages_with_the_original_envelope_and_item() {
+    let gate = Gate::new("").await;
+    let batch: Vec<_> = (1..=12).map(cdr).collect();
+    gate.store.add_cdrs(&batch).await.expect("stored");
+    for prefix in PREFIXES {
+        let body = gate.get(&format!("{prefix}/call-records?page=2&per_page=5")).await.json();
+        assert_eq!(body["page"], 2);
+        assert_eq!(body["per_page"], 5);
+        assert_eq!(body["total_pages"], 3);
+        assert_eq!(body["total_items"], 12);
+        let items = body["items"].as_array().expect("a list");
+        assert_eq!(items.len(), 5);
+        let item = &items[0];
+        assert_eq!(item["id"], 7);
+        assert_eq!(item["from"], "1001");
+        assert_eq!(item["to"], "1002");
+        assert_eq!(item["status"], "completed");
+        assert_eq!(item["status_code"], 200);
+        assert_eq!(item["hangup_reason"], "byCaller");
+        assert_eq!(item["duration_secs"], 10);
+        assert_eq!(item["started_at"], "2026-11-24T10:00:07.000Z");
+        assert_eq!(item["detail_url"], format!("{prefix}/call-records/7"));
+        assert_eq!(item["recording"], Value::Null);
+    }
+    let empty = gate.get("/api/call-records?caller=2002").await.json();
+    assert_eq!((&empty["total_items"], &empty["total_pages"]), (&json!(0), &json!(1)));
+    let unknown = gate.get("/api/call-records?colour=red").await;
+    unknown.assert_problem(StatusCode::BAD_REQUEST, "filter_unknown");
+    let body = json!({ "page": 1, "per_page": 5, "filters": { "q": "a-leg-3@" }, "sort": "" });
+    let searched = gate.send(Method::POST, "/console/call-records", &body).await;
+    assert_eq!(searched.json()["items"][0]["id"], 3);
+    let broken = request(Method::POST, "/console/call-records", Body::from("{"));
+    gate.ask(broken).await.assert_problem(StatusCode::BAD_REQUEST, "body_unreadable");
+}
+
+#[tokio::test]
+async fn one_record_is_the_whole_cdr_in_camel_case() {
+    let gate = Gate::new("").await;
+    gate.store.add_cdrs(&[cdr(1)]).await.expect("stored");
+    let session = call_id(1).to_string();
+    for id in ["1", session.as_str(), "a-leg-1@phone", "b-leg-1@gate"] {
+        let body = gate.get(&format!("/console/call-records/{id}")).await.json();
+        assert_eq!(body["id"], 1, "{id}");
+        assert_eq!(body["callId"], "a-leg-1@phone");
+        assert_eq!(body["sessionId"], session);
+        assert_eq!(body["startTime"], "2026-11-24T10:00:01.000Z");
+        assert_eq!(body["answerTime"], "2026-11-24T10:00:03.000Z");
+        assert_eq!(body["statusCode"], 200);
+        assert_eq!(body["hangupReason"], "byCaller");
+        assert_eq!(body["sipLegRoles"][1]["role"], "callee");
+    }
+    let unknown = gate.get("/console/call-records/2").await;
+    unknown.assert_problem(StatusCode::NOT_FOUND, "no_such_record");
+}
+
+async fn with_recording(folder: &Folder) -> Gate {
+    let gate = Gate::new("").await;
+    gate.store.add_cdrs(&[cdr(1)]).await.expect("stored");
+    let path = folder.path().join("x.wav");
+    let bytes: Vec<u8> = (0..=255).cycle().take(1_000).collect();
+    std::fs::write(&path, bytes).expect("written");
+    let recording = Recording {
+        call: call_id(1),
+        state: RecordingState::Ready,
+        capture: "gone".into(),
+        path: Some(path),
+        duration_ms: Some(10_000),
+        size: Some(1_000),
+        packets_lost: 0,
+        error: None,
+    };
+    gate.store.put_recording(&recording).await.expect("stored");
+    gate
+}
+
+async fn range(gate: &Gate, range: &str) -> Answer {
+    let mut asked = request(Method::GET, "/api/v1/call-records/1/recording", Body::empty());
+    asked.headers_mut().insert(header::RANGE, range.parse().expect("a header"));
+    gate.ask(asked).await
+}
+
+#[tokio::test]
+async fn a_recording_is_served_whole_and_in_ranges() {
+    let folder = Folder::new("ranges");
+    let gate = with_recording(&folder).await;
+    let whole = gate.get("/console/call-records/1/recording").await;
+    assert_eq!((whole.status, whole.body.len()), (StatusCode::OK, 1_000));
+    assert_eq!(whole.header(header::CONTENT_TYPE), "audio/wav");
+    assert_eq!(whole.header(header::ACCEPT_RANGES), "bytes");
+    let name = format!("inline; filename=\"{}.wav\"", call_id(1));
+    assert_eq!(whole.header(header::CONTENT_DISPOSITION), name);
+
+    for (asked, content_range, bytes) in [
+        ("bytes=0-3", "bytes 0-3/1000", vec![0, 1, 2, 3]),
+        ("bytes=998-", "bytes 998-999/1000", vec![230, 231]),
+        ("bytes=-2", "bytes 998-999/1000", vec![230, 231]),
+        ("bytes=999-5000", "bytes 999-999/1000", vec![231]),
+    ] {
+        let part = range(&gate, asked).await;
+        assert_eq!(part.status, StatusCode::PARTIAL_CONTENT, "{asked}");
+        assert_eq!(part.header(header::CONTENT_RANGE), content_range);
+        assert_eq!(part.header(header::CONTENT_LENGTH), bytes.len().to_string());
+        assert_eq!(part.body, bytes);
+    }
+    let beyond = range(&gate, "bytes=1000-").await;
+    assert_eq!(beyond.status, StatusCode::RANGE_NOT_SATISFIABLE);
+    assert_eq!(beyond.header(header::CONTENT_RANGE), "bytes */1000");
+    let head = request(Method::HEAD, "/api/call-records/1/recording", Body::empty());
+    let head = gate.ask(head).await;
+    assert_eq!((head.status, head.body.len()), (StatusCode::OK, 0));
+    assert_eq!(head.header(header::CONTENT_LENGTH), "1000");
+
+    let detail = gate.get("/api/call-records/1").await.json();
+    assert_eq!(detail["recordingUrl"], "/api/call-records/1/recording");
+    assert_eq!(detail["recordingDurationSecs"], 10);
+    assert_eq!(detail["recorder"][0]["size"], 1_000);
+    let list = gate.get("/api/call-records").await.json();
+    assert_eq!(list["items"][0]["recording"]["duration_secs"], 10);
+}
+
+#[tokio::test]
+async fn a_recording_that_is_not_there_says_why() {
+    let folder = Folder::new("absent");
+    let gate = with_recording(&folder).await;
+    let mut recorded = cdr(2);
+    recorded.recorded = true;
+    gate.store.add_cdrs(&[recorded, cdr(3), cdr(4)]).await.expect("stored");
+    let state = |number: u64, state, error: Option<&str>| Recording {
+        call: call_id(number),
+        state,
+        capture: "x".into(),
+        path: None,
+        duration_ms: None,
+        size: None,
+        packets_lost: 0,
+        error: error.map(str::to_owned),
+    };
+    let unsupported = state(4, RecordingState::Unsupported, Some("payload type 18"));
+    gate.store.put_recording(&unsupported).await.expect("stored");
+    let path = |number: u64| format!("/api/call-records/{}/recording", call_id(number));
+    let pending = gate.get(&path(2)).await;
+    pending.assert_problem(StatusCode::CONFLICT, "recording_pending");
+    gate.get(&path(3)).await.assert_problem(StatusCode::NOT_FOUND, "recording_absent");
+    let failed = gate.get(&path(4)).await;
+    failed.assert_problem(StatusCode::NOT_FOUND, "recording_failed");
+    assert_eq!(failed.json()["detail"], "payload type 18");
+    let side = gate.get("/api/call-records/1/recording?stream=A").await;
+    side.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");
+    std::fs::remove_file(folder.path().join("x.wav")).expect("it was there");
+    let gone = gate.get("/api/call-records/1/recording").await;
+    gone.assert_problem(StatusCode::NOT_FOUND, "recording_failed");
+}
+
+#[tokio::test]
+async fn what_is_not_built_says_501_and_what_is_not_there_404() {
+    let gate = Gate::new("").await;
+    for (method, path) in [
+        (Method::POST, "/console/calls/active/x/commands"),
+        (Method::POST, "/console/login"),
+        (Method::GET, "/console/extensions"),
+        (Method::PUT, "/api/extensions"),
+        (Method::DELETE, "/console/sip-trunk/7"),
+        (Method::POST, "/console/routing"),
+        (Method::GET, "/console/call-records/1/sip-flow"),
+        (Method::GET, "/api/v1/call-records/1/pcap"),
+        (Method::PATCH, "/api/call-records/1"),
+        (Method::POST, "/api/v1/commands"),
+        (Method::GET, "/api/v1/events"),
+        (Method::GET, "/api/v1/openapi.json"),
+        (Method::POST, "/ami/v1/reload/trunks"),
+        (Method::POST, "/ami/v1/shutdown"),
+        (Method::POST, "/ami/v1/originate"),
+    ] {
+        let answer = gate.send(method.clone(), path, &json!({})).await;
+        answer.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");
+    }
+    for path in ["/", "/console", "/console/nowhere", "/ami/v1/nothing", "/api/v2/calls/active"] {
+        let answer = gate.get(path).await;
+        answer.assert_problem(StatusCode::NOT_FOUND, "no_such_path");
+    }
+    let wrong = gate.send(Method::DELETE, "/console/calls/active", &json!({})).await;
+    wrong.assert_problem(StatusCode::METHOD_NOT_ALLOWED, "no_such_method");
+}
+
+#[tokio::test]
+async fn ami_is_for_the_addresses_that_the_file_names() {
+    let gate = Gate::new("[ami]\nallows = [\"127.0.0.7\"]\n").await;
+    gate.get("/ami/v1/health").await.assert_problem(StatusCode::FORBIDDEN, "source_refused");
+    gate.get("/ami/v1/nothing").await.assert_problem(StatusCode::FORBIDDEN, "source_refused");
+    let mut allowed = request(Method::GET, "/ami/v1/health", Body::empty());
+    let from: SocketAddr = "127.0.0.7:1".parse().expect("an address");
+    allowed.extensions_mut().insert(ConnectInfo(from));
+    assert_eq!(gate.ask(allowed).await.status, StatusCode::OK);
+    assert_eq!(gate.get("/console/calls/active").await.status, StatusCode::OK);
+    let nobody = Gate::new("[ami]\nallows = []\n").await;
+    nobody.get("/ami/v1/health").await.assert_problem(StatusCode::FORBIDDEN, "source_refused");
+}
+
+#[tokio::test]
+async fn a_foreign_host_name_is_refused_everywhere() {
+    let gate = Gate::new("").await;
+    for path in ["/livez", "/console/calls/active", "/ami/v1/health", "/nowhere"] {
+        let mut rebound = request(Method::GET, path, Body::empty());
+        rebound.headers_mut().insert(header::HOST, "evil.example:8080".parse().expect("a header"));
+        let answer = gate.ask(rebound).await;
+        answer.assert_problem(StatusCode::MISDIRECTED_REQUEST, "foreign_host");
+    }
+}
+
+#[tokio::test]
+async fn prefixes_move_with_the_configuration() {
+    let text = "[console]\nbase_path = \"/ops\"\napi_prefix = \"/rest\"\n[proxy]\nami_path = \
+                \"/manage\"\n";
+    let gate = Gate::new(text).await;
+    for path in
+        ["/ops/calls/active", "/rest/calls/active", "/api/v1/calls/active", "/manage/health"]
+    {
+        assert_eq!(gate.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    let old = gate.get("/console/calls/active").await;
+    old.assert_problem(StatusCode::NOT_FOUND, "no_such_path");
+}
+
+#[tokio::test]
+async fn a_database_that_fails_is_a_503_without_its_secrets() {
+    let gate = Gate::new("").await;
+    gate.store.real.close().await;
+    let answer = gate.get("/console/call-records").await;
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable");
+    assert_eq!(answer.json()["detail"], "the log of the gateway says why");
+}

@@ -1,0 +1,154 @@
+//! The pump and the questions, on a plane without shards.
+
+mod stand_ins;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use controlplane::board::{Board, Stage};
+use controlplane::pump::Pump;
+use controlplane::questions::{Questions, Unanswered};
+use controlplane::supervisor::Publisher;
+use shared::command::Question;
+use shared::event::{Answer, CaptureClosed, Event};
+use shared::ids::ShardId;
+use shared::metrics::{Counter, Counters};
+use shared::snapshot::Snapshot;
+use stand_ins::{FakePlane, call_id, call_view, cdr};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+struct Running {
+    plane: Arc<FakePlane>,
+    board: Arc<Board>,
+    questions: Arc<Questions>,
+    cdrs: mpsc::Receiver<shared::cdr::Cdr>,
+    captures: mpsc::Receiver<CaptureClosed>,
+    pump: JoinHandle<std::io::Result<()>>,
+}
+
+fn start(shards: u8, room: usize) -> Running {
+    let plane = FakePlane::new(shards);
+    let cpus: Vec<usize> = (0..usize::from(shards)).collect();
+    let board = Arc::new(Board::new(&cpus));
+    let questions = Arc::new(Questions::new(plane.clone()));
+    let (cdr_sender, cdrs) = mpsc::channel(room);
+    let (capture_sender, captures) = mpsc::channel(room);
+    let pump = Pump {
+        plane: plane.clone(),
+        board: Arc::clone(&board),
+        questions: Arc::clone(&questions),
+        cdrs: cdr_sender,
+        captures: capture_sender,
+    };
+    let pump = tokio::spawn(pump.run());
+    Running { plane, board, questions, cdrs, captures, pump }
+}
+
+#[tokio::test]
+async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards() {
+    let mut running = start(2, 16);
+    let plane = &running.plane;
+    plane.report(Event::Started(ShardId(0)));
+    plane.report(Event::Started(ShardId(1)));
+    plane.report(Event::CallEnded(Box::new(cdr(1))));
+    let capture = CaptureClosed {
+        call: call_id(1),
+        path: "x".into(),
+        packets: 1,
+        bytes: 2,
+        lost: 0,
+        error: None,
+    };
+    plane.report(Event::CaptureClosed(capture.clone()));
+    let mut counters = Counters::default();
+    counters.set(Counter::Calls, 7);
+    plane.report(Event::Counters { shard: ShardId(1), counters: Box::new(counters) });
+    plane.report(Event::SnapshotLive { shard: ShardId(0), generation: 3 });
+    assert_eq!(running.cdrs.recv().await, Some(cdr(1)));
+    assert_eq!(running.captures.recv().await, Some(capture));
+    plane.report(Event::Stopped(ShardId(0)));
+    plane.report(Event::CallEnded(Box::new(cdr(2))));
+    plane.report(Event::Stopped(ShardId(1)));
+    running.pump.await.expect("no panic").expect("a clean end");
+    assert_eq!(running.cdrs.recv().await, Some(cdr(2)), "what comes before the last stop counts");
+    let shards = running.board.shards();
+    assert_eq!(shards[0].generation, 3);
+    assert_eq!(shards[1].counters.of(Counter::Calls), 7);
+    assert!(shards.iter().all(|shard| shard.stage == Stage::Stopped));
+}
+
+#[tokio::test]
+async fn a_full_writer_leaves_events_with_the_shards_and_loses_none() {
+    let mut running = start(1, 2);
+    for number in 0..5_000 {
+        running.plane.report(Event::CallEnded(Box::new(cdr(number))));
+        if number == 0 {
+            // The pump has work before the rest arrives.
+            assert_eq!(running.cdrs.recv().await, Some(cdr(0)));
+        }
+    }
+    for number in 1..5_000 {
+        assert_eq!(running.cdrs.recv().await, Some(cdr(number)), "in order, none missing");
+    }
+    running.plane.report(Event::Stopped(ShardId(0)));
+    running.pump.await.expect("no panic").expect("a clean end");
+    assert_eq!(running.plane.waiting(), 0);
+}
+
+#[tokio::test]
+async fn a_question_collects_the_answer_of_every_shard() {
+    let running = start(3, 4);
+    running.plane.calls.lock().expect("no panic").extend([
+        call_view(1, 0, true),
+        call_view(2, 2, false),
+        call_view(3, 2, true),
+    ]);
+    let answers = running.questions.ask(Question::Calls).await.expect("all answer");
+    assert_eq!(answers.len(), 3);
+    let count = |answer: &Answer| match answer {
+        Answer::Calls(calls) => calls.len(),
+        Answer::Dialogs(_) => panic!("calls were asked for"),
+    };
+    assert_eq!(answers.iter().map(count).sum::<usize>(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_shard_is_named_after_a_second() {
+    let plane = FakePlane::new(2);
+    let questions = Questions::new(plane.clone());
+    plane.silent.store(true, Ordering::Relaxed);
+    let asked_at = tokio::time::Instant::now();
+    let unanswered = questions.ask(Question::Dialogs).await.expect_err("nobody answers");
+    assert_eq!(unanswered, Unanswered::Late(vec![ShardId(0), ShardId(1)]));
+    assert_eq!(asked_at.elapsed().as_secs(), 1);
+    plane.full.store(true, Ordering::Relaxed);
+    let unanswered = questions.ask(Question::Dialogs).await.expect_err("no room");
+    assert_eq!(unanswered, Unanswered::QueueFull(ShardId(0)));
+    // Late answers find nobody and do no harm.
+    questions.answer(1, ShardId(0), Answer::Calls(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_published_when_every_shard_serves_it() {
+    let running = start(2, 4);
+    let publisher = Publisher { plane: running.plane.clone(), board: Arc::clone(&running.board) };
+    let snapshot = Arc::new(Snapshot { generation: 2, ..Default::default() });
+    publisher.publish(snapshot).await.expect("both serve it");
+    assert!(running.board.shards().iter().all(|shard| shard.generation == 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_take_a_snapshot_is_named() {
+    let plane = FakePlane::new(2);
+    plane.full.store(true, Ordering::Relaxed);
+    let board = Arc::new(Board::new(&[0, 1]));
+    let publisher = Publisher { plane, board };
+    let late = tokio::time::timeout(
+        Duration::from_secs(10),
+        publisher.publish(Arc::new(Snapshot { generation: 2, ..Default::default() })),
+    );
+    let late = late.await.expect("it has a deadline of its own").expect_err("nobody took it");
+    assert_eq!(late, [ShardId(0), ShardId(1)]);
+}

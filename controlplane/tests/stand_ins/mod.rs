@@ -1,0 +1,287 @@
+//! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::collections::VecDeque;
+use std::fs;
+use std::future::Future;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use controlplane::plane::Plane;
+use controlplane::store::{
+    CallRecord, Extension, Pending, RecordPage, RecordSearch, Recording, SqliteStore, Store,
+    StoreError,
+};
+use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
+use shared::command::{Command, Question};
+use shared::event::{Answer, CallState, CallView, DialogView, Event};
+use shared::ids::{CallId, ShardId, Side};
+use shared::time::WallMs;
+
+/// 2026-11-24T10:00:00Z
+pub(crate) const MORNING: WallMs = WallMs(1_795_514_400_000);
+
+/// A folder that goes away with the test.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Self {
+        let unique = format!("{name}-{}-{:08x}", std::process::id(), rand::random::<u32>());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(unique);
+        fs::create_dir_all(&path).expect("the target folder is writable");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A folder that stays behind is a nuisance and no failure of the test.
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+pub(crate) fn call_id(number: u64) -> CallId {
+    let ms = MORNING.0.unsigned_abs() + number;
+    CallId((u128::from(ms) << 80) | u128::from(number))
+}
+
+/// An answered call of ten seconds, `number` seconds after ten in the morning.
+pub(crate) fn cdr(number: u64) -> Cdr {
+    let start = MORNING.add_ms(number * 1_000);
+    Cdr {
+        call_id: format!("a-leg-{number}@phone"),
+        session_id: call_id(number),
+        caller: "1001".to_owned(),
+        callee: "1002".to_owned(),
+        caller_uri: "sip:1001@pbx.example".to_owned(),
+        callee_uri: "sip:1002@pbx.example".to_owned(),
+        direction: Direction::Internal,
+        status: CallStatus::Completed,
+        start_time: start,
+        ring_time: Some(start.add_ms(100)),
+        answer_time: Some(start.add_ms(2_000)),
+        end_time: start.add_ms(12_000),
+        duration_ms: 10_000,
+        status_code: 200,
+        hangup_reason: HangupReason::ByCaller,
+        hangup_messages: Vec::new(),
+        sip_leg_roles: vec![
+            LegRole { call_id: format!("a-leg-{number}@phone"), role: Side::Caller },
+            LegRole { call_id: format!("b-leg-{number}@gate"), role: Side::Callee },
+        ],
+        source_addr: "192.0.2.1:5060".to_owned(),
+        sip_trunk: None,
+        outbound_trunk: None,
+        user_agent: Some("test".to_owned()),
+        recorded: false,
+        media_quality: Vec::new(),
+        last_error: None,
+        shard: 0,
+    }
+}
+
+/// Answers questions at once, unless it is told to be silent.
+#[derive(Debug)]
+pub(crate) struct FakePlane {
+    shards: u8,
+    events: Mutex<VecDeque<Event>>,
+    ring: UnixStream,
+    heard: UnixStream,
+    pub(crate) silent: AtomicBool,
+    pub(crate) full: AtomicBool,
+    pub(crate) commands: Mutex<Vec<(ShardId, &'static str)>>,
+    pub(crate) calls: Mutex<Vec<CallView>>,
+    pub(crate) dialogs: Mutex<Vec<DialogView>>,
+    /// Where answers go when nobody pumps.
+    pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
+}
+
+impl FakePlane {
+    pub(crate) fn new(shards: u8) -> Arc<Self> {
+        let (ring, heard) = UnixStream::pair().expect("a pair of sockets");
+        ring.set_nonblocking(true).expect("a socket");
+        heard.set_nonblocking(true).expect("a socket");
+        Arc::new(Self {
+            shards,
+            events: Mutex::default(),
+            ring,
+            heard,
+            silent: AtomicBool::new(false),
+            full: AtomicBool::new(false),
+            commands: Mutex::default(),
+            calls: Mutex::default(),
+            dialogs: Mutex::default(),
+            direct: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn report(&self, event: Event) {
+        self.events.lock().expect("no test panics with it").push_back(event);
+        match (&self.ring).write(b"!") {
+            Ok(_) => {}
+            // No room: it is readable already.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.events.lock().expect("no test panics with it").len()
+    }
+
+    fn answer(&self, shard: ShardId, id: u64, question: Question) {
+        let answer = match question {
+            Question::Calls => {
+                let calls = self.calls.lock().expect("no test panics with it");
+                Answer::Calls(calls.iter().filter(|c| c.shard == shard).cloned().collect())
+            }
+            Question::Dialogs => {
+                let dialogs = self.dialogs.lock().expect("no test panics with it");
+                Answer::Dialogs(dialogs.iter().filter(|d| d.shard == shard).cloned().collect())
+            }
+        };
+        match self.direct.get() {
+            Some(questions) => questions.answer(id, shard, answer),
+            None => self.report(Event::Answer { id, shard, answer }),
+        }
+    }
+}
+
+impl Plane for FakePlane {
+    fn count(&self) -> u8 {
+        self.shards
+    }
+
+    fn send(&self, shard: ShardId, command: Command) -> Result<(), Command> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(command);
+        }
+        let word = match command {
+            Command::Ask { id, question } => {
+                if !self.silent.load(Ordering::Relaxed) {
+                    self.answer(shard, id, question);
+                }
+                "ask"
+            }
+            Command::Drain => "drain",
+            Command::Publish(snapshot) => {
+                self.report(Event::SnapshotLive { shard, generation: snapshot.generation });
+                "publish"
+            }
+            Command::Stop => "stop",
+        };
+        self.commands.lock().expect("no test panics with it").push((shard, word));
+        Ok(())
+    }
+
+    fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize {
+        let mut events = self.events.lock().expect("no test panics with it");
+        let count = most.min(events.len());
+        out.extend(events.drain(..count));
+        count
+    }
+
+    fn event_fd(&self) -> BorrowedFd<'_> {
+        self.heard.as_fd()
+    }
+
+    fn clear_event_fd(&self) {
+        let mut bytes = [0; 256];
+        while (&self.heard).read(&mut bytes).is_ok_and(|count| count > 0) {}
+    }
+}
+
+pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
+    CallView {
+        id: call_id(number),
+        shard: ShardId(shard),
+        caller: "1001".to_owned(),
+        callee: "1002".to_owned(),
+        sip_call_ids: vec![format!("a-leg-{number}@phone"), format!("b-leg-{number}@gate")],
+        direction: "internal",
+        state: if talking { CallState::Talking } else { CallState::Ringing },
+        started_at: MORNING,
+        answered_at: talking.then(|| MORNING.add_ms(2_000)),
+        legs: 2,
+        recording: false,
+        relays: 1,
+    }
+}
+
+/// A store that fails as often as it is told to, and remembers the sizes of its batches.
+#[derive(Debug)]
+pub(crate) struct MoodyStore {
+    pub(crate) real: SqliteStore,
+    pub(crate) failures: AtomicU64,
+    pub(crate) batches: Mutex<Vec<usize>>,
+    pub(crate) failed: tokio::sync::Notify,
+}
+
+impl MoodyStore {
+    pub(crate) async fn new(failures: u64) -> Arc<Self> {
+        Arc::new(Self {
+            real: SqliteStore::in_memory().await.expect("a database in memory"),
+            failures: AtomicU64::new(failures),
+            batches: Mutex::default(),
+            failed: tokio::sync::Notify::new(),
+        })
+    }
+}
+
+impl Store for MoodyStore {
+    fn add_cdrs<'a>(&'a self, batch: &'a [Cdr]) -> Pending<'a, ()> {
+        let left = self.failures.load(Ordering::Relaxed);
+        if left > 0 {
+            self.failures.store(left - 1, Ordering::Relaxed);
+            self.failed.notify_one();
+            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
+        }
+        self.batches.lock().expect("no test panics with it").push(batch.len());
+        self.real.add_cdrs(batch)
+    }
+
+    fn records<'a>(&'a self, search: &'a RecordSearch) -> Pending<'a, RecordPage> {
+        self.real.records(search)
+    }
+
+    fn record<'a>(&'a self, id: &'a str) -> Pending<'a, Option<CallRecord>> {
+        self.real.record(id)
+    }
+
+    fn extensions(&self) -> Pending<'_, Vec<Extension>> {
+        self.real.extensions()
+    }
+
+    fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool> {
+        self.real.first_start(extensions)
+    }
+
+    fn put_recording<'a>(&'a self, recording: &'a Recording) -> Pending<'a, ()> {
+        self.real.put_recording(recording)
+    }
+
+    fn recording(&self, call: CallId) -> Pending<'_, Option<Recording>> {
+        self.real.recording(call)
+    }
+
+    fn ping(&self) -> Pending<'_, ()> {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
+        }
+        self.real.ping()
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.real.close()
+    }
+}

@@ -1,0 +1,35 @@
+//! The shell of the data plane: threads, sockets, clock and files round the pure core of each shard.
+//! Owns:  one pinned executor and one io_uring per configured CPU, and every descriptor of the data plane.
+//! Gives: `spawn`, and `Shards` to talk to what it started.
+//! Never: a decision about a call or a packet: `call` and `media` decide, this carries it out.
+//! Holds: nothing mutable is shared between shards; `unsafe` stays in the files that say so.
+#![deny(unsafe_code)]
+
+mod backlog;
+mod bell;
+mod capture;
+mod clock;
+mod completions;
+mod executor;
+mod link;
+mod listeners;
+mod mesh;
+mod outputs;
+mod pace;
+mod park;
+mod pktinfo;
+mod preflight;
+mod process_limits;
+mod relay_sockets;
+mod ring;
+mod shards;
+mod shell;
+mod sip_tcp;
+mod sip_udp;
+mod spawn;
+mod start_error;
+mod turn;
+
+pub use shards::Shards;
+pub use spawn::spawn;
+pub use start_error::StartError;

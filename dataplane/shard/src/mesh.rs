@@ -1,0 +1,158 @@
+//! Messages between shards: one bounded queue per ordered pair, one wake-up per turn and target.
+//! Owns:  the queues' ends of one shard and whom it has to wake.
+//! Gives: what the other shards sent, fairly; a message back when its queue is full.
+//! Never: a lock; a wake-up of a shard that is awake.
+//! Holds: messages from one shard to another arrive in order.
+
+use std::sync::Arc;
+
+use call::MeshMessage;
+use crossbeam::queue::ArrayQueue;
+use shared::ids::ShardId;
+use shared::limits;
+
+use crate::bell::Bell;
+
+type Lane = Arc<ArrayQueue<MeshMessage>>;
+
+/// Queues of many shards stay short, or they would cost memory with the square of the shards.
+const LANE_LEN_MIN: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    /// By shard; a shard has no lane to itself.
+    outgoing: Vec<Option<Lane>>,
+    incoming: Vec<Option<Lane>>,
+    bells: Vec<Arc<Bell>>,
+    /// One bit per shard that was sent something in this turn.
+    to_wake: u64,
+    /// Where the next `take` starts.
+    next: usize,
+}
+
+/// The ends of every lane, one `Mesh` per shard.
+pub(crate) fn weave(bells: &[Arc<Bell>]) -> Vec<Mesh> {
+    let shards = bells.len();
+    let lane_len = (2 * limits::MESH_QUEUE_LEN / shards.max(2)).max(LANE_LEN_MIN);
+    let lanes: Vec<Vec<Option<Lane>>> = (0..shards)
+        .map(|from| {
+            let lane = |to| (from != to).then(|| Arc::new(ArrayQueue::new(lane_len)));
+            (0..shards).map(lane).collect()
+        })
+        .collect();
+    (0..shards)
+        .map(|me| Mesh {
+            outgoing: lanes[me].clone(),
+            incoming: lanes.iter().map(|from| from[me].clone()).collect(),
+            bells: bells.to_vec(),
+            to_wake: 0,
+            next: 0,
+        })
+        .collect()
+}
+
+impl Mesh {
+    /// The message comes back when the lane is full or leads nowhere.
+    pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
+        let index = usize::from(to.0);
+        let Some(Some(lane)) = self.outgoing.get(index) else { return Err(message) };
+        lane.push(message)?;
+        self.to_wake |= 1 << index;
+        Ok(())
+    }
+
+    /// Wakes every shard that was sent something since the last call.
+    pub(crate) fn wake(&mut self) {
+        while self.to_wake != 0 {
+            let index = self.to_wake.trailing_zeros() as usize;
+            self.bells[index].ring();
+            self.to_wake &= self.to_wake - 1;
+        }
+    }
+
+    /// The next message, from each shard in turn.
+    pub(crate) fn take(&mut self) -> Option<(ShardId, MeshMessage)> {
+        let shards = self.incoming.len();
+        for step in 0..shards {
+            let from = (self.next + step) % shards;
+            if let Some(message) = self.incoming[from].as_ref().and_then(|lane| lane.pop()) {
+                self.next = from + 1;
+                return Some((ShardId(from as u8), message));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn has_incoming(&self) -> bool {
+        self.incoming.iter().flatten().any(|lane| !lane.is_empty())
+    }
+}
+
+const _: () = assert!(limits::SHARDS_MAX <= u64::BITS as usize);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mesh(shards: usize) -> Vec<Mesh> {
+        let bells: Vec<_> =
+            (0..shards).map(|_| Arc::new(Bell::new().expect("an eventfd"))).collect();
+        weave(&bells)
+    }
+
+    fn ask(number: u64) -> MeshMessage {
+        MeshMessage::AskBindings { ask: number, aor: "1001".into() }
+    }
+
+    fn number(message: &MeshMessage) -> u64 {
+        match message {
+            MeshMessage::AskBindings { ask, .. } => *ask,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn messages_of_one_pair_arrive_in_order_and_from_the_right_shard() {
+        let mut all = mesh(3);
+        for count in 0..10 {
+            all[2].send(ShardId(0), ask(count)).expect("room");
+        }
+        for count in 0..10 {
+            let (from, message) = all[0].take().expect("it was sent");
+            assert_eq!((from, number(&message)), (ShardId(2), count));
+        }
+        assert!(all[0].take().is_none() && all[1].take().is_none());
+    }
+
+    #[test]
+    fn a_talkative_shard_does_not_starve_the_others() {
+        let mut all = mesh(3);
+        for count in 0..100 {
+            all[1].send(ShardId(0), ask(count)).expect("room");
+        }
+        all[2].send(ShardId(0), ask(7)).expect("room");
+        let first_two = [all[0].take(), all[0].take()].map(|taken| taken.expect("sent").0);
+        assert!(first_two.contains(&ShardId(2)));
+    }
+
+    #[test]
+    fn a_full_lane_gives_the_message_back() {
+        let mut all = mesh(2);
+        let mut sent = 0;
+        let back = loop {
+            match all[0].send(ShardId(1), ask(sent)) {
+                Ok(()) => sent += 1,
+                Err(message) => break message,
+            }
+        };
+        assert_eq!(sent, limits::MESH_QUEUE_LEN as u64);
+        assert_eq!(number(&back), sent);
+    }
+
+    #[test]
+    fn there_is_no_lane_to_oneself_or_to_nobody() {
+        let mut all = mesh(2);
+        assert!(all[0].send(ShardId(0), ask(1)).is_err());
+        assert!(all[0].send(ShardId(9), ask(1)).is_err());
+    }
+}

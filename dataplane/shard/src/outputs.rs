@@ -1,0 +1,100 @@
+//! What the core wants done, done: messages sent, relays opened, files begun, flows closed.
+//! Owns:  the meaning of each `Output` in sockets and files.
+//! Gives: what follows from it back to the core, through `feedback`.
+//! Never: decides; an output that cannot be carried out is told to the core.
+//! Holds: outputs take effect in the order in which the core gave them.
+
+use std::rc::Rc;
+
+use call::{Input, Output};
+use media::edit::{RelayEdit, RelayReport};
+use shared::metrics::Counter;
+use shared::net::{Destination, Transport};
+use shared::time::Now;
+
+use crate::shell::Shell;
+use crate::sip_tcp::News;
+
+impl Shell {
+    pub(crate) fn apply(&mut self, now: Now, output: Output) {
+        match output {
+            Output::CloseFlow(flow) => self.tcp.finish(&mut self.ring, now.mono, flow),
+            Output::Event(event) => {
+                if !self.backlog.push(event) {
+                    self.core.plain_counters().bump(Counter::EventsLost);
+                }
+            }
+            Output::Mesh { to, message } => {
+                if self.mesh.send(to, message).is_err() {
+                    self.core.plain_counters().bump(Counter::MeshFull);
+                }
+            }
+            Output::Relay(edit) => self.edit(now, edit),
+            Output::Send { to, bytes } => self.send(now, to, bytes),
+        }
+    }
+
+    fn send(&mut self, now: Now, to: Destination, bytes: Rc<Vec<u8>>) {
+        match to.transport {
+            Transport::Udp => {
+                if let Err((to, bytes)) = self.udp.send(to, bytes) {
+                    self.core.recycle(bytes);
+                    self.feedback.push_back(Input::SendFailed(to));
+                }
+            }
+            Transport::Tcp => {
+                let counters = self.core.plain_counters();
+                self.tcp.send(&mut self.ring, now.mono, to, bytes, counters);
+            }
+            Transport::Tls | Transport::Ws | Transport::Wss => {
+                self.core.recycle(bytes);
+                self.feedback.push_back(Input::SendFailed(to));
+            }
+        }
+    }
+
+    fn edit(&mut self, now: Now, edit: RelayEdit) {
+        match edit {
+            RelayEdit::Open { relay, local } => {
+                let answer = match self.sockets.open(&mut self.ring, relay, &local) {
+                    Ok(()) => {
+                        self.relays.open(now.mono, relay);
+                        Input::RelayOpened(relay)
+                    }
+                    // Taken by somebody else, or no descriptor left: the core tries another pair.
+                    Err(_) => Input::RelayRefused(relay),
+                };
+                self.feedback.push_back(answer);
+            }
+            RelayEdit::Remote { relay, side, remote } => {
+                self.relays.set_remote(now.mono, relay, side, remote);
+            }
+            RelayEdit::Record { relay, call, line, path } => {
+                self.captures.record(now, relay, call, line, path);
+                self.relays.set_recording(relay, line, true);
+            }
+            RelayEdit::Close(relay) => {
+                self.sockets.close(&mut self.ring, relay);
+                let streams = self.relays.close(relay).unwrap_or_default();
+                if self.captures.leave(now.mono, relay) {
+                    // The report says where the file is, so it waits until the file is complete.
+                    self.reports.insert(relay, streams);
+                } else {
+                    let report = RelayReport { relay, streams, capture: None };
+                    self.feedback.push_back(Input::RelayClosed(report));
+                }
+            }
+        }
+    }
+
+    /// What became of flows, for the core.
+    pub(crate) fn take_news(&mut self) {
+        while let Some(news) = self.tcp.poll_news() {
+            match news {
+                News::Closed(flow) => self.feedback.push_back(Input::FlowClosed(flow)),
+                News::Failed(to) => self.feedback.push_back(Input::SendFailed(to)),
+                News::Sent(bytes) => self.core.recycle(bytes),
+            }
+        }
+    }
+}

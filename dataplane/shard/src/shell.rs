@@ -1,0 +1,250 @@
+//! One shard: the core, the relays, the sockets and the ring that serves them all.
+//! Owns:  everything of the shard, for as long as its executor runs.
+//! Gives: `run`, which returns when the shard was told to stop, or cannot go on.
+//! Never: work in here: turns, completions and outputs have a file each.
+//! Holds: the ring is gone before the buffers it writes to.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::{Core, Input};
+use media::relay::Relays;
+use rustc_hash::FxHashMap;
+use shared::cdr::StreamQuality;
+use shared::event::Event;
+use shared::ids::{RelayKey, ShardId};
+use shared::limits;
+use shared::metrics::Counter;
+use shared::time::{Instant, Now};
+
+use crate::backlog::Backlog;
+use crate::capture::Captures;
+use crate::clock::Clock;
+use crate::executor::Start;
+use crate::link::Link;
+use crate::mesh::Mesh;
+use crate::pace::{Mode, Pace, TICK};
+use crate::park::Park;
+use crate::relay_sockets::RelaySockets;
+use crate::ring::buffers::{Group, Shape};
+use crate::ring::setup::SetupError;
+use crate::ring::{Completion, GROUP_DATAGRAMS, GROUP_MEDIA, GROUP_STREAMS, Ring};
+use crate::sip_tcp::SipTcp;
+use crate::sip_udp::SipUdp;
+
+/// Media packets between two looks at the ring: a turn handles 512, so 1 024 never run dry while
+/// turns keep up, and 2 MiB stay in the cache.
+const MEDIA_BUFFERS: u16 = 1_024;
+/// The longest packet, what lies in front of it, and enough to tell that one was longer.
+const MEDIA_BUFFER_BYTES: usize = 2_112;
+/// SIP datagrams of any length. Untouched pages cost nothing: a usual message touches one.
+const DATAGRAM_BUFFERS: u16 = 64;
+const DATAGRAM_BUFFER_BYTES: usize = 65_536 + 128;
+const STREAM_BUFFERS: u16 = 64;
+const STREAM_BUFFER_BYTES: usize = 16 * 1_024;
+
+/// How long a stopping shard waits for what is still on its way out.
+const STOP_WAIT: Duration = Duration::from_secs(2);
+/// Floor of a sleep: a deadline that stays in the past must not spin the CPU.
+const SLEEP_MIN: Duration = Duration::from_micros(50);
+
+/// Memory that received bytes lie in, apart from the shell so that both can be borrowed at once.
+#[derive(Debug)]
+pub(crate) struct Pools {
+    pub(crate) datagrams: Group,
+    pub(crate) media: Group,
+    pub(crate) streams: Group,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shell {
+    // First: it must be gone before anything that its requests point to.
+    pub(crate) ring: Ring,
+    pub(crate) backlog: Backlog,
+    pub(crate) batch: Vec<Completion>,
+    /// Whether the kernel rings for completions.
+    bell_on: bool,
+    pub(crate) captures: Captures,
+    pub(crate) clock: Clock,
+    pub(crate) core: Core,
+    /// Inputs that follow from outputs; the core gets them once its outputs are drained.
+    pub(crate) feedback: VecDeque<Input<'static>>,
+    pub(crate) link: Arc<Link>,
+    pub(crate) mesh: Mesh,
+    pub(crate) pace: Pace,
+    pub(crate) relays: Relays,
+    /// What closed relays have seen, until their capture file is closed too.
+    pub(crate) reports: FxHashMap<RelayKey, [StreamQuality; 2]>,
+    pub(crate) schedule: Schedule,
+    pub(crate) shard: ShardId,
+    pub(crate) sockets: RelaySockets,
+    pub(crate) stop_by: Option<Instant>,
+    pub(crate) tcp: SipTcp,
+    pub(crate) udp: SipUdp,
+    pub(crate) pools: Rc<RefCell<Pools>>,
+}
+
+/// When the work that is not driven by events is next due.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    pub(crate) captures: Instant,
+    pub(crate) second: Instant,
+    pub(crate) tick: Instant,
+}
+
+impl Shell {
+    /// To be called inside the executor of the shard.
+    pub(crate) fn new(start: Start) -> Result<Self, SetupError> {
+        let Start { settings, snapshot, listeners, mesh, link, clock, .. } = start;
+        let memory = |error| SetupError::Register("memory", error);
+        let pools = Pools {
+            datagrams: Group::new(GROUP_DATAGRAMS, DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES)
+                .map_err(memory)?,
+            media: Group::new(GROUP_MEDIA, MEDIA_BUFFERS, MEDIA_BUFFER_BYTES).map_err(memory)?,
+            streams: Group::new(GROUP_STREAMS, STREAM_BUFFERS, STREAM_BUFFER_BYTES)
+                .map_err(memory)?,
+        };
+        let groups = [&pools.datagrams, &pools.media, &pools.streams];
+        let ring = Ring::new(std::os::fd::AsFd::as_fd(&*link.bell), &groups)?;
+        let now = clock.now();
+        Ok(Self {
+            ring,
+            backlog: Backlog::default(),
+            batch: Vec::new(),
+            bell_on: true,
+            captures: Captures::new(Arc::clone(&link.bell)),
+            clock,
+            core: Core::new(now, Arc::clone(&settings), snapshot),
+            feedback: VecDeque::new(),
+            link,
+            mesh,
+            pace: Pace::new(now.mono),
+            relays: Relays::new(settings.media),
+            reports: FxHashMap::default(),
+            schedule: Schedule { captures: now.mono, second: now.mono, tick: now.mono },
+            shard: settings.shard,
+            sockets: RelaySockets::default(),
+            stop_by: None,
+            tcp: SipTcp::new(settings.shard, listeners.tcp),
+            udp: SipUdp::new(listeners.udp),
+            pools: Rc::new(RefCell::new(pools)),
+        })
+    }
+
+    /// Turns until the shard was told to stop and has nothing left to do.
+    pub(crate) async fn run(mut self) -> Result<(), String> {
+        let link = Arc::clone(&self.link);
+        let mut park = Park::new(&link.bell).map_err(|error| format!("wake-up: {error}"))?;
+        self.backlog.push(Event::Started(self.shard));
+        loop {
+            let now = self.clock.now();
+            let more = self.turn(now).map_err(|error| format!("io_uring_enter: {error}"))?;
+            if self.is_done(now) {
+                break;
+            }
+            if more {
+                // Files and their tasks get a turn as well.
+                glommio::executor().yield_task_queue_now().await;
+            } else {
+                self.rest(&mut park).await;
+            }
+        }
+        self.leave();
+        park.close(&link.bell).await.map_err(|error| format!("closing the wake-up: {error}"))
+    }
+
+    /// Sleeps until something is to be done.
+    async fn rest(&mut self, park: &mut Park) {
+        let ticking = self.pace.mode() == Mode::Tick;
+        if self.bell_on == ticking {
+            self.bell_on = !ticking;
+            self.ring.set_bell(self.bell_on);
+        }
+        if ticking && !self.pace.passes_executor() {
+            // Queues, media and timers are looked at on every tick; a way through the executor costs
+            // more than the work of a light tick, so its files get a turn only now and then.
+            std::thread::sleep(self.wait(ticking));
+            return;
+        }
+        self.link.bell.park();
+        // Whoever pushed before `park` may not have rung, so look once more. While ticking, media
+        // waits for the tick: that is the point of it.
+        let waiting = !self.link.commands.is_empty()
+            || self.mesh.has_incoming()
+            || (!ticking && self.ring.has_work());
+        if !waiting {
+            park.sleep(self.wait(ticking)).await;
+        }
+        self.link.bell.unpark();
+    }
+
+    fn wait(&mut self, ticking: bool) -> Duration {
+        let now = self.clock.now().mono;
+        self.wake_at(ticking, now).since(now).max(SLEEP_MIN)
+    }
+
+    fn wake_at(&mut self, ticking: bool, now: Instant) -> Instant {
+        let mut wake_at = self.schedule.second;
+        if self.captures.open_count() > 0 {
+            wake_at = wake_at.min(self.schedule.captures);
+        }
+        if let Some(deadline) = self.core.deadline() {
+            wake_at = wake_at.min(deadline);
+        }
+        if ticking {
+            // A steady beat: the next tick counts from the last one, not from the end of its work.
+            self.schedule.tick = (self.schedule.tick + TICK).max(now);
+            wake_at = wake_at.min(self.schedule.tick);
+        }
+        wake_at
+    }
+
+    /// A stopping shard is done when everything is out, or its time is up.
+    fn is_done(&self, now: Now) -> bool {
+        let Some(stop_by) = self.stop_by else { return false };
+        let flushed = self.core.idle()
+            && self.feedback.is_empty()
+            && self.udp.is_empty()
+            && self.tcp.is_flushed()
+            && self.captures.open_count() == 0
+            && self.backlog.is_empty();
+        flushed || now.mono >= stop_by
+    }
+
+    /// The last things that the control plane hears.
+    fn leave(&mut self) {
+        let now = self.clock.now();
+        self.captures.abandon();
+        self.take_closed_captures(now);
+        self.send_counters();
+        self.backlog.push(Event::Stopped(self.shard));
+        self.deliver();
+    }
+
+    pub(crate) fn stop(&mut self, now: Instant) {
+        self.stop_by.get_or_insert(now + STOP_WAIT);
+    }
+
+    /// The shard's numbers, as they are now.
+    pub(crate) fn send_counters(&mut self) {
+        let gauges = [
+            (Counter::Flows, self.tcp.open_count()),
+            (Counter::Captures, self.captures.open_count()),
+            (Counter::EventBacklog, self.backlog.len()),
+        ];
+        let counters = self.core.counters();
+        self.captures.count(counters);
+        for (gauge, value) in gauges {
+            counters.set(gauge, value as u64);
+        }
+        let counters = Box::new(counters.clone());
+        self.backlog.push(Event::Counters { shard: self.shard, counters });
+    }
+}
+
+const _: () = assert!(MEDIA_BUFFER_BYTES > limits::RTP_PACKET_BYTES_MAX + Shape::Plain.overhead());
+const _: () =
+    assert!(DATAGRAM_BUFFER_BYTES >= limits::SIP_MESSAGE_BYTES_MAX + Shape::WithControl.overhead());

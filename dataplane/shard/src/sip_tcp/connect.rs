@@ -1,0 +1,59 @@
+//! Connections that we open, because a message has to go where no flow leads yet.
+//! Owns:  how such a socket is made.
+//! Gives: a flow in `Connecting`, to which messages may be queued at once.
+//! Never: waits for the connection.
+//! Holds: a connection that is refused on the spot leaves nothing behind.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+
+use shared::limits;
+use shared::net::{Destination, Transport};
+use shared::time::Instant;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::flow::{CONNECT_WAIT, Flow, State};
+use super::{Ring, Seat, SipTcp, Token};
+
+impl SipTcp {
+    /// Starts a connection to `to.peer`; `None` when there cannot be one.
+    pub(super) fn connect(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        to: &Destination,
+    ) -> Option<Seat> {
+        if to.transport != Transport::Tcp || self.open >= limits::FLOWS_PER_SHARD_MAX {
+            return None;
+        }
+        let socket = open(to.local, to.peer).ok()?;
+        let state = State::Connecting { give_up_at: now + CONNECT_WAIT };
+        let seat = self.seat(Flow::new(socket.into(), to.local, to.peer, state, now));
+        let flow = self.flow_mut(seat).expect("it was just seated");
+        match ring.connect(flow.socket.as_fd(), to.peer, Token::Connect(seat)) {
+            Ok(()) => {
+                flow.connecting = true;
+                Some(seat)
+            }
+            Err(_) => {
+                self.end(ring, seat);
+                None
+            }
+        }
+    }
+}
+
+fn open(local: SocketAddr, peer: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if local.is_ipv4() == peer.is_ipv4() && !local.ip().is_unspecified() {
+        let own = SockAddr::from(SocketAddr::new(local.ip(), 0));
+        match socket.bind(&own) {
+            // An external address in front of a NAT is not ours to bind; the route chooses then.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(socket)
+}

@@ -1,0 +1,174 @@
+//! One TCP flow: its socket, what it is doing, what of a message has come, what waits to go.
+//! Owns:  the state of one connection and which requests of it the ring still has.
+//! Gives: when it has been quiet, or unfinished, for too long.
+//! Never: talks to the ring; the table does.
+//! Holds: the socket stays open until the ring has no request on it.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use shared::time::Instant;
+
+use super::send_queue::SendQueue;
+
+/// A message whose first byte came this long ago must be whole (slow-header attacks).
+pub(super) const MESSAGE_WAIT: Duration = Duration::from_secs(10);
+/// Without a message or a keep-alive for this long nobody is there (RFC 5626 4.4.1 pings each 95 to
+/// 120 s).
+pub(super) const IDLE_WAIT: Duration = Duration::from_secs(600);
+/// A connection of ours must be up by then.
+pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// What is queued when a flow shall end may still go out for this long.
+pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Connecting {
+        give_up_at: Instant,
+    },
+    Open,
+    /// Nothing is read any more; the queue may empty.
+    Draining {
+        give_up_at: Instant,
+    },
+    /// Waits only for the ring to be done with the socket.
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Flow {
+    pub(super) socket: OwnedFd,
+    pub(super) local: SocketAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) state: State,
+    pub(super) queue: SendQueue,
+    /// The start of a message whose end has not come.
+    pub(super) partial: Vec<u8>,
+    pub(super) partial_since: Option<Instant>,
+    /// When a whole message or a keep-alive last came, or the flow began.
+    pub(super) heard: Instant,
+    /// Requests that the ring has.
+    pub(super) connecting: bool,
+    pub(super) receiving: bool,
+    pub(super) sending: bool,
+    /// Counted against the limit of its source address.
+    pub(super) counted: bool,
+}
+
+/// Why a flow has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The connection never came up.
+    Connect,
+    /// The end of a message, or of a drain, did not come; or nothing came for long.
+    Cut,
+}
+
+impl Flow {
+    pub(super) fn new(
+        socket: OwnedFd,
+        local: SocketAddr,
+        peer: SocketAddr,
+        state: State,
+        now: Instant,
+    ) -> Self {
+        Self {
+            socket,
+            local,
+            peer,
+            state,
+            queue: SendQueue::default(),
+            partial: Vec::new(),
+            partial_since: None,
+            heard: now,
+            connecting: false,
+            receiving: false,
+            sending: false,
+            counted: false,
+        }
+    }
+
+    /// Whether the ring still has a request on the socket.
+    pub(super) const fn is_in_kernel(&self) -> bool {
+        self.connecting || self.receiving || self.sending
+    }
+
+    pub(super) fn overdue(&self, now: Instant) -> Option<Overdue> {
+        match self.state {
+            State::Connecting { give_up_at } => (now >= give_up_at).then_some(Overdue::Connect),
+            State::Draining { give_up_at } => (now >= give_up_at).then_some(Overdue::Cut),
+            State::Closed => None,
+            State::Open => {
+                let unfinished =
+                    self.partial_since.is_some_and(|since| now.since(since) >= MESSAGE_WAIT);
+                let idle = now.since(self.heard) >= IDLE_WAIT;
+                (unfinished || idle).then_some(Overdue::Cut)
+            }
+        }
+    }
+
+    /// Keeps what came of an unfinished message; `progress` says that a message ended before it.
+    pub(super) fn keep_partial(&mut self, rest: Vec<u8>, progress: bool, now: Instant) {
+        self.partial_since = match (rest.is_empty(), progress, self.partial_since) {
+            (true, _, _) => None,
+            (false, false, Some(since)) => Some(since),
+            (false, _, _) => Some(now),
+        };
+        self.partial = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn flow(state: State) -> Flow {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let local = listener.local_addr().expect("bound");
+        Flow::new(listener.into(), local, local, state, Instant::ZERO)
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn a_started_message_has_ten_seconds_however_slowly_it_drips() {
+        let mut flow = flow(State::Open);
+        flow.keep_partial(b"INV".to_vec(), false, at(1));
+        flow.keep_partial(b"INVI".to_vec(), false, at(9));
+        assert_eq!(flow.overdue(at(10)), None);
+        assert_eq!(flow.overdue(at(11)), Some(Overdue::Cut));
+    }
+
+    #[test]
+    fn the_next_message_has_its_own_ten_seconds() {
+        let mut flow = flow(State::Open);
+        flow.keep_partial(b"INV".to_vec(), false, at(1));
+        flow.keep_partial(b"BY".to_vec(), true, at(9));
+        assert_eq!(flow.overdue(at(18)), None);
+        flow.keep_partial(Vec::new(), true, at(18));
+        assert_eq!(flow.overdue(at(500)), None);
+    }
+
+    #[test]
+    fn an_idle_flow_is_cut_after_ten_minutes_unless_it_was_heard() {
+        let mut flow = flow(State::Open);
+        assert_eq!(flow.overdue(at(599)), None);
+        assert_eq!(flow.overdue(at(600)), Some(Overdue::Cut));
+        flow.heard = at(599);
+        assert_eq!(flow.overdue(at(1_198)), None);
+    }
+
+    #[test]
+    fn connects_and_drains_have_their_own_ends() {
+        let connecting = flow(State::Connecting { give_up_at: at(5) });
+        assert_eq!(connecting.overdue(at(4)), None);
+        assert_eq!(connecting.overdue(at(5)), Some(Overdue::Connect));
+        let draining = flow(State::Draining { give_up_at: at(2) });
+        assert_eq!(draining.overdue(at(2)), Some(Overdue::Cut));
+        assert_eq!(flow(State::Closed).overdue(at(9_999)), None);
+    }
+}

@@ -1,0 +1,411 @@
+//! SIP over TCP: the flows of this shard, accepted and opened, by seat, by peer and by source.
+//! Owns:  listeners, the flow table, its limits, keep-alive answers, connect on demand.
+//! Gives: `Source` of what a flow delivers; `News` about flows that ended and messages that failed.
+//! Never: looks inside a message; a second connection to a peer that has one.
+//! Holds: a flow is told to be closed exactly once, and its seat is reused only after the ring let go.
+
+mod connect;
+pub(crate) mod cutter;
+mod flow;
+mod send_queue;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use shared::ids::{FlowKey, ShardId};
+use shared::limits;
+use shared::metrics::{Counter, Counters};
+use shared::net::{Destination, Source, Transport};
+use shared::time::Instant;
+use socket2::SockRef;
+
+use crate::listeners::Listener;
+use crate::ring::token::{Seat, Token};
+use crate::ring::{Full, Ring};
+use flow::{DRAIN_WAIT, Flow, Overdue, State};
+use send_queue::Piece;
+
+/// What the core must hear about flows.
+#[derive(Debug)]
+pub(crate) enum News {
+    Closed(FlowKey),
+    Failed(Destination),
+    /// Bytes that went out: their buffer may be used again.
+    Sent(Rc<Vec<u8>>),
+}
+
+#[derive(Debug)]
+pub(crate) struct SipTcp {
+    shard: ShardId,
+    listeners: Vec<Listener>,
+    /// Listeners whose accept ended and must be asked for again.
+    deaf: Vec<u8>,
+    seats: Vec<FlowSeat>,
+    free: Vec<u32>,
+    open: usize,
+    by_peer: FxHashMap<SocketAddr, u32>,
+    per_source: FxHashMap<IpAddr, usize>,
+    /// Flows for which the ring had no room: something of theirs must be asked for again.
+    stalled: Vec<Seat>,
+    news: VecDeque<News>,
+    /// CRLF, the answer to a keep-alive (RFC 5626 3.5.1).
+    pong: Rc<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct FlowSeat {
+    generation: u32,
+    flow: Option<Box<Flow>>,
+}
+
+impl SipTcp {
+    pub(crate) fn new(shard: ShardId, listeners: Vec<Listener>) -> Self {
+        Self {
+            shard,
+            deaf: (0..listeners.len()).map(|index| index as u8).collect(),
+            listeners,
+            seats: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            by_peer: FxHashMap::default(),
+            per_source: FxHashMap::default(),
+            stalled: Vec::new(),
+            news: VecDeque::new(),
+            pong: Rc::new(b"\r\n".to_vec()),
+        }
+    }
+
+    /// Asks again for what the ring had no room for, or what ended by itself.
+    pub(crate) fn arm(&mut self, ring: &mut Ring) {
+        for seat in std::mem::take(&mut self.stalled) {
+            self.pump(ring, seat);
+        }
+    }
+
+    /// Listens again where that ended: once a second, since it ends for want of descriptors.
+    pub(crate) fn listen(&mut self, ring: &mut Ring) {
+        self.deaf.retain(|listener| {
+            let socket = &self.listeners[usize::from(*listener)].socket;
+            ring.accept(socket.as_fd(), Token::Accept { listener: *listener }) == Err(Full)
+        });
+    }
+
+    /// The accept of this listener ended.
+    pub(crate) fn deafened(&mut self, listener: u8) {
+        if !self.deaf.contains(&listener) {
+            self.deaf.push(listener);
+        }
+    }
+
+    /// Takes a connection in, or closes it when one more is too many.
+    pub(crate) fn accepted(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        socket: OwnedFd,
+        counters: &mut Counters,
+    ) {
+        let view = SockRef::from(&socket);
+        let addresses = (view.local_addr().ok(), view.peer_addr().ok());
+        let (Some(local), Some(peer)) =
+            (addresses.0.and_then(|a| a.as_socket()), addresses.1.and_then(|a| a.as_socket()))
+        else {
+            return; // it was reset before we looked
+        };
+        let of_source = self.per_source.get(&peer.ip()).copied().unwrap_or(0);
+        if self.open >= limits::FLOWS_PER_SHARD_MAX || of_source >= limits::FLOWS_PER_SOURCE_MAX {
+            return counters.bump(Counter::FlowsRefused);
+        }
+        // A small message must not wait for the acknowledgement of the one before (RFC 9293 3.7.4).
+        if view.set_tcp_nodelay(true).is_err() {
+            return counters.bump(Counter::FlowsRefused); // the connection is already dead
+        }
+        let mut flow = Flow::new(socket, local, peer, State::Open, now);
+        flow.counted = true;
+        *self.per_source.entry(peer.ip()).or_default() += 1;
+        let seat = self.seat(flow);
+        self.pump(ring, seat);
+    }
+
+    /// Where a flow's messages come from; `None` when the flow no longer listens.
+    pub(crate) fn source(&self, seat: Seat) -> Option<Source> {
+        let flow = self.flow(seat)?;
+        (flow.state == State::Open).then(|| Source {
+            transport: Transport::Tcp,
+            local: flow.local,
+            peer: flow.peer,
+            flow: Some(self.key(seat)),
+        })
+    }
+
+    /// The start of the message that the next bytes go on with.
+    pub(crate) fn take_partial(&mut self, seat: Seat) -> Vec<u8> {
+        self.flow_mut(seat).map(|flow| std::mem::take(&mut flow.partial)).unwrap_or_default()
+    }
+
+    pub(crate) fn keep_partial(&mut self, seat: Seat, rest: Vec<u8>, progress: bool, now: Instant) {
+        if let Some(flow) = self.flow_mut(seat) {
+            flow.keep_partial(rest, progress, now);
+        }
+    }
+
+    /// A whole message or a keep-alive came.
+    pub(crate) fn heard(&mut self, seat: Seat, now: Instant) {
+        if let Some(flow) = self.flow_mut(seat) {
+            flow.heard = now;
+        }
+    }
+
+    /// Answers CRLFCRLF with CRLF (RFC 5626 4.4.1).
+    pub(crate) fn answer_ping(&mut self, ring: &mut Ring, seat: Seat, counters: &mut Counters) {
+        let piece = Piece { bytes: Rc::clone(&self.pong), to: None };
+        self.queue(ring, seat, piece, counters);
+    }
+
+    /// Sends one message over its flow, or over the flow to that peer, opening one if need be.
+    pub(crate) fn send(
+        &mut self,
+        ring: &mut Ring,
+        now: Instant,
+        to: Destination,
+        bytes: Rc<Vec<u8>>,
+        counters: &mut Counters,
+    ) {
+        let seat = match to.flow {
+            Some(key) => self.seat_of(key),
+            None => match self.by_peer.get(&to.peer) {
+                Some(index) => Some(self.seat_at(*index)),
+                None => self.connect(ring, now, &to),
+            },
+        };
+        match seat {
+            Some(seat) => self.queue(ring, seat, Piece { bytes, to: Some(to) }, counters),
+            None => self.news.push_back(News::Failed(to)),
+        }
+    }
+
+    /// Reads no more, sends what is queued, then closes.
+    pub(crate) fn finish(&mut self, ring: &mut Ring, now: Instant, key: FlowKey) {
+        let Some(seat) = self.seat_of(key) else { return };
+        let Some(flow) = self.flow_mut(seat) else { return };
+        match flow.state {
+            State::Open if !flow.queue.is_empty() => {
+                flow.state = State::Draining { give_up_at: now + DRAIN_WAIT };
+            }
+            State::Open | State::Connecting { .. } => self.end(ring, seat),
+            State::Draining { .. } | State::Closed => {}
+        }
+    }
+
+    /// The connect request of a flow ended.
+    pub(crate) fn connected(&mut self, ring: &mut Ring, now: Instant, seat: Seat, result: i32) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        flow.connecting = false;
+        if flow.state == State::Closed {
+            return self.leave(ring, seat);
+        }
+        if result < 0 {
+            return self.end(ring, seat);
+        }
+        flow.state = State::Open;
+        flow.heard = now;
+        if let Some(local) =
+            SockRef::from(&flow.socket).local_addr().ok().and_then(|a| a.as_socket())
+        {
+            flow.local = local;
+        }
+        self.pump(ring, seat);
+    }
+
+    /// The receive request of a flow ended: with the flow when `alive` is false.
+    pub(crate) fn disarmed(&mut self, ring: &mut Ring, seat: Seat, alive: bool) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        flow.receiving = false;
+        match flow.state {
+            State::Closed => self.leave(ring, seat),
+            State::Open if alive => self.stalled.push(seat),
+            State::Draining { .. } if alive => {}
+            // A peer that closed its side may still read, but in SIP it waits for nothing.
+            _ => self.end(ring, seat),
+        }
+    }
+
+    /// A send request of a flow ended.
+    pub(crate) fn sent(&mut self, ring: &mut Ring, seat: Seat, result: i32) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        flow.sending = false;
+        if flow.state == State::Closed {
+            return self.leave(ring, seat);
+        }
+        let Ok(count) = usize::try_from(result) else { return self.end(ring, seat) };
+        let done = flow.queue.advance(count);
+        let over = matches!(flow.state, State::Draining { .. }) && flow.queue.is_empty();
+        if let Some(piece) = done
+            && piece.to.is_some()
+        {
+            self.news.push_back(News::Sent(piece.bytes));
+        }
+        if over { self.end(ring, seat) } else { self.pump(ring, seat) }
+    }
+
+    /// Cuts what is overdue. Called once a second.
+    pub(crate) fn sweep(&mut self, ring: &mut Ring, now: Instant, counters: &mut Counters) {
+        for index in 0..self.seats.len() as u32 {
+            let seat = self.seat_at(index);
+            match self.flow(seat).and_then(|flow| flow.overdue(now)) {
+                Some(Overdue::Cut) => {
+                    counters.bump(Counter::FlowsCut);
+                    self.end(ring, seat);
+                }
+                Some(Overdue::Connect) => self.end(ring, seat),
+                None => {}
+            }
+        }
+    }
+
+    pub(crate) fn poll_news(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+
+    pub(crate) const fn open_count(&self) -> usize {
+        self.open
+    }
+
+    /// Nothing waits to be sent.
+    pub(crate) fn is_flushed(&self) -> bool {
+        let waits = |seat: &FlowSeat| seat.flow.as_ref().is_some_and(|flow| !flow.queue.is_empty());
+        !self.seats.iter().any(waits)
+    }
+
+    fn queue(&mut self, ring: &mut Ring, seat: Seat, piece: Piece, counters: &mut Counters) {
+        let Some(flow) = self.flow_mut(seat) else {
+            return self.news.extend(piece.to.map(News::Failed));
+        };
+        if flow.state == State::Closed {
+            return self.news.extend(piece.to.map(News::Failed));
+        }
+        match flow.queue.push(piece) {
+            Ok(()) => self.pump(ring, seat),
+            Err(piece) => {
+                self.news.extend(piece.to.map(News::Failed));
+                counters.bump(Counter::FlowsCut);
+                self.end(ring, seat);
+            }
+        }
+    }
+
+    /// Asks the ring for whatever the flow should have there and has not.
+    fn pump(&mut self, ring: &mut Ring, seat: Seat) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        let mut stalled = false;
+        if flow.state == State::Open && !flow.receiving {
+            let outcome = ring.receive_stream(flow.socket.as_fd(), Token::FlowReceive(seat));
+            flow.receiving = outcome.is_ok();
+            stalled |= outcome.is_err();
+        }
+        let may_send = matches!(flow.state, State::Open | State::Draining { .. });
+        if let Some((bytes, start)) = flow.queue.front()
+            && may_send
+            && !flow.sending
+        {
+            let token = Token::FlowSend(seat);
+            let outcome = ring.send_stream(flow.socket.as_fd(), bytes, start, token);
+            flow.sending = outcome.is_ok();
+            stalled |= outcome.is_err();
+        }
+        if stalled {
+            self.stalled.push(seat);
+        }
+    }
+
+    /// The flow is over for everybody but the ring.
+    fn end(&mut self, ring: &mut Ring, seat: Seat) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        if flow.state == State::Closed {
+            return;
+        }
+        flow.state = State::Closed;
+        flow.partial = Vec::new();
+        let (peer, counted) = (flow.peer, flow.counted);
+        let unsent: Vec<Piece> = flow.queue.take_all().collect();
+        // An error means that the peer was first.
+        SockRef::from(&flow.socket).shutdown(std::net::Shutdown::Both).unwrap_or_default();
+        if self.by_peer.get(&peer) == Some(&seat.index) {
+            self.by_peer.remove(&peer);
+        }
+        if counted && let Some(count) = self.per_source.get_mut(&peer.ip()) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_source.remove(&peer.ip());
+            }
+        }
+        self.open -= 1;
+        self.news.extend(unsent.into_iter().filter_map(|piece| piece.to).map(News::Failed));
+        self.news.push_back(News::Closed(self.key(seat)));
+        self.leave(ring, seat);
+    }
+
+    /// Frees the seat of a closed flow once the ring has nothing of it; until then asks the ring to
+    /// let go. A cancel for which there is no room is made up for by the shutdown.
+    fn leave(&mut self, ring: &mut Ring, seat: Seat) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        let under_way = [
+            (flow.connecting, Token::Connect(seat)),
+            (flow.receiving, Token::FlowReceive(seat)),
+            (flow.sending, Token::FlowSend(seat)),
+        ];
+        if flow.is_in_kernel() {
+            for (_, token) in under_way.iter().filter(|(under_way, _)| *under_way) {
+                ring.cancel(*token).unwrap_or_default();
+            }
+            return;
+        }
+        let place = &mut self.seats[seat.index as usize];
+        let flow = place.flow.take().expect("looked at above");
+        place.generation = place.generation.wrapping_add(1);
+        self.free.push(seat.index);
+        ring.retire(flow.socket);
+    }
+
+    fn seat(&mut self, flow: Flow) -> Seat {
+        let peer = flow.peer;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.seats.push(FlowSeat::default());
+            self.seats.len() as u32 - 1
+        });
+        self.seats[index as usize].flow = Some(Box::new(flow));
+        self.by_peer.insert(peer, index);
+        self.open += 1;
+        self.seat_at(index)
+    }
+
+    fn seat_at(&self, index: u32) -> Seat {
+        Seat { index, generation: self.seats[index as usize].generation }
+    }
+
+    fn seat_of(&self, key: FlowKey) -> Option<Seat> {
+        let seat = Seat { index: key.slot, generation: key.generation };
+        (key.shard == self.shard && self.flow(seat).is_some()).then_some(seat)
+    }
+
+    const fn key(&self, seat: Seat) -> FlowKey {
+        FlowKey { shard: self.shard, slot: seat.index, generation: seat.generation }
+    }
+
+    fn flow(&self, seat: Seat) -> Option<&Flow> {
+        let place = self.seats.get(seat.index as usize)?;
+        if place.generation == seat.generation { place.flow.as_deref() } else { None }
+    }
+
+    fn flow_mut(&mut self, seat: Seat) -> Option<&mut Flow> {
+        let place = self.seats.get_mut(seat.index as usize)?;
+        if place.generation == seat.generation { place.flow.as_deref_mut() } else { None }
+    }
+}
+
+const _: () = assert!(limits::FLOWS_PER_SHARD_MAX < Seat::INDEX_MAX as usize);

@@ -1,0 +1,129 @@
+//! Starting the data plane: checks, sockets, queues, then one thread per shard.
+//! Owns:  the order of the start and what is undone when a part of it fails.
+//! Gives: `Shards`, all of them running; or one `StartError` and nothing left behind.
+//! Never: a shard that runs while another failed to start.
+//! Holds: shards start one after the other, so that each failure has one cause.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use shared::command::Command;
+use shared::ids::ShardId;
+use shared::settings::ShardSettings;
+use shared::snapshot::Snapshot;
+
+use crate::bell::{Bell, Buzzer};
+use crate::clock::Clock;
+use crate::executor::{self, Start};
+use crate::link::Link;
+use crate::listeners::{self, Listener};
+use crate::mesh;
+use crate::preflight;
+use crate::shards::Shards;
+use crate::start_error::StartError;
+
+/// An executor is up within milliseconds; short memory is retried for two seconds.
+const START_WAIT: Duration = Duration::from_secs(15);
+
+type Report = Result<(), StartError>;
+
+/// Starts one shard per settings, in order: `settings[n]` is shard n.
+pub fn spawn(
+    mut settings: Vec<ShardSettings>,
+    snapshot: Arc<Snapshot>,
+) -> Result<Shards, StartError> {
+    let around = preflight::check(&settings)?;
+    let all = listeners::open(&settings[0].udp, &settings[0].tcp, settings.len())?;
+    // Port 0 in the settings is a real port from here on: the core writes it into Via and Contact.
+    for (settings, listeners) in settings.iter_mut().zip(&all) {
+        settings.udp = addresses(&listeners.udp);
+        settings.tcp = addresses(&listeners.tcp);
+    }
+    let bells = settings.iter().map(|s| Ok(Arc::new(Bell::new().map_err(no_eventfd(s.shard))?)));
+    let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
+    let buzzer = Arc::new(Buzzer::new().map_err(no_eventfd(ShardId(0)))?);
+    let clock = Clock::start();
+    let mut shards = Shards::new(Arc::clone(&buzzer));
+    let parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells);
+    for (((settings, listeners), mesh), bell) in parts {
+        let link = Arc::new(Link::new(bell, Arc::clone(&buzzer)));
+        let start = Start {
+            settings: Arc::new(settings),
+            snapshot: Arc::clone(&snapshot),
+            listeners,
+            mesh,
+            link: Arc::clone(&link),
+            clock,
+            around: around.clone(),
+        };
+        if let Err(error) = start_one(&mut shards, start, link) {
+            shards.broadcast(Command::Stop);
+            shards.join();
+            return Err(error);
+        }
+    }
+    Ok(shards)
+}
+
+fn start_one(shards: &mut Shards, start: Start, link: Arc<Link>) -> Result<(), StartError> {
+    let shard = start.settings.shard;
+    let reports = Arc::new(ArrayQueue::<Report>::new(1));
+    let (theirs, starter) = (Arc::clone(&reports), thread::current());
+    let buzzer = Arc::clone(&link.buzzer);
+    let thread = thread::Builder::new()
+        .name(format!("shard-{}", shard.0))
+        .spawn(move || {
+            let waking = starter.clone();
+            let report = move |outcome| {
+                theirs.force_push(outcome);
+                waking.unpark();
+            };
+            let _ended = Ended { buzzer, starter };
+            executor::run(start, report)
+        })
+        .map_err(|error| StartError::Executor { shard, reason: error.to_string() })?;
+    let give_up_at = Instant::now() + START_WAIT;
+    loop {
+        let gone = thread.is_finished();
+        match reports.pop() {
+            Some(Ok(())) => {
+                shards.add(link, thread);
+                return Ok(());
+            }
+            Some(Err(error)) => return Err(error),
+            None if gone => {
+                let reason = match thread.join() {
+                    Ok(outcome) => format!("{outcome:?}"),
+                    Err(panic) => crate::shards::message_of(panic.as_ref()),
+                };
+                return Err(StartError::Executor { shard, reason });
+            }
+            None if Instant::now() >= give_up_at => return Err(StartError::TimedOut { shard }),
+            None => thread::park_timeout(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// Tells whoever waits that this thread ends, by whatever way.
+struct Ended {
+    buzzer: Arc<Buzzer>,
+    starter: thread::Thread,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.buzzer.buzz();
+        self.starter.unpark();
+    }
+}
+
+fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {
+    listeners.iter().map(|listener| listener.local).collect()
+}
+
+fn no_eventfd(shard: ShardId) -> impl Fn(std::io::Error) -> StartError {
+    move |error| StartError::Ring { shard, reason: format!("wake-up: {error}") }
+}

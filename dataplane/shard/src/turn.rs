@@ -1,0 +1,187 @@
+//! One turn of the shard: completions, commands, other shards, time; then everything goes out.
+//! Owns:  how much of each a turn may do.
+//! Gives: `turn`, which says whether more waits already.
+//! Never: waits; lets one kind of work keep the others from theirs.
+//! Holds: the core's outputs are drained after every input.
+
+use std::io;
+use std::time::Duration;
+
+use call::Input;
+use media::edit::RelayReport;
+use shared::command::Command;
+use shared::metrics::Counter;
+use shared::time::{Instant, Now};
+
+use crate::capture::Closed;
+use crate::ring::Released;
+use crate::shell::{Pools, Shell};
+
+/// Completions of a turn: some 4 ms of media at the rate where a CPU is full.
+const COMPLETIONS_MAX: usize = 512;
+const COMMANDS_MAX: usize = 64;
+const MESH_MAX: usize = 256;
+/// Inputs that follow from outputs, per input of the outside; the rest waits for the next one.
+const FEEDBACK_MAX: usize = 4_096;
+
+const SECOND: Duration = Duration::from_secs(1);
+const CAPTURE_SWEEP: Duration = Duration::from_millis(250);
+
+impl Shell {
+    /// `true`: more waits, turn again without sleeping.
+    pub(crate) fn turn(&mut self, now: Now) -> io::Result<bool> {
+        self.core.plain_counters().bump(Counter::Turns);
+        let pools = std::rc::Rc::clone(&self.pools);
+        let pools = &mut *pools.borrow_mut();
+        let completions = self.take_completions(now, pools)?;
+        self.pace.observe(now.mono, completions as u32);
+        let commands = self.take_commands(now);
+        let messages = self.take_messages(now);
+        self.take_time(now);
+        self.take_closed_captures(now);
+        if !self.feedback.is_empty() {
+            self.settle(now);
+        }
+        self.submit(pools)?;
+        self.mesh.wake();
+        self.deliver();
+        Ok(completions >= COMPLETIONS_MAX
+            || commands >= COMMANDS_MAX
+            || messages >= MESH_MAX
+            || !self.feedback.is_empty()
+            || !self.udp.is_empty())
+    }
+
+    /// Takes completions until none is left or the turn has had its share.
+    fn take_completions(&mut self, now: Now, pools: &mut Pools) -> io::Result<usize> {
+        let mut taken = 0;
+        let mut batch = std::mem::take(&mut self.batch);
+        while taken < COMPLETIONS_MAX {
+            // This also submits what the batch before gave rise to: one system call for both.
+            self.ring.enter()?;
+            self.take_released(pools);
+            self.ring.reap(COMPLETIONS_MAX - taken, &mut batch);
+            if batch.is_empty() {
+                break;
+            }
+            taken += batch.len();
+            for completion in batch.drain(..) {
+                self.complete(now, pools, completion);
+            }
+        }
+        self.batch = batch;
+        Ok(taken)
+    }
+
+    fn take_commands(&mut self, now: Now) -> usize {
+        for count in 0..COMMANDS_MAX {
+            let Some(command) = self.link.commands.pop() else { return count };
+            if matches!(command, Command::Stop) {
+                self.stop(now.mono);
+            }
+            self.input(now, Input::Command(command));
+        }
+        COMMANDS_MAX
+    }
+
+    fn take_messages(&mut self, now: Now) -> usize {
+        for count in 0..MESH_MAX {
+            let Some((from, message)) = self.mesh.take() else { return count };
+            self.input(now, Input::Mesh { from, message });
+        }
+        MESH_MAX
+    }
+
+    fn take_time(&mut self, now: Now) {
+        if self.core.deadline().is_some_and(|deadline| deadline <= now.mono) {
+            self.input(now, Input::Timeout);
+        }
+        if now.mono >= self.schedule.captures {
+            self.schedule.captures = now.mono + CAPTURE_SWEEP;
+            self.captures.sweep(now.mono);
+        }
+        if now.mono >= self.schedule.second {
+            self.schedule.second = next_beat(self.schedule.second, now.mono, SECOND);
+            self.each_second(now);
+        }
+    }
+
+    fn each_second(&mut self, now: Now) {
+        let feedback = &mut self.feedback;
+        self.relays.sweep(now.mono, |relay| feedback.push_back(Input::RelaySilent(relay)));
+        self.tcp.sweep(&mut self.ring, now.mono, self.core.plain_counters());
+        self.tcp.listen(&mut self.ring);
+        self.sockets.arm_failed();
+        self.udp.arm_failed();
+        self.settle(now);
+        if self.backlog.is_empty() {
+            // Numbers that nobody reads are not worth a place in a backlog.
+            self.send_counters();
+        }
+    }
+
+    /// Files that are complete: now the relay's report is, too.
+    pub(crate) fn take_closed_captures(&mut self, now: Now) {
+        while let Some(Closed { relay, capture }) = self.captures.poll_closed() {
+            let streams = self.reports.remove(&relay).unwrap_or_default();
+            let report = RelayReport { relay, streams, capture: Some(capture) };
+            self.input(now, Input::RelayClosed(report));
+        }
+    }
+
+    /// One input of the outside, with everything that follows from it.
+    pub(crate) fn input(&mut self, now: Now, input: Input<'_>) {
+        self.core.handle_input(now, input);
+        self.settle(now);
+    }
+
+    pub(crate) fn settle(&mut self, now: Now) {
+        for _ in 0..FEEDBACK_MAX {
+            while let Some(output) = self.core.poll_output() {
+                self.apply(now, output);
+            }
+            self.take_news();
+            let Some(input) = self.feedback.pop_front() else { return };
+            self.core.handle_input(now, input);
+        }
+        while let Some(output) = self.core.poll_output() {
+            self.apply(now, output);
+        }
+    }
+
+    /// Hands everything that waits to the kernel.
+    fn submit(&mut self, pools: &mut Pools) -> io::Result<()> {
+        self.udp.arm(&mut self.ring);
+        self.tcp.arm(&mut self.ring);
+        self.sockets.arm(&mut self.ring);
+        self.udp.submit(&mut self.ring);
+        self.ring.enter()?;
+        self.take_released(pools);
+        Ok(())
+    }
+
+    fn take_released(&mut self, pools: &mut Pools) {
+        while let Some(released) = self.ring.released() {
+            match released {
+                Released::Bytes(bytes) => self.core.recycle(bytes),
+                Released::Loan(loan) => pools.media.give_back(loan),
+                Released::Socket(socket) => drop(socket),
+            }
+        }
+    }
+
+    /// Events to the control plane, as many as it takes.
+    pub(crate) fn deliver(&mut self) {
+        let moved = self.backlog.flush(&self.link.events);
+        if moved {
+            self.link.buzzer.buzz();
+        }
+        self.core.plain_counters().set(Counter::EventBacklog, self.backlog.len() as u64);
+    }
+}
+
+/// The next beat of a steady rhythm; beats that were slept through are skipped.
+fn next_beat(last: Instant, now: Instant, every: Duration) -> Instant {
+    let next = last + every;
+    if next > now { next } else { now + every }
+}

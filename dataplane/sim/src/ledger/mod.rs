@@ -1,0 +1,155 @@
+//! The checker: what crossed the gateway's boundary, held against what may (reliability.md 5.4, 8).
+//! Owns:  the books of requests, legs, records, media and registrations of one run.
+//! Gives: the first `Breach`, with the rule and the facts; nothing when all is well.
+//! Never: looks inside the core; it reads messages as raw text, events and edits.
+//! Holds: every rule names the RFC section or the design line that it stands on.
+
+mod asks;
+mod legs;
+pub mod media;
+mod records;
+mod registrations;
+
+use std::net::SocketAddr;
+
+use shared::event::Event;
+use shared::ids::{FlowKey, ShardId};
+use shared::net::{Destination, Source};
+use shared::time::Instant;
+
+use crate::ledger::asks::Asks;
+use crate::ledger::legs::Legs;
+use crate::ledger::media::Media;
+use crate::ledger::records::Records;
+use crate::ledger::registrations::Registrations;
+use crate::phone::Report;
+use crate::speech::glance::Glance;
+
+pub use crate::ledger::records::Attempt;
+
+/// A rule that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Breach {
+    /// Short and stable, for counting and for `--broken`.
+    pub rule: &'static str,
+    pub facts: String,
+}
+
+impl Breach {
+    pub fn new(rule: &'static str, facts: impl Into<String>) -> Self {
+        Self { rule, facts: facts.into() }
+    }
+}
+
+pub type Verdict = Result<(), Breach>;
+
+#[derive(Debug, Default)]
+pub struct Ledger {
+    asks: Asks,
+    legs: Legs,
+    pub media: Media,
+    records: Records,
+    pub registrations: Registrations,
+}
+
+impl Ledger {
+    /// A message reached the gateway.
+    pub fn received(&mut self, now: Instant, from: &Source, bytes: &[u8]) -> Verdict {
+        let Some(message) = Glance::read(bytes) else { return Ok(()) };
+        if message.status.is_none() {
+            self.asks.request_in(now, &message, from);
+        } else if !self.asks.response_in(now, &message) {
+            return Ok(());
+        }
+        self.legs.message_in(now, &message, from.peer);
+        for place in legs::places_in(&message) {
+            self.media.named(message.call_id, place);
+        }
+        Ok(())
+    }
+
+    /// The gateway sent a message.
+    pub fn sent(&mut self, now: Instant, to: &Destination, bytes: &[u8]) -> Verdict {
+        let Some(message) = Glance::read(bytes) else {
+            let text = String::from_utf8_lossy(bytes);
+            return Err(Breach::new("form", format!("not a whole SIP message: {text}")));
+        };
+        check_length(&message)?;
+        let news = if message.status.is_some() {
+            self.asks.response_out(now, &message, to)?
+        } else {
+            self.asks.request_out(now, &message, to, bytes)?
+        };
+        self.legs.message_out(now, &message, to.peer, news)?;
+        if news {
+            self.registrations.response_out(now, &message)?;
+        }
+        // A repeated INVITE may outlive its call: RFC 3261 9.1 has no CANCEL before a response.
+        for place in legs::places_in(&message).filter(|place| news && place.port() != 0) {
+            self.media.announced(message.call_id, place)?;
+        }
+        Ok(())
+    }
+
+    pub fn event(&mut self, now: Instant, event: &Event) -> Verdict {
+        match event {
+            Event::CallEnded(record) => self.records.ended(now, record, &mut self.legs),
+            Event::Registration(change) => self.registrations.event(now, change),
+            Event::Notice(notice) if notice.code == "panic" => {
+                Err(Breach::new("panic", notice.detail.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A relay was reported silent: its call is expected to end for that.
+    pub fn silent(&mut self, now: Instant, ports: &[u16]) {
+        for call_id in self.media.legs_on(ports) {
+            self.legs.silent(&call_id, now);
+        }
+    }
+
+    pub fn flow_closed(&mut self, flow: FlowKey) {
+        self.asks.flow_closed(flow);
+    }
+
+    /// What can be late by now.
+    pub fn tick(&mut self, now: Instant) -> Verdict {
+        self.asks.tick(now)
+    }
+
+    /// When `tick` has something to look at.
+    pub fn next_tick(&self) -> Option<Instant> {
+        self.asks.next_tick()
+    }
+
+    pub fn attempts(&self) -> impl Iterator<Item = Attempt<'_>> {
+        self.records.attempts(&self.legs)
+    }
+
+    /// After the quiet time: everything is over and the books agree.
+    pub fn close(&self, reports: &[(usize, Report)]) -> Verdict {
+        self.asks.close(&self.legs)?;
+        self.legs.close(&self.asks)?;
+        self.records.close(&self.legs, &self.asks, reports)
+    }
+
+    pub fn is_attacker(&self, from: SocketAddr) -> bool {
+        self.media.is_attacker(from)
+    }
+}
+
+/// RFC 3261 20.14, 18.3: what we send says how long its body is.
+fn check_length(message: &Glance<'_>) -> Verdict {
+    let declared = message.content_length.and_then(|length| length.parse::<usize>().ok());
+    if declared == Some(message.body.len()) {
+        return Ok(());
+    }
+    let head = message.head;
+    Err(Breach::new("form", format!("Content-Length is wrong or missing (RFC 3261 20.14): {head}")))
+}
+
+/// The shard of a flow, for messages.
+pub fn shard_name(shard: ShardId) -> String {
+    format!("shard {}", shard.0)
+}

@@ -1,0 +1,224 @@
+//! The book of call records: one CDR per attempt, and nothing in it that the wire did not show.
+//! Owns:  every `CallEnded` of a run.
+//! Gives: breaches between records, legs and what the phones themselves report.
+//! Never: a record without a call, a call past the gate without a record (reliability.md 8, 1).
+//! Holds: durations are compared with the boundary's own times.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shared::cdr::{CallStatus, Cdr, HangupReason};
+use shared::ids::{CallId, Side};
+use shared::time::Instant;
+
+use crate::ledger::asks::{Asks, millis};
+use crate::ledger::legs::{Leg, Legs};
+use crate::ledger::{Breach, Verdict};
+use crate::phone::Report;
+use crate::speech::glance::user_of;
+
+/// A mesh hop each way, and the millisecond that rounding takes.
+const DURATION_MARGIN: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    by_id: BTreeMap<CallId, (Instant, Box<Cdr>)>,
+}
+
+/// One call attempt as the books show it, for tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempt<'a> {
+    pub call_id: &'a str,
+    /// Final status that the gateway sent to the caller.
+    pub status: Option<u16>,
+    pub record: Option<&'a Cdr>,
+}
+
+impl Records {
+    pub(super) fn ended(&mut self, now: Instant, record: &Cdr, legs: &mut Legs) -> Verdict {
+        let id = record.session_id;
+        let wrong = |facts: String| Err(Breach::new("record", format!("{id}: {facts}")));
+        if self.by_id.contains_key(&id) {
+            return Err(Breach::new("two records", format!("{id} came twice")));
+        }
+        let roles = &record.sip_leg_roles;
+        let first = roles.first().map(|role| (role.call_id.as_str(), role.role));
+        if first != Some((record.call_id.as_str(), Side::Caller)) {
+            return wrong(format!("the first leg is {first:?}, the call {}", record.call_id));
+        }
+        let times = [Some(record.start_time), record.ring_time, record.answer_time, Some(record.end_time)];
+        if !times.iter().flatten().is_sorted() {
+            return wrong(format!("times out of order: {times:?}"));
+        }
+        for role in roles {
+            let Some(leg) = legs.by_call_id.get_mut(&role.call_id) else {
+                return wrong(format!("leg {} was never seen", role.call_id));
+            };
+            if leg.side != role.role {
+                return wrong(format!("leg {} is {:?}, says {:?}", role.call_id, leg.side, role.role));
+            }
+            if let Some((other, _)) = leg.record {
+                let facts = format!("{} is in {other} and in {id}", role.call_id);
+                return Err(Breach::new("two records", facts));
+            }
+            leg.record = Some((id, now));
+        }
+        self.by_id.insert(id, (now, Box::new(record.clone())));
+        Ok(())
+    }
+
+    pub(super) fn attempts<'a>(&'a self, legs: &'a Legs) -> impl Iterator<Item = Attempt<'a>> {
+        let callers = legs.by_call_id.iter().filter(|(_, leg)| leg.side == Side::Caller);
+        callers.map(|(call_id, leg)| Attempt {
+            call_id,
+            status: leg.last.map(|(status, _)| status),
+            record: self.of(leg),
+        })
+    }
+
+    fn of(&self, leg: &Leg) -> Option<&Cdr> {
+        leg.record.and_then(|(id, _)| self.by_id.get(&id)).map(|(_, record)| record.as_ref())
+    }
+
+    pub(super) fn close(&self, legs: &Legs, asks: &Asks, reports: &[(usize, Report)]) -> Verdict {
+        for (call_id, leg) in &legs.by_call_id {
+            match self.of(leg) {
+                None => may_lack_record(call_id, leg)?,
+                Some(record) if leg.side == Side::Caller => {
+                    self.compare(record, call_id, leg, legs, asks)?;
+                }
+                Some(_) => {}
+            }
+        }
+        for (phone, report) in reports {
+            self.compare_report(*phone, report, legs)?;
+        }
+        voices(legs, reports)
+    }
+
+    fn compare(&self, record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs, asks: &Asks) -> Verdict {
+        let wrong = |what: &str, facts: String| {
+            Err(Breach::new("record", format!("{call_id} ({}): {what}: {facts}", record.session_id)))
+        };
+        let Some((status, _)) = leg.last else {
+            return wrong("no final answer was sent", String::new());
+        };
+        if record.status_code != status {
+            return wrong("status", format!("{} in the record, {status} sent", record.status_code));
+        }
+        let answered = leg.answered.is_some();
+        let completed = record.status == CallStatus::Completed;
+        if answered != record.answer_time.is_some() || answered != completed {
+            let said = (record.answer_time, record.status);
+            return wrong("answer", format!("{said:?} in the record, answered: {answered}"));
+        }
+        let parties = (record.caller.as_str(), record.callee.as_str());
+        let expected = (user_of(&leg.from_uri), user_of(&leg.uri));
+        if parties != expected {
+            return wrong("parties", format!("{parties:?} in the record, {expected:?} on the wire"));
+        }
+        if record.source_addr != leg.peer.to_string() && !asks.flow_broke(call_id) {
+            return wrong("source", format!("{} in the record, {} seen", record.source_addr, leg.peer));
+        }
+        if leg.rang_at.is_some() && record.ring_time.is_none() {
+            return wrong("ring", "the caller heard ringing, the record has none".to_owned());
+        }
+        if answered { answered_call(record, call_id, leg, legs) } else { failed_call(record, call_id, leg) }
+    }
+
+    /// What a phone saw and what the books say.
+    fn compare_report(&self, phone: usize, report: &Report, legs: &Legs) -> Verdict {
+        let Some(leg) = legs.by_call_id.get(&report.call_id) else { return Ok(()) };
+        let (Some(seen), Some((sent, _)), Side::Caller) = (report.final_status, leg.last, report.role)
+        else {
+            return Ok(());
+        };
+        if seen != sent && !matches!(seen, 401 | 407) {
+            let facts = format!("phone {phone} heard {seen} for {}, {sent} was sent", report.call_id);
+            return Err(Breach::new("phone and wire differ", facts));
+        }
+        Ok(())
+    }
+}
+
+/// A challenge that was never answered is no attempt; neither is what the gate turned away.
+fn may_lack_record(call_id: &str, leg: &Leg) -> Verdict {
+    let turned_away = matches!(leg.last, None | Some((400 | 403 | 420 | 482 | 483 | 503, _)));
+    if leg.side == Side::Caller && (turned_away || !leg.is_attempt()) {
+        return Ok(());
+    }
+    let (side, at) = (leg.side, millis(leg.began_at));
+    let facts = format!("{call_id}, {side:?}, began at {at}, final answer {:?}", leg.last);
+    Err(Breach::new("no record", facts))
+}
+
+fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict {
+    let wrong = |what: &str, facts: String| {
+        Err(Breach::new("record", format!("{call_id} ({}): {what}: {facts}", record.session_id)))
+    };
+    let mut ends: Vec<(Instant, Side, bool)> = Vec::new();
+    for other in legs.winner(call_id).map(|(_, other)| other).into_iter().chain([leg]) {
+        ends.extend(other.bye().map(|bye| (bye.at, other.side, bye.incoming)));
+        ends.extend(other.dead_at.map(|at| (at, other.side, false)));
+    }
+    ends.sort_by_key(|(at, ..)| *at);
+    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (&leg.answered, ends.first()) else {
+        return wrong("it never ended", String::new());
+    };
+    let (talked, said) = (ended_at - *answered_at, Duration::from_millis(record.duration_ms));
+    if said.abs_diff(talked) > DURATION_MARGIN {
+        return wrong("duration", format!("{said:?} in the record, {talked:?} on the wire"));
+    }
+    let silent = leg.silent_at.is_some_and(|at| at.since(ended_at) == Duration::ZERO && ended_at <= at);
+    let expected = match (incoming, side) {
+        (true, Side::Caller) => HangupReason::ByCaller,
+        (true, Side::Callee) => HangupReason::ByCallee,
+        (false, _) if silent => HangupReason::RtpTimeout,
+        (false, _) => return Ok(()),
+    };
+    if record.hangup_reason != expected {
+        return wrong("who hung up", format!("{:?} in the record, {expected:?}", record.hangup_reason));
+    }
+    Ok(())
+}
+
+fn failed_call(record: &Cdr, call_id: &str, leg: &Leg) -> Verdict {
+    let wrong = |facts: String| {
+        Err(Breach::new("record", format!("{call_id} ({}): {facts}", record.session_id)))
+    };
+    if record.duration_ms != 0 {
+        return wrong(format!("never answered, but lasted {} ms", record.duration_ms));
+    }
+    let cancelled = record.hangup_reason == HangupReason::Canceled;
+    let was_cancelled = leg.cancelled_at.is_some() && leg.last.is_some_and(|(status, _)| status == 487);
+    if was_cancelled != cancelled {
+        let reason = record.hangup_reason;
+        return wrong(format!("{reason:?} in the record, cancelled by the caller: {was_cancelled}"));
+    }
+    let talked = [HangupReason::ByCallee, HangupReason::ByCaller, HangupReason::RtpTimeout];
+    if talked.contains(&record.hangup_reason) {
+        return wrong(format!("never answered, but ended {:?}", record.hangup_reason));
+    }
+    Ok(())
+}
+
+/// Media that a phone heard came from the other side of its own call.
+fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
+    let by_mark: BTreeMap<u64, &Report> = reports.iter().map(|(_, report)| (report.mark, report)).collect();
+    let record_of = |call_id: &str| legs.by_call_id.get(call_id).and_then(|leg| leg.record);
+    for (phone, report) in reports {
+        // A stranger's packets carry no mark; whether they may get through is the media book's rule.
+        for mark in report.heard_from.iter().filter(|mark| **mark != 0) {
+            let Some(speaker) = by_mark.get(mark) else {
+                let facts = format!("phone {phone} in {}: mark {mark:x}", report.call_id);
+                return Err(Breach::new("foreign media", facts));
+            };
+            let (one, two) = (record_of(&report.call_id), record_of(&speaker.call_id));
+            if one != two || speaker.role == report.role {
+                let facts = format!("{} heard {}", report.call_id, speaker.call_id);
+                return Err(Breach::new("foreign media", facts));
+            }
+        }
+    }
+    Ok(())
+}

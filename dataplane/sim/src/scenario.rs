@@ -1,0 +1,187 @@
+//! A whole random evening out of one seed: phones, calls, accidents.
+//! Owns:  how a seed becomes a world and its acts.
+//! Gives: `run`: the summary of a passed run or its failure.
+//! Never: anything that the seed and the options do not decide.
+//! Holds: every call ends by its own plan, so after the quiet time nothing may stand.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::net::Transport;
+
+use crate::broken::Broken;
+use crate::finish::Summary;
+use crate::network::Weather;
+use crate::phone::plan::{Callee, CallerPlan};
+use crate::random::Random;
+use crate::spec::{CARRIER, DOMAIN, PhoneSpec, WorldSettings};
+use crate::speech::Dialect;
+use crate::speech::digest::Hash;
+use crate::world::{Act, Failure, World};
+
+/// What the command line decides; the rest is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub weather: Weather,
+    pub broken: Option<Broken>,
+    pub loud: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { weather: Weather::ROUGH, broken: None, loud: false }
+    }
+}
+
+/// Calls begin in this window, after the phones registered.
+const BEGIN: Duration = Duration::from_secs(10);
+const CALLS_WITHIN: Duration = Duration::from_secs(90);
+/// The last call has begun, rung and talked by then.
+const EVENING: Duration = Duration::from_secs(260);
+
+pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
+    let mut random = Random::new(seed ^ 0xe7e9_1065);
+    let settings = draw_settings(seed, options, &mut random);
+    let specs = draw_phones(&mut random);
+    let mut world = World::new(settings, &specs);
+    world.switch_on();
+    lay_out_calls(&mut world, &specs, &mut random);
+    lay_out_accidents(&mut world, &specs, &mut random);
+    world.run_for(EVENING)?;
+    world.finish()
+}
+
+fn draw_settings(seed: u64, options: Options, random: &mut Random) -> WorldSettings {
+    let mut settings = WorldSettings::calm(seed);
+    settings.weather = options.weather;
+    settings.broken = options.broken;
+    settings.loud = options.loud;
+    settings.shards = *random.pick(&[1, 1, 2, 3, 3]);
+    settings.scatter = random.percent(40);
+    settings.call_auth = random.percent(80);
+    settings.recording = random.percent(30);
+    settings.timers.ring = random.millis(8_000, 60_000);
+    settings.rtp_timeout = random.millis(15_000, 60_000);
+    settings.hold_timeout = random.millis(60_000, 200_000);
+    settings.probation_packets = u8::try_from(random.range(1, 4)).expect("small");
+    if random.percent(10) {
+        // Hardly a port: calls are refused for want of media, not for a fault.
+        settings.ports_per_shard = u16::try_from(2 * random.range(4, 20)).expect("small");
+    }
+    if random.percent(8) {
+        settings.refused_relays = 15;
+    }
+    settings.unreachable = *random.pick(&[0, 0, 30, 100]);
+    settings.absent_users = vec!["1999".to_owned()];
+    settings
+}
+
+fn draw_phones(random: &mut Random) -> Vec<PhoneSpec> {
+    let count = random.range(2, 7);
+    let mut phones: Vec<PhoneSpec> = Vec::new();
+    for number in 0..count {
+        // Some users have several phones: their calls fork (RFC 3261 16.6).
+        let user = match phones.last() {
+            Some(last) if random.percent(25) => last.user.clone(),
+            _ => format!("{}", 1_001 + number),
+        };
+        let mut phone = PhoneSpec::user(&user);
+        phone.callee = Callee::Random;
+        phone.voice_every = random.millis(700, 2_500);
+        phone.behind_nat = random.percent(30);
+        if random.percent(22) {
+            phone.transport = Transport::Tcp;
+        }
+        phone.dialect = *random.pick(&[Dialect::Long, Dialect::Long, Dialect::Compact, Dialect::Odd]);
+        if random.percent(40) {
+            phone.hashes = vec![Hash::Md5];
+        }
+        phone.registers = Some(Duration::from_secs(*random.pick(&[20, 60, 60, 90, 180, 3_600])));
+        phones.push(phone);
+    }
+    if random.percent(60) {
+        let trunk = PhoneSpec { callee: Callee::Random, ..PhoneSpec::trunk() };
+        phones.push(trunk);
+    }
+    phones
+}
+
+fn lay_out_calls(world: &mut World, specs: &[PhoneSpec], random: &mut Random) {
+    for _ in 0..random.range(2, 14) {
+        let caller = random.index(specs.len());
+        let target = draw_target(specs, caller, random);
+        let plan = CallerPlan::draw(random, target);
+        let at = BEGIN + random.millis(0, u64::try_from(CALLS_WITHIN.as_millis()).expect("short"));
+        world.after(at, Act::Call(caller, plan));
+    }
+}
+
+fn draw_target(specs: &[PhoneSpec], caller: usize, random: &mut Random) -> String {
+    let has_trunk = specs.iter().any(|spec| spec.is_trunk);
+    let from_trunk = specs[caller].is_trunk;
+    match random.below(100) {
+        0..4 => format!("sip:nobody@{DOMAIN}"),
+        4..8 => format!("sip:1999@{DOMAIN}"),
+        8..30 if has_trunk && !from_trunk => format!("sip:+493012345@{CARRIER}"),
+        _ => {
+            let users: Vec<&PhoneSpec> = specs.iter().filter(|spec| !spec.is_trunk).collect();
+            let host = if random.percent(20) { "10.0.0.1" } else { DOMAIN };
+            format!("sip:{}@{host}", random.pick(&users).user)
+        }
+    }
+}
+
+fn lay_out_accidents(world: &mut World, specs: &[PhoneSpec], random: &mut Random) {
+    let mut sometimes = |chance: u32, act: Act, world: &mut World| -> Option<Duration> {
+        let at = random.millis(5_000, 150_000);
+        random.percent(chance).then(|| {
+            world.after(at, act);
+            at
+        })
+    };
+    for (number, spec) in specs.iter().enumerate() {
+        if spec.transport == Transport::Tcp {
+            sometimes(40, Act::BreakFlow(number), world);
+        }
+        if !spec.is_trunk {
+            sometimes(6, Act::WipeBindings(number), world);
+            sometimes(5, Act::StopRegistering(number), world);
+        }
+        if let Some(at) = sometimes(7, Act::Vanish(number), world)
+            && number % 2 == 0
+        {
+            world.after(at + Duration::from_secs(25), Act::ComeBack(number));
+        }
+    }
+    sometimes(10, Act::StepWall(-3_600_000), world);
+    sometimes(10, Act::StepWall(3_600_000), world);
+    for number in 0..4 {
+        sometimes(15, raw(number), world);
+    }
+    sometimes(10, Act::Publish, world);
+    sometimes(6, Act::Drain, world);
+    for _ in 0..2 {
+        sometimes(40, Act::Ask, world);
+        sometimes(60, Act::Attack, world);
+    }
+}
+
+/// Messages of somebody who is no phone: each wants a certain answer, or none (RFC 3261 8.2, 12.2.2).
+fn raw(number: u64) -> Act {
+    let from: SocketAddr = SocketAddr::new([10, 77, 0, 1].into(), 5_060);
+    let ask = |method: &str, to: &str| {
+        format!(
+            "{method} sip:1001@{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bKraw{number}\r\n\
+             From: <sip:raw@{DOMAIN}>;tag=raw{number}\r\nTo: <sip:1001@{DOMAIN}>{to}\r\n\
+             Call-ID: raw-{number}\r\nCSeq: 1 {method}\r\nMax-Forwards: 70\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    let text = match number {
+        0 => ask("OPTIONS", ""),
+        1 => ask("BYE", ";tag=nobody"),
+        2 => ask("JUGGLE", ""),
+        _ => "\r\n\r\n\0 this is not SIP".to_owned(),
+    };
+    Act::Raw(from, text.into_bytes())
+}

@@ -1,0 +1,227 @@
+//! What a world is made of: its weather, its gateway, its phones.
+//! Owns:  `WorldSettings`, `PhoneSpec`, and the gateway settings that follow from them.
+//! Gives: defaults for a calm world with one shard; a test names what differs.
+//! Never: a running thing.
+//! Holds: addresses follow from a phone's place in the list, so a seed names the same hosts again.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use shared::ids::ShardId;
+use shared::net::Transport;
+use shared::settings::{
+    MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings, ShardSettings, SipTimers,
+};
+use shared::snapshot::{Secret, Snapshot, Trunk, User};
+
+use crate::broken::Broken;
+use crate::network::Weather;
+use crate::phone::plan::{Callee, CalleePlan, PhoneSettings};
+use crate::random::Random;
+use crate::speech::Dialect;
+use crate::speech::digest::Hash;
+
+pub const DOMAIN: &str = "ringgate.test";
+pub const CARRIER: &str = "carrier.test";
+pub const GATEWAY_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub const GATEWAY: SocketAddr = SocketAddr::new(GATEWAY_IP, 5060);
+
+#[derive(Clone, Debug)]
+pub struct WorldSettings {
+    pub seed: u64,
+    pub shards: u8,
+    pub weather: Weather,
+    /// Every datagram lands on a random shard, not on the one that its source hashes to.
+    pub scatter: bool,
+    pub call_auth: bool,
+    pub recording: bool,
+    pub timers: SipTimers,
+    pub rtp_timeout: Duration,
+    pub hold_timeout: Duration,
+    pub probation_packets: u8,
+    /// Ports of one shard; few make port pressure.
+    pub ports_per_shard: u16,
+    /// Of 100 relays that the core opens, how many find their ports taken by somebody else.
+    pub refused_relays: u32,
+    /// Of 100 datagrams to a phone that is gone, how many come back as unreachable (ICMP).
+    pub unreachable: u32,
+    /// Users that exist and never register.
+    pub absent_users: Vec<String>,
+    pub loud: bool,
+    pub broken: Option<Broken>,
+}
+
+impl WorldSettings {
+    pub fn calm(seed: u64) -> Self {
+        Self {
+            seed,
+            shards: 1,
+            weather: Weather::CALM,
+            scatter: false,
+            call_auth: true,
+            recording: false,
+            timers: SipTimers::RFC3261,
+            rtp_timeout: Duration::from_secs(30),
+            hold_timeout: Duration::from_secs(120),
+            probation_packets: 2,
+            ports_per_shard: 400,
+            refused_relays: 0,
+            unreachable: 0,
+            absent_users: Vec::new(),
+            loud: false,
+            broken: None,
+        }
+    }
+
+    /// The weather that the issue names.
+    pub fn rough(seed: u64) -> Self {
+        Self { weather: Weather::ROUGH, ..Self::calm(seed) }
+    }
+
+    pub fn shard(&self, shard: u8, random: &mut Random, nonce_key: [u8; 32]) -> ShardSettings {
+        let first = 12_000 + u16::from(shard) * self.ports_per_shard;
+        ShardSettings {
+            shard: ShardId(shard),
+            shards: self.shards,
+            cpu: usize::from(shard),
+            udp: vec![GATEWAY],
+            tcp: vec![GATEWAY],
+            external_ip: vec![GATEWAY_IP],
+            media_bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            rtp_ports: PortSlice { first, last: first + self.ports_per_shard - 1 },
+            realm: DOMAIN.to_owned(),
+            domains: Vec::new(),
+            product: "Ringgate in the test world".to_owned(),
+            call_auth: self.call_auth,
+            timers: self.timers,
+            registrar: RegistrarSettings {
+                expires_min_s: 60,
+                expires_default_s: 3_600,
+                expires_max_s: 7_200,
+            },
+            media: MediaSettings {
+                lock: MediaLock::Strict,
+                probation_packets: self.probation_packets,
+                rtp_timeout: self.rtp_timeout,
+                hold_timeout: self.hold_timeout,
+            },
+            recording: RecordingSettings {
+                auto_start: self.recording,
+                captures: PathBuf::from("captures"),
+            },
+            random_seed: random.bytes32(),
+            nonce_key,
+        }
+    }
+
+    pub fn snapshot(&self, phones: &[PhoneSpec]) -> Snapshot {
+        let users = phones.iter().filter(|phone| !phone.is_trunk).map(|phone| phone.user.as_str());
+        let users = users.chain(self.absent_users.iter().map(String::as_str));
+        let users: HashMap<Box<str>, User> = users.map(|name| (name.into(), user(name))).collect();
+        let trunks = phones.iter().enumerate().filter(|(_, phone)| phone.is_trunk);
+        let trunks = trunks
+            .map(|(number, _)| Trunk {
+                name: "carrier".into(),
+                host: CARRIER.into(),
+                address: home_of(number, false),
+                local: Some(GATEWAY_IP),
+                transport: Transport::Udp,
+                inbound: Vec::new(),
+                max_calls: None,
+                enabled: true,
+            })
+            .collect();
+        Snapshot { generation: 1, users, trunks }
+    }
+}
+
+fn user(name: &str) -> User {
+    User {
+        username: name.into(),
+        secret: Secret::Plain(password_of(name).into()),
+        display_name: None,
+        enabled: true,
+        allow_guest_calls: false,
+    }
+}
+
+fn password_of(user: &str) -> String {
+    format!("secret of {user}")
+}
+
+/// One phone, or the trunk's far end, before it is switched on.
+#[derive(Clone, Debug)]
+pub struct PhoneSpec {
+    pub user: String,
+    pub is_trunk: bool,
+    pub behind_nat: bool,
+    pub transport: Transport,
+    pub dialect: Dialect,
+    pub hashes: Vec<Hash>,
+    pub registers: Option<Duration>,
+    pub voice_every: Duration,
+    pub callee: Callee,
+}
+
+impl PhoneSpec {
+    pub fn user(name: &str) -> Self {
+        Self {
+            user: name.to_owned(),
+            is_trunk: false,
+            behind_nat: false,
+            transport: Transport::Udp,
+            dialect: Dialect::Long,
+            hashes: vec![Hash::Sha256, Hash::Md5],
+            registers: Some(Duration::from_secs(3_600)),
+            voice_every: Duration::from_secs(1),
+            callee: Callee::Always(CalleePlan::answer()),
+        }
+    }
+
+    /// The far end of the one trunk: a static address, no digest.
+    pub fn trunk() -> Self {
+        Self { is_trunk: true, registers: None, ..Self::user("carrier") }
+    }
+
+    pub fn behind_nat(self) -> Self {
+        Self { behind_nat: true, ..self }
+    }
+
+    pub fn over_tcp(self) -> Self {
+        Self { transport: Transport::Tcp, ..self }
+    }
+
+    pub fn registering_for(self, expires: Duration) -> Self {
+        Self { registers: Some(expires), ..self }
+    }
+
+    pub fn settings(&self, number: usize) -> PhoneSettings {
+        PhoneSettings {
+            user: self.user.clone(),
+            password: password_of(&self.user),
+            domain: DOMAIN.to_owned(),
+            home: home_of(number, self.behind_nat),
+            gateway: GATEWAY,
+            transport: self.transport,
+            dialect: self.dialect,
+            hashes: self.hashes.clone(),
+            registers: self.registers,
+            voice_every: self.voice_every,
+            callee: self.callee.clone(),
+        }
+    }
+}
+
+fn home_of(number: usize, behind_nat: bool) -> SocketAddr {
+    let last = u8::try_from(number + 2).expect("fewer than 250 phones");
+    let ip = if behind_nat { [192, 168, 1, last] } else { [10, 1, 0, last] };
+    SocketAddr::new(ip.into(), 5060)
+}
+
+/// The outside address of a phone's NAT box.
+pub fn outside_of(number: usize) -> IpAddr {
+    let last = u8::try_from(number + 2).expect("fewer than 250 phones");
+    [203, 0, 113, last].into()
+}

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Installs the foreign SIP peers of the tests: SIPp, baresip and the namespace tools from the
+# distribution, sippy into a Python environment of its own.
+# Usage: install.sh FOLDER   (the environment; `make test` gives target/peers)
+set -eu
+folder=${1:?usage: install.sh FOLDER}
+missing=
+for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
+done
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+if [ -n "$missing" ]; then
+    echo "peers: installing$missing"
+    [ "$(id -u)" = 0 ] || { echo "peers: run as root: apt-get install$missing" >&2; exit 1; }
+    apt-get update -qq
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+fi
+if ! "$folder/bin/python" -c 'import sippy' 2>/dev/null; then
+    echo "peers: installing sippy into $folder"
+    python3 -m venv "$folder"
+    # sippy's own list of requirements brings a web server along; these three are what it loads.
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps \
+        sippy==2.5.0 ElPeriodic==1.5.2 pycryptodome==4.4.0
+fi
+echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy ready"

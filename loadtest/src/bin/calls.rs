@@ -1,0 +1,321 @@
+//! `calls`: what a call costs the gateway, in time, CPU and memory (issue 2, must show 6 and 7).
+//! Owns:  the command line, one gateway per figure, the printed report.
+//! Gives: exit code 0 when no call failed and, under media, no packet was lost in the gateway.
+//! Never: a figure without the command and the host.
+//! Holds: generator and shard are on different CPUs; the gateway's own numbers are read from /proc.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::{Parser, Subcommand};
+use loadtest::gateway::{Gateway, Plan as GatewayPlan};
+use loadtest::load::{self, Ends, Load, Plan, Report, Sdp};
+use loadtest::process::Usage;
+use loadtest::{host, wait};
+
+/// Everything of a call is over 32 s after it (RFC 3261 Timers F, H); plus slack.
+const DRAIN: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    figure: Figure,
+    /// CPUs of the gateway's shards.
+    #[arg(long, default_value = "0", global = true)]
+    cores: String,
+    /// CPU of the generator.
+    #[arg(long, default_value_t = 1, global = true)]
+    generator_cpu: usize,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Figure {
+    /// The four below, one after the other.
+    All,
+    /// CPU of a whole call, INVITE to BYE, both legs, CDR stored, without RTP.
+    Cost {
+        #[arg(long, default_value_t = 500.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 10_000)]
+        calls: u32,
+        /// Offer a real audio line, so that each call opens and closes a relay (needs the whole
+        /// RTP port range: ports rest 30 s).
+        #[arg(long)]
+        relay: bool,
+    },
+    /// INVITE to 200 through the gateway with media.
+    Latency {
+        #[arg(long, default_value_t = 50.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 1_000)]
+        calls: u32,
+    },
+    /// Resident memory per established call with media.
+    Memory {
+        #[arg(long, default_value_t = 500)]
+        calls: u32,
+    },
+    /// Concurrent calls with RTP both ways: none fails, no packet is lost, all is given back.
+    Hold {
+        #[arg(long, default_value_t = 500)]
+        concurrent: u32,
+        #[arg(long, default_value_t = 50.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    println!("calls: {} on {}", host::command(), host::describe());
+    let outcome = match arguments.figure.clone() {
+        Figure::All => [
+            Figure::Cost { rate: 500.0, calls: 10_000, relay: false },
+            Figure::Cost { rate: 500.0, calls: 6_000, relay: true },
+            Figure::Latency { rate: 50.0, calls: 1_000 },
+            Figure::Memory { calls: 500 },
+            Figure::Hold { concurrent: 500, rate: 50.0, seconds: 60 },
+        ]
+        .into_iter()
+        .map(|figure| measure(&arguments, figure))
+        // Every figure is printed; the first failure is the verdict.
+        .fold(Ok(()), Result::and),
+        figure => measure(&arguments, figure),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("calls: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments, figure: Figure) -> Result<(), String> {
+    let outcome = match figure {
+        Figure::All => unreachable!("taken apart by main"),
+        Figure::Cost { rate, calls, relay } => cost(arguments, rate, calls, relay),
+        Figure::Latency { rate, calls } => latency(arguments, rate, calls),
+        Figure::Memory { calls } => memory(arguments, calls),
+        Figure::Hold { concurrent, rate, seconds } => hold(arguments, concurrent, rate, seconds),
+    };
+    if let Err(error) = &outcome {
+        println!("  FAILED: {error}");
+    }
+    outcome
+}
+
+/// A gateway whose only trunk is the callee of the load.
+struct Bench {
+    gateway: Gateway,
+    ends: Ends,
+    plan: Plan,
+}
+
+impl Bench {
+    fn start(arguments: &Arguments, rtp_ports: u16) -> Result<Self, String> {
+        let ends = Ends::bind(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
+        let trunk = ("load".to_owned(), format!("sip:{}", ends.callee_address()));
+        let gateway = Gateway::start(GatewayPlan {
+            trunks: vec![trunk],
+            call_auth: false,
+            cores: arguments.cores.clone(),
+            rtp_ports,
+            ..GatewayPlan::default()
+        })?;
+        let SocketAddr::V4(target) = gateway.sip else { return Err("IPv4 only".to_owned()) };
+        let plan = Plan { cpu: Some(arguments.generator_cpu), ..Plan::new(target) };
+        Ok(Self { gateway, ends, plan })
+    }
+
+    /// A second set of sockets does not fit the trunk, so a warm-up uses clones of these.
+    fn ends(&self) -> Result<Ends, String> {
+        let clone =
+            |socket: &std::net::UdpSocket| socket.try_clone().map_err(|error| error.to_string());
+        Ok(Ends {
+            caller: clone(&self.ends.caller)?,
+            callee: clone(&self.ends.callee)?,
+            caller_media: clone(&self.ends.caller_media)?,
+            callee_media: clone(&self.ends.callee_media)?,
+        })
+    }
+
+    fn run(&self, plan: Plan) -> Result<Report, String> {
+        load::run(plan, self.ends()?).map_err(|error| error.to_string())
+    }
+
+    /// Code paths, pools and the database have been touched before a figure is taken.
+    fn warm_up(&self) -> Result<(), String> {
+        let plan = Plan { rate: 50.0, calls: 50, ..self.plan.clone() };
+        let report = self.run(Plan { sdp: Sdp::Refused, ..plan })?;
+        no_failures(&report)?;
+        self.await_records(u64::from(50u32)).map(|_| ())
+    }
+
+    fn await_records(&self, count: u64) -> Result<u64, String> {
+        let mut last = 0;
+        wait::until("all CDRs stored", DRAIN, || {
+            last = self.gateway.records_total().ok()?;
+            (last >= count).then_some(last)
+        })
+        .map_err(|error| format!("{error}: {last} of {count}"))
+    }
+
+    fn await_quiet(&self) -> Result<(), String> {
+        wait::until("transactions gone", DRAIN, || {
+            (self.gateway.metric("transactions").ok()? == 0.0).then_some(())
+        })
+    }
+}
+
+fn no_failures(report: &Report) -> Result<(), String> {
+    if report.failures() == 0 && report.completed == report.offered {
+        return Ok(());
+    }
+    Err(format!(
+        "{} of {} calls failed {:?}, {} completed",
+        report.failures(),
+        report.offered,
+        report.failed,
+        report.completed
+    ))
+}
+
+fn verdict(figure: f64, target: f64) -> &'static str {
+    if figure <= target { "met" } else { "NOT met" }
+}
+
+fn cost(arguments: &Arguments, rate: f64, calls: u32, relay: bool) -> Result<(), String> {
+    let kind = if relay { "relay opened and closed" } else { "no media" };
+    println!("\nCPU of a whole call at {rate} calls/s, {calls} calls, {kind}");
+    let bench = Bench::start(arguments, if relay { 30_000 } else { 400 })?;
+    bench.warm_up()?;
+    bench.await_quiet()?;
+    let idle = idle_share(&bench.gateway)?;
+    let (before, started) = (bench.gateway.usage()?, Instant::now());
+    let sdp = if relay { Sdp::Audio } else { Sdp::Refused };
+    let report = bench.run(Plan { rate, calls, sdp, ..bench.plan.clone() })?;
+    println!("{report}");
+    no_failures(&report)?;
+    let stored = bench.await_records(50 + u64::from(calls))? - 50;
+    let (after, busy_for) = (bench.gateway.usage()?, started.elapsed());
+    bench.await_quiet()?;
+    let (quiet, in_all) = (bench.gateway.usage()?, started.elapsed());
+    let per_call = |usage: &Usage, time: Duration| {
+        let used = (usage.process_ns - before.process_ns) as f64;
+        (used - idle * time.as_nanos() as f64).max(0.0) / 1e6 / f64::from(calls)
+    };
+    let (during, whole) = (per_call(&after, busy_for), per_call(&quiet, in_all));
+    let shards = after.named_ns("shard") - before.named_ns("shard");
+    println!(
+        "  CPU per call: {during:.3} ms until all {stored} CDRs were stored (shard {:.3} ms), \
+         {whole:.3} ms with the timers of the 32 s after; idle share {:.2} % subtracted; \
+         target 0.5 ms: {}",
+        shards as f64 / 1e6 / f64::from(calls),
+        idle * 100.0,
+        verdict(whole, 0.5)
+    );
+    bench.gateway.await_drained(DRAIN)
+}
+
+/// CPU share of the gateway when nobody calls.
+fn idle_share(gateway: &Gateway) -> Result<f64, String> {
+    let (before, started) = (gateway.usage()?, Instant::now());
+    wait::until("three idle seconds", Duration::from_secs(10), || {
+        (started.elapsed() >= Duration::from_secs(3)).then_some(())
+    })?;
+    let used = gateway.usage()?.process_ns - before.process_ns;
+    Ok(used as f64 / started.elapsed().as_nanos() as f64)
+}
+
+fn latency(arguments: &Arguments, rate: f64, calls: u32) -> Result<(), String> {
+    println!("\nINVITE to 200 at {rate} calls/s, {calls} calls of 2 s with RTP both ways");
+    let bench = Bench::start(arguments, 30_000)?;
+    bench.warm_up()?;
+    let hold = Duration::from_secs(2);
+    let report = bench.run(Plan { rate, calls, hold, media: true, ..bench.plan.clone() })?;
+    println!("{report}");
+    no_failures(&report)?;
+    let p99_ms = report.set_up.p99_us as f64 / 1_000.0;
+    println!("  p99 {p99_ms:.2} ms; target 10 ms: {}", verdict(p99_ms, 10.0));
+    bench.gateway.await_drained(DRAIN)
+}
+
+fn memory(arguments: &Arguments, calls: u32) -> Result<(), String> {
+    println!("\nMemory per established call, {calls} calls with RTP both ways");
+    let bench = Bench::start(arguments, 30_000)?;
+    bench.warm_up()?;
+    bench.await_quiet()?;
+    let before = bench.gateway.usage()?.rss_bytes;
+    let ramp = Duration::from_secs_f64(f64::from(calls) / 50.0);
+    let plan = Plan {
+        calls,
+        media: true,
+        hold_until: ramp + Duration::from_secs(5),
+        ..bench.plan.clone()
+    };
+    let load = Load::start(plan, bench.ends()?).map_err(|error| error.to_string())?;
+    let up = wait::until("all calls up", ramp + Duration::from_secs(20), || {
+        let talking = load.progress.talking.load(std::sync::atomic::Ordering::Relaxed);
+        (talking == u64::from(calls)).then_some(())
+    });
+    let growth = bench.gateway.usage()?.rss_bytes.saturating_sub(before);
+    let report = load.finish().map_err(|error| error.to_string())?;
+    println!("{report}");
+    up?;
+    no_failures(&report)?;
+    let per_call = growth as f64 / f64::from(calls) / 1_000.0;
+    println!(
+        "  memory: {:.1} MB before, {:.1} kB per call; target 48 kB: {}",
+        before as f64 / 1e6,
+        per_call,
+        verdict(per_call, 48.0)
+    );
+    bench.gateway.await_drained(DRAIN)
+}
+
+fn hold(arguments: &Arguments, concurrent: u32, rate: f64, seconds: u32) -> Result<(), String> {
+    println!("\n{concurrent} calls at once with RTP both ways, {rate} new calls/s for {seconds} s");
+    let bench = Bench::start(arguments, 30_000)?;
+    bench.warm_up()?;
+    let before = bench.gateway.usage()?;
+    let plan = Plan {
+        rate,
+        calls: (rate * f64::from(seconds)) as u32,
+        hold: Duration::from_secs_f64(f64::from(concurrent) / rate),
+        media: true,
+        ..bench.plan.clone()
+    };
+    let report = bench.run(plan)?;
+    let after = bench.gateway.usage()?;
+    println!("{report}");
+    let media = report.media.clone().unwrap_or_default();
+    let shard_ns = after.named_ns("shard") - before.named_ns("shard");
+    println!(
+        "  CPU: shard {:.1} s, process {:.1} s; shard {:.1} us per RTP packet, calls included",
+        shard_ns as f64 / 1e9,
+        (after.process_ns - before.process_ns) as f64 / 1e9,
+        shard_ns as f64 / 1e3 / media.received.max(1) as f64
+    );
+    no_failures(&report)?;
+    bench.gateway.await_drained(DRAIN)?;
+    bench.await_quiet()?;
+    let metrics = bench.gateway.metrics()?;
+    let of = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
+    println!(
+        "  gateway: received {} RTP packets, forwarded {}, refused by the kernel {}, from other \
+         sources {}, without a peer {}, on hold {}; all gauges back to zero",
+        of("rtp_received_total"),
+        of("rtp_forwarded_total"),
+        of("rtp_send_failed_total"),
+        of("rtp_source_mismatch_total"),
+        of("rtp_no_peer_total"),
+        of("rtp_on_hold_total")
+    );
+    if media.lost > 0 {
+        return Err(format!("{} RTP packets were lost", media.lost));
+    }
+    Ok(())
+}

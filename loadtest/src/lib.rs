@@ -1,0 +1,27 @@
+//! Peers and loads for the gateway: soft phones, foreign user agents, call and RTP generators, analysers.
+//! Owns:  what stands outside the gateway in a test; nothing of the gateway itself.
+//! Gives: `phone::Phone` for the demo and the tests, `load` for the benches.
+//! Never: the gateway's own SIP code: messages are built and read with rsip or as raw text, so that a
+//!        bug of ours cannot cancel itself out.
+//! Holds: every wait has a deadline, every child process is ended by its id.
+
+pub mod baresip;
+pub mod digest;
+pub mod gateway;
+pub mod host;
+pub mod http;
+pub mod load;
+pub mod message;
+pub mod mutate;
+pub mod netns;
+pub mod phone;
+pub mod process;
+pub mod scene;
+pub mod sdp;
+pub mod sipp;
+pub mod sippy;
+pub mod storm;
+pub mod tones;
+pub mod voice;
+pub mod wait;
+pub mod wav;

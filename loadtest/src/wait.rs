@@ -1,0 +1,32 @@
+//! Waiting for something to become true: poll, with a deadline.
+//! Owns:  the pause between two looks.
+//! Gives: what the condition gave, or a sentence with the name of what did not come.
+//! Never: waits longer than it was told to (one look more at most).
+//! Holds: the condition is looked at once even when the limit is zero.
+
+use std::time::{Duration, Instant};
+
+/// Between two looks: short against any time that a test compares.
+const PAUSE: Duration = Duration::from_millis(10);
+
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut poll: impl FnMut() -> Option<T>,
+) -> Result<T, String> {
+    let give_up_at = Instant::now() + limit;
+    loop {
+        if let Some(value) = poll() {
+            return Ok(value);
+        }
+        if Instant::now() >= give_up_at {
+            return Err(format!("{what}: not within {limit:?}"));
+        }
+        pause(PAUSE);
+    }
+}
+
+/// Gives the processor away; a spurious early return only means one more look.
+pub fn pause(wait: Duration) {
+    std::thread::park_timeout(wait);
+}
