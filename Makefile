@@ -2,9 +2,6 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 200
-# Debian packages that the tests need; everything else is a crate.
-TEST_PACKAGES := sip-tester baresip-core iproute2 nftables curl ca-certificates
-BUILD_PACKAGES := build-essential pkg-config
 
 .PHONY: help run test check bench sim demo test-tools fmt torture-run package
 
@@ -29,13 +26,8 @@ demo:
 	./target/release/ringgate demo
 
 test-tools:
-	@missing=""; for package in $(TEST_PACKAGES); do \
-	  dpkg -s $$package >/dev/null 2>&1 || missing="$$missing $$package"; done; \
-	if [ -n "$$missing" ]; then \
-	  echo "== installing test peers:$$missing"; \
-	  export DEBIAN_FRONTEND=noninteractive; sudo=$$(command -v sudo || true); \
-	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
-	else echo "== test peers are installed"; fi
+	@echo "== test peers: SIPp, baresip, sippy, network namespaces"
+	@sh loadtest/peers/install.sh target/peers
 
 test: test-tools
 	@echo "== building everything"

@@ -42,6 +42,8 @@ pub struct ShardState {
     pub counters_at: Option<Instant>,
 }
 
+/// Generation of the snapshot that shards are started with.
+pub const FIRST_GENERATION: u64 = 1;
 /// Counters come once a second; a shard that missed several is in trouble.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
 
@@ -113,6 +115,12 @@ impl Board {
             totals.merge(&shard.counters);
         }
         totals
+    }
+
+    /// A shard is up and serves the snapshot that it was started with.
+    pub fn started(&self, shard: ShardId) {
+        self.live(shard, FIRST_GENERATION);
+        self.reached(shard, Stage::Serving);
     }
 
     pub fn reached(&self, shard: ShardId, stage: Stage) {

@@ -49,7 +49,8 @@ impl std::error::Error for ConfigRefused {}
 pub fn read(file: Option<PathBuf>, strict: bool) -> Result<Configured, ConfigRefused> {
     let file = file.or_else(|| Some(PathBuf::from(FILE_DEFAULT)).filter(|file| file.exists()));
     let mut env: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        // What is not UTF-8 fails its check instead of going unnoticed.
+        .map(|(name, value)| (lossy(&name), lossy(&value)))
         .filter(|(name, _)| name.starts_with(config::ENV_PREFIX))
         .collect();
     env.sort();
@@ -77,6 +78,10 @@ pub fn from_parts(
         }
         None => Err(ConfigRefused { problems: loaded.problems, effective: loaded.effective }),
     }
+}
+
+fn lossy(text: &std::ffi::OsStr) -> String {
+    text.to_string_lossy().into_owned()
 }
 
 /// One line that sums the problems up.

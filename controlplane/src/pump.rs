@@ -82,7 +82,7 @@ impl Pump {
                 "registration"
             ),
             Event::SnapshotLive { shard, generation } => self.board.live(shard, generation),
-            Event::Started(shard) => self.board.reached(shard, Stage::Serving),
+            Event::Started(shard) => self.board.started(shard),
             Event::Stopped(shard) => self.board.reached(shard, Stage::Stopped),
         }
         Ok(())

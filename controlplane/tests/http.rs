@@ -70,7 +70,7 @@ impl Gate {
         let plane = FakePlane::new(2);
         let board = Arc::new(Board::new(&[1, 3]));
         for shard in [0, 1] {
-            board.reached(ShardId(shard), Stage::Serving);
+            board.started(ShardId(shard));
         }
         let questions = Arc::new(Questions::new(plane.clone()));
         plane.direct.set(Arc::clone(&questions)).expect("set once");

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the foreign SIP peers of the tests: SIPp, baresip and the namespace tools from the
 # distribution, sippy into a Python environment of its own.
-# Usage: install.sh FOLDER   (the environment; `make test` gives target/peers)
+# Usage: install.sh FOLDER   (the environment; the tests give target/peers)
 set -eu
 folder=${1:?usage: install.sh FOLDER}
 missing=

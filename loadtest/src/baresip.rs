@@ -75,9 +75,14 @@ impl Baresip {
         Ok(Self { process, folder, control: stream, unread: Vec::new(), events: Vec::new(), sip })
     }
 
-    /// Waits until the registrar has answered 200.
-    pub fn await_registered(&mut self, limit: Duration) -> Result<(), String> {
-        self.await_event("REGISTER_OK", limit).map(|_| ())
+    /// Waits until the registrar has answered 200. The log says so even when the answer came
+    /// before the control port was connected; an event would be lost then.
+    pub fn await_registered(&self, limit: Duration) -> Result<(), String> {
+        wait::until("registration of baresip", limit, || {
+            let log = fs::read_to_string(&self.process.log).ok()?;
+            log.contains("} 200 OK (").then_some(())
+        })
+        .map_err(|error| format!("{error}\n{}", self.process.tail()))
     }
 
     pub fn dial(&mut self, uri: &str) -> Result<(), String> {
@@ -163,10 +168,12 @@ fn configuration(folder: &Path, sip: SocketAddr, control: SocketAddr, hz: u16) -
     let ip = sip.ip();
     let folder = folder.display();
     format!(
-        "poll_method epoll\nsip_listen {sip}\nnet_interface {ip}\nmodule_path {MODULES}\n\
-         module g711.so\nmodule aufile.so\nmodule sndfile.so\nmodule aubridge.so\nmodule_app account.so\n\
-         module_app menu.so\nmodule ctrl_tcp.so\nctrl_tcp_listen {control}\nsnd_path {folder}\n\
-         audio_source aufile,{folder}/tone-{hz}.wav\naudio_player aubridge,ear\naudio_path {folder}\naudio_txmode thread\n\
+        "poll_method epoll\nsip_listen {sip}\nnet_interface {ip}\n\
+         module_path {MODULES}\nmodule g711.so\nmodule aufile.so\nmodule sndfile.so\n\
+         module aubridge.so\nmodule_app account.so\nmodule_app menu.so\n\
+         module ctrl_tcp.so\nctrl_tcp_listen {control}\nsnd_path {folder}\n\
+         audio_source aufile,{folder}/tone-{hz}.wav\naudio_player aubridge,ear\n\
+         audio_path {folder}\naudio_txmode thread\n\
          rtp_ports 10000-11998\njitter_buffer_delay 2-10\n"
     )
 }

@@ -128,7 +128,7 @@ impl Gateway {
             if !self.process.is_running() {
                 return Some(false);
             }
-            let health = self.get_json("/ami/v1/health").ok()?;
+            let health = self.json("/ami/v1/health").ok()?;
             (health["status"] == "running").then_some(true)
         });
         match up {
@@ -169,7 +169,7 @@ impl Gateway {
         netns::within(space, move || http::get(server, &path))?
     }
 
-    pub fn get_json(&self, path: &str) -> Result<Value, String> {
+    pub fn json(&self, path: &str) -> Result<Value, String> {
         let answer = self.get(path)?;
         if answer.status != 200 {
             let body = String::from_utf8_lossy(&answer.body).into_owned();
@@ -214,7 +214,7 @@ impl Gateway {
 
     /// How many CDRs are stored.
     pub fn records_total(&self) -> Result<u64, String> {
-        let page = self.get_json("/console/call-records")?;
+        let page = self.json("/console/call-records")?;
         page.get("total").and_then(Value::as_u64).ok_or_else(|| format!("no total in {page}"))
     }
 

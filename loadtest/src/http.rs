@@ -32,7 +32,7 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Answer, String> {
     parse(&bytes).ok_or_else(|| format!("GET http://{server}{path}: not an HTTP answer"))
 }
 
-pub fn get_json(server: SocketAddr, path: &str) -> Result<Value, String> {
+pub fn json(server: SocketAddr, path: &str) -> Result<Value, String> {
     let answer = get(server, path)?;
     if answer.status != 200 {
         let body = String::from_utf8_lossy(&answer.body);

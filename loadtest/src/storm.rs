@@ -136,7 +136,7 @@ fn receive(socket: &std::net::UdpSocket, inbox: &mut Inbox, storm: &mut Storm) {
 
 fn check(gateway: &mut Gateway, storm: &mut Storm) -> Result<(), String> {
     let asked = Instant::now();
-    let health = gateway.get_json("/ami/v1/health");
+    let health = gateway.json("/ami/v1/health");
     storm.health_max = storm.health_max.max(asked.elapsed());
     if !gateway.is_running() {
         return Err(format!("the gateway crashed:\n{}", gateway.log_tail()));

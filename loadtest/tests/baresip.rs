@@ -49,7 +49,7 @@ fn a_baresip_call_of_ten_seconds_leaves_a_right_cdr_and_a_right_recording() {
             register_s: 300,
             tone_hz,
         };
-        let mut phone = Baresip::start(&account).expect("baresip starts");
+        let phone = Baresip::start(&account).expect("baresip starts");
         phone.await_registered(LIMIT).expect("registered");
         phone
     };

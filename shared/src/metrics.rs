@@ -111,7 +111,7 @@ counters! {
     FlowsRefused "flows_refused_total" Total "TCP connections refused for a limit";
     FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
     NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
-    EventsLost "events_lost_total" Total "Events, other than the ends of calls and captures, dropped because too many waited";
+    EventsLost "events_lost_total" Total "Events dropped because too many waited; never the end of a call";
 }
 
 /// All counters of one shard.

@@ -33,6 +33,8 @@ pub struct ShardSettings {
     pub domains: Vec<String>,
     /// Value of Server and User-Agent.
     pub product: String,
+    /// Digest algorithms in the order of the challenge lines (RFC 8760 2.4); never empty.
+    pub algorithms: Vec<DigestAlgorithm>,
     /// Whether calls need digest credentials (`[proxy] modules` has `auth`).
     pub call_auth: bool,
     pub timers: SipTimers,
@@ -43,6 +45,30 @@ pub struct ShardSettings {
     pub random_seed: [u8; 32],
     /// Signs digest nonces; the same on every shard of one process.
     pub nonce_key: [u8; 32],
+}
+
+/// What a digest challenge may ask for (RFC 7616, RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestAlgorithm {
+    Md5,
+    Sha256,
+    Sha512_256,
+}
+
+impl DigestAlgorithm {
+    /// MD5 stands first although it is the weakest: phones and tools of before RFC 8760 (SIPp 3.6
+    /// among them) read the first challenge line and give up on an algorithm that they do not know.
+    pub const DEFAULT: [Self; 2] = [Self::Md5, Self::Sha256];
+
+    /// The word of the configuration and of the challenge.
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "MD5" => Some(Self::Md5),
+            "SHA-256" => Some(Self::Sha256),
+            "SHA-512-256" => Some(Self::Sha512_256),
+            _ => None,
+        }
+    }
 }
 
 /// Ports `first..=last`; `first` is even.

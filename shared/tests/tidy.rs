@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 const CODE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 70;
-const COLUMNS_MAX: usize = 100;
+/// rustfmt keeps code to 100; this is for what it leaves alone: comments and long texts.
+const COLUMNS_MAX: usize = 120;
 
 /// What each crate may use of the others (ARCHITECTURE.md, "Edges"), tests excepted.
 const EDGES: [(&str, &[&str]); 9] = [
@@ -113,7 +114,12 @@ fn files_are_short_and_say_what_they_are() {
             breaches.push(format!("{path}: {code} code lines, at most {CODE_LINES_MAX}"));
         }
         let head: Vec<_> = text.lines().take(14).collect();
-        for part in ["Owns:", "Gives:", "Never:", "Holds:"] {
+        let parts: &[&str] = if path.contains("/tests/") {
+            &["//!"] // a test file says what it is about
+        } else {
+            &["Owns:", "Gives:", "Never:", "Holds:"]
+        };
+        for part in parts {
             if !head.iter().any(|line| line.starts_with("//!") && line.contains(part)) {
                 breaches.push(format!("{path}: the header lacks `{part}`"));
             }

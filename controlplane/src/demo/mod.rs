@@ -196,7 +196,8 @@ async fn judge_recording(path: PathBuf, played: &Played) -> Result<Vec<Verdict>,
     let talked_ms = played.caller.talked_ms;
     let near = heard.duration_ms.abs_diff(talked_ms) <= DURATION_TOLERANCE_MS;
     let Heard { left_hz, right_hz, duration_ms } = heard;
-    let tone = |hz: Option<f32>| hz.map_or("nothing clear".to_owned(), |hz| format!("{hz} Hz"));
+    let tone =
+        |hz: Option<f32>| hz.map_or_else(|| "nothing clear".to_owned(), |hz| format!("{hz} Hz"));
     let packets = |report: &CallReport| report.heard.packets_received > 0;
     Ok(vec![
         Verdict::new(

@@ -72,7 +72,7 @@ fn write_types(out: &mut impl fmt::Write, types: &[(u8, u64)]) -> fmt::Result {
 pub fn finalize(capture: &Path, target: &Path) -> Result<Finished, NotFinished> {
     let failed = |what: &str, error: io::Error| NotFinished::Failed(format!("{what}: {error}"));
     let source = File::open(capture).map_err(|error| failed("the capture", error))?;
-    let folder = target.parent().unwrap_or(Path::new("."));
+    let folder = target.parent().unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(folder).map_err(|error| failed("the recordings folder", error))?;
     let part = target.with_extension("part");
     let written = write(source, &part);

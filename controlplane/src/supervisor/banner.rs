@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use shared::config::{Config, Database};
-use shared::settings::ShardSettings;
+use shared::net::Transport;
 use shared::snapshot::Secret;
 
 use super::cores::{self, Cores};
@@ -18,7 +18,7 @@ use crate::store::Extension;
 #[derive(Debug)]
 pub(super) struct Banner<'a> {
     pub config: &'a Config,
-    pub settings: &'a [ShardSettings],
+    pub listeners: &'a [(Transport, SocketAddr)],
     pub cores: &'a Cores,
     pub http: SocketAddr,
     /// Made by this start.
@@ -36,11 +36,9 @@ impl Banner<'_> {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let (config, files) = (self.config, self.config.files());
         writeln!(out, "Ringgate {VERSION}")?;
-        if let Some(shard) = self.settings.first() {
-            let udp = shard.udp.iter().map(|address| format!("udp {address}"));
-            let tcp = shard.tcp.iter().map(|address| format!("tcp {address}"));
-            writeln!(out, "  SIP        {}", udp.chain(tcp).collect::<Vec<_>>().join(", "))?;
-        }
+        let listeners = self.listeners.iter();
+        let sip = listeners.map(|(by, address)| format!("{} {address}", by.uri_word()));
+        writeln!(out, "  SIP        {}", sip.collect::<Vec<_>>().join(", "))?;
         let range = config.rtp_ports();
         writeln!(out, "  RTP        ports {}-{}", range.first, range.last)?;
         if !config.external_ip().is_empty() {
@@ -92,9 +90,7 @@ impl Banner<'_> {
     }
 
     fn write_next(&self, out: &mut String) -> std::fmt::Result {
-        let server =
-            self.settings.first().and_then(|shard| shard.udp.first().or(shard.tcp.first()));
-        let at = server.map_or_else(String::new, |address| {
+        let at = self.listeners.first().map_or_else(String::new, |(_, address)| {
             let host = match address.ip() {
                 ip if !ip.is_unspecified() => ip.to_string(),
                 IpAddr::V4(_) | IpAddr::V6(_) => "THIS_HOST".to_owned(),

@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use shared::command::Command;
 use shared::config::{Config, Database};
 use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
+use shared::snapshot::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ use super::reload::Reloader;
 use super::settings::{has_ipv6, shard_settings};
 use super::snapshot::{self, Publisher};
 use crate::api::{self, App};
-use crate::board::{Board, Stage};
+use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::cdrs::{self, CdrWriter};
 use crate::configuration::Configured;
 use crate::exit::Exit;
@@ -92,7 +93,7 @@ pub struct Gateway {
     http: HttpServer,
     banner: String,
     /// Ours until the process ends.
-    _folder: File,
+    folder: File,
 }
 
 impl Gateway {
@@ -102,88 +103,15 @@ impl Gateway {
         cores: Cores,
         with_demo: bool,
     ) -> Result<Self, StartFailed> {
-        let failed = |reason: String| StartFailed::Failed(reason);
-        let config = &configured.config;
-        let ipv6 = has_ipv6();
-        let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
-        let folder = take_folder(config.files().folder()).map_err(failed)?;
-        for path in [config.files().captures(), config.files().recordings().to_owned()] {
-            private_folder(&path).map_err(failed)?;
-        }
-        let store = open_store(config).await.map_err(failed)?;
-        let extensions = first_extensions(config, &*store, with_demo).await.map_err(failed)?;
-        let unsaved = config.files().folder().join("unsaved");
-        recover(&*store, &unsaved).await.map_err(failed)?;
-        let left = leftovers(&*store, &config.files().captures()).await;
-        let left = left.map_err(|error| failed(format!("captures: {error}")))?;
-
-        let built = snapshot::build(config, &*store, ipv6, 1).await.map_err(StartFailed::Config)?;
-        let users = built.users.len();
-        let listener = TcpListener::bind(config.http().addr()).await;
-        let listener =
-            listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
-        let http_addr = listener.local_addr().map_err(|error| failed(error.to_string()))?;
-
-        let board = Arc::new(Board::new(&cores.shards));
-        board.counts.published.store(built.generation, Ordering::Relaxed);
-        let spawned = spawn_shards(settings.clone(), built).await.map_err(failed)?;
+        // On a thread of the control plane: the database's threads inherit its CPUs.
+        let prepared = tokio::spawn(Prepared::make(configured, cores, with_demo));
+        let mut prepared = prepared.await.map_err(|error| failed(error.to_string()))??;
+        let snapshot = Arc::new(std::mem::take(&mut prepared.snapshot));
+        let shards = shard::spawn(prepared.settings.clone(), snapshot);
+        let shards = Arc::new(shards.map_err(|error| failed(error.to_string()))?);
         // From here on this thread belongs to the control plane too.
-        cores::pin_here(&cores.control).map_err(|error| failed(error.to_string()))?;
-
-        let plane: Arc<dyn Plane> = spawned.clone();
-        let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (writer, cdrs) = CdrWriter::start(Arc::clone(&store), Arc::clone(&board), unsaved);
-        let recordings = config.files().recordings().to_owned();
-        let (finalizer, captures) =
-            Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
-        tokio::spawn(hand_over(left, captures.clone()));
-        let (pump_board, pump_questions) = (Arc::clone(&board), Arc::clone(&questions));
-        let pump = Pump {
-            plane: Arc::clone(&plane),
-            board: pump_board,
-            questions: pump_questions,
-            cdrs,
-            captures,
-        };
-        let pump = tokio::spawn(pump.run());
-        let app = App {
-            store: Arc::clone(&store),
-            board: Arc::clone(&board),
-            questions,
-            http: Arc::new(config.http().clone()),
-            node: node_name().into(),
-        };
-        let http = HttpServer::start(listener, app);
-        let banner = Banner {
-            config,
-            settings: &settings,
-            cores: &cores,
-            http: http_addr,
-            extensions: &extensions,
-            users,
-        };
-        let banner = banner.text();
-        let publisher = Publisher { plane, board: Arc::clone(&board) };
-        let reloader = Reloader {
-            file: configured.file,
-            started_with: configured.effective,
-            store: Arc::clone(&store),
-            publisher,
-            ipv6,
-        };
-        let gateway = Self {
-            shards: spawned,
-            board,
-            store,
-            reloader,
-            pump,
-            writer,
-            finalizer,
-            http,
-            banner,
-            _folder: folder,
-        };
-        gateway.started().await
+        cores::pin_here(&prepared.cores.control).map_err(|error| failed(error.to_string()))?;
+        prepared.run(shards).started().await
     }
 
     async fn started(self) -> Result<Self, StartFailed> {
@@ -259,6 +187,8 @@ impl Gateway {
         self.store.close().await;
         drop(self.reloader);
         join(self.shards).await;
+        // Another gateway may take the folder now.
+        drop(self.folder);
     }
 
     /// Gives every shard a command; waits while queues are full.
@@ -291,6 +221,123 @@ async fn join(shards: Arc<Shards>) {
     }
 }
 
+fn failed(reason: String) -> StartFailed {
+    StartFailed::Failed(reason)
+}
+
+/// Everything that can be had before there are shards.
+struct Prepared {
+    configured: Configured,
+    cores: Cores,
+    settings: Vec<ShardSettings>,
+    folder: File,
+    store: Arc<dyn Store>,
+    /// Made by this start.
+    extensions: Vec<Extension>,
+    /// Captures of an earlier run.
+    left: Vec<CaptureClosed>,
+    snapshot: Snapshot,
+    users: usize,
+    listener: TcpListener,
+    ipv6: bool,
+}
+
+impl Prepared {
+    async fn make(
+        configured: Configured,
+        cores: Cores,
+        with_demo: bool,
+    ) -> Result<Self, StartFailed> {
+        let config = &configured.config;
+        let files = config.files();
+        let ipv6 = has_ipv6();
+        let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
+        let folder = take_folder(files.folder()).map_err(failed)?;
+        for path in [files.captures(), files.recordings().to_owned()] {
+            private_folder(&path).map_err(failed)?;
+        }
+        let store = open_store(config).await.map_err(failed)?;
+        let extensions = first_extensions(config, &*store, with_demo).await.map_err(failed)?;
+        recover(&*store, &unsaved(config)).await.map_err(failed)?;
+        let left = leftovers(&*store, &files.captures()).await;
+        let left = left.map_err(|error| failed(format!("captures: {error}")))?;
+        let snapshot = snapshot::build(config, &*store, ipv6, FIRST_GENERATION).await;
+        let snapshot = snapshot.map_err(StartFailed::Config)?;
+        let users = snapshot.users.len();
+        let listener = TcpListener::bind(config.http().addr()).await;
+        let listener =
+            listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
+        Ok(Self {
+            configured,
+            cores,
+            settings,
+            folder,
+            store,
+            extensions,
+            left,
+            snapshot,
+            users,
+            listener,
+            ipv6,
+        })
+    }
+
+    /// The tasks round the shards, from where their events go to where questions come from.
+    fn run(self, shards: Arc<Shards>) -> Gateway {
+        let Self { configured, cores, store, .. } = self;
+        let config = &configured.config;
+        let board = Arc::new(Board::new(&cores.shards));
+        board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
+        let plane: Arc<dyn Plane> = shards.clone();
+        let questions = Arc::new(Questions::new(Arc::clone(&plane)));
+        let (writer, cdrs) =
+            CdrWriter::start(Arc::clone(&store), Arc::clone(&board), unsaved(config));
+        let recordings = config.files().recordings().to_owned();
+        let (finalizer, captures) =
+            Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
+        tokio::spawn(hand_over(self.left, captures.clone()));
+        let pump = Pump {
+            plane: Arc::clone(&plane),
+            board: Arc::clone(&board),
+            questions: Arc::clone(&questions),
+            cdrs,
+            captures,
+        };
+        let pump = tokio::spawn(pump.run());
+        let app = App {
+            store: Arc::clone(&store),
+            board: Arc::clone(&board),
+            questions,
+            http: Arc::new(config.http().clone()),
+            node: node_name().into(),
+        };
+        let http = HttpServer::start(self.listener, app);
+        let banner = Banner {
+            config,
+            listeners: shards.listeners(),
+            cores: &cores,
+            http: http.addr,
+            extensions: &self.extensions,
+            users: self.users,
+        };
+        let banner = banner.text();
+        let reloader = Reloader {
+            file: configured.file,
+            started_with: configured.effective,
+            store: Arc::clone(&store),
+            publisher: Publisher { plane, board: Arc::clone(&board) },
+            ipv6: self.ipv6,
+        };
+        let folder = self.folder;
+        Gateway { shards, board, store, reloader, pump, writer, finalizer, http, banner, folder }
+    }
+}
+
+/// Where call records go that the database did not take.
+fn unsaved(config: &Config) -> PathBuf {
+    config.files().folder().join("unsaved")
+}
+
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
     let store = match config.files().database() {
         Database::Memory => SqliteStore::in_memory().await,
@@ -321,15 +368,6 @@ async fn recover(store: &dyn Store, folder: &Path) -> Result<(), String> {
         tracing::info!(recovered, "call records of an earlier run are stored now");
     }
     Ok(())
-}
-
-async fn spawn_shards(
-    settings: Vec<ShardSettings>,
-    snapshot: shared::snapshot::Snapshot,
-) -> Result<Arc<Shards>, String> {
-    // On this thread and not on one of tokio's: those are pinned to the control plane's CPUs.
-    let spawned = shard::spawn(settings, Arc::new(snapshot));
-    spawned.map(Arc::new).map_err(|error| error.to_string())
 }
 
 /// Captures of an earlier run, at the pace of the finalizer.

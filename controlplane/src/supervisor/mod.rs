@@ -123,11 +123,8 @@ async fn run(configured: Configured, cores: Cores, options: ServeOptions) -> Exi
         }
     };
     say(&gateway.banner());
-    loop {
-        match signals.next().await {
-            Asked::Reload => gateway.reloader().reload_and_log().await,
-            Asked::End => break,
-        }
+    while let Asked::Reload = signals.next().await {
+        gateway.reloader().reload_and_log().await;
     }
     tracing::info!(seconds = options.drain.as_secs(), "draining: no new calls");
     let ended_early = tokio::select! {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use shared::config::Effective;
+use shared::config::{Effective, Problem};
+use shared::event::Severity;
 
 use super::snapshot::{self, Publisher};
 use crate::configuration;
@@ -22,6 +23,12 @@ pub struct Reloader {
     pub store: Arc<dyn Store>,
     pub publisher: Publisher,
     pub ipv6: bool,
+}
+
+/// The errors alone; warnings are in `check-config`.
+fn errors(problems: &[Problem]) -> String {
+    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// What a reload did.
@@ -45,7 +52,7 @@ impl Reloader {
         let configured = read
             .await
             .map_err(|error| error.to_string())?
-            .map_err(|refused| refused.to_string())?;
+            .map_err(|refused| errors(&refused.problems))?;
         let generation = self.publisher.board.counts.published.load(Ordering::Relaxed) + 1;
         let store = &*self.store;
         let built = snapshot::build(&configured.config, store, self.ipv6, generation).await?;

@@ -44,6 +44,7 @@ pub(super) fn shard_settings(
             media_bind: addresses.clone(),
             rtp_ports,
             realm: sip.realm().to_owned(),
+            algorithms: sip.algorithms().to_vec(),
             domains: sip.realms().to_vec(),
             product: sip.product().unwrap_or(PRODUCT).to_owned(),
             call_auth: sip.call_auth(),

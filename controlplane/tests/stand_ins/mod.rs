@@ -1,6 +1,8 @@
 //! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod program;
+
 use std::collections::VecDeque;
 use std::fs;
 use std::future::Future;

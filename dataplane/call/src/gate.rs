@@ -8,15 +8,13 @@ use shared::event::Severity;
 use shared::limits;
 use shared::metrics::Counter;
 use shared::net::Source;
+use shared::settings::DigestAlgorithm;
 use shared::snapshot::{Secret, Trunk, User};
 use sip::auth::{Algorithm, Credentials, NonceVerdict, verify, write_challenges};
 use sip::wire::{HeaderName, Message};
 
 use crate::desk::{Desk, Reply};
 use crate::transactions::ServerKey;
-
-/// Strongest first, as RFC 8760 2.4 asks; a phone takes the first one that it knows.
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Md5];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -122,11 +120,21 @@ pub(crate) fn challenge(desk: &mut Desk, key: ServerKey, asked: Asked, stale: bo
     desk.count(Counter::AuthChallenged);
     let random = desk.mint.random();
     let nonce = desk.nonces.mint(desk.now.mono, random);
+    let offered = desk.settings.algorithms.iter();
+    let algorithms: Vec<_> = offered.map(|algorithm| offer(*algorithm)).collect();
     desk.respond(key, Reply::new(asked.status()), |desk, _, mut out| {
         let realm = &desk.settings.realm;
-        write_challenges(&mut out, asked.challenge_header(), realm, &nonce, stale, &ALGORITHMS);
+        write_challenges(&mut out, asked.challenge_header(), realm, &nonce, stale, &algorithms);
         out.end();
     });
+}
+
+const fn offer(algorithm: DigestAlgorithm) -> Algorithm {
+    match algorithm {
+        DigestAlgorithm::Md5 => Algorithm::Md5,
+        DigestAlgorithm::Sha256 => Algorithm::Sha256,
+        DigestAlgorithm::Sha512_256 => Algorithm::Sha512_256,
+    }
 }
 
 /// Whether the shard has room for one more call.

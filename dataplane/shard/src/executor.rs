@@ -26,9 +26,10 @@ use crate::start_error::{self, StartError, Surroundings};
 /// executor needs its own memory for next to nothing.
 const IO_MEMORY_BYTES: usize = 64 * 1_024;
 const RING_DEPTH: usize = 256;
-/// Memory of a process before us may be freed a moment after it ended.
-const TRIES: u32 = 10;
-const TRY_WAIT: Duration = Duration::from_millis(100);
+/// The kernel frees the rings of a process that just ended a little after it ended, so a ring for
+/// which there is no memory is tried again for two seconds.
+pub(crate) const MEMORY_TRIES: u32 = 20;
+pub(crate) const MEMORY_WAIT: Duration = Duration::from_millis(100);
 
 /// What one shard is started with.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ pub(crate) fn run(
 }
 
 fn make(shard: ShardId, cpu: usize, around: &Surroundings) -> Result<LocalExecutor, StartError> {
-    let mut tries = TRIES;
+    let mut tries = MEMORY_TRIES;
     loop {
         let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{}", shard.0))
@@ -82,7 +83,7 @@ fn make(shard: ShardId, cpu: usize, around: &Surroundings) -> Result<LocalExecut
             Ok(Ok(executor)) => return Ok(executor),
             Ok(Err(error)) if tries > 1 && is_short_of_memory(&error) => {
                 tries -= 1;
-                std::thread::sleep(TRY_WAIT);
+                std::thread::sleep(MEMORY_WAIT);
                 continue;
             }
             Ok(Err(error)) if is_short_of_memory(&error) => {

@@ -7,14 +7,14 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
-use std::time::Duration;
 
 use shared::ids::ShardId;
 use shared::limits;
 use shared::settings::ShardSettings;
 
+use crate::executor::{MEMORY_TRIES, MEMORY_WAIT};
 use crate::process_limits::{self, Limit};
-use crate::ring::setup::{self, SetupError};
+use crate::ring::setup;
 use crate::start_error::{self, StartError, Surroundings};
 
 /// glommio refuses to start below this, whatever the user may lock.
@@ -25,9 +25,6 @@ const SHARD_LOCKED_BYTES: u64 = 1_024 * 1_024;
 const FILES_NEEDED: u64 = 1_024;
 /// Bit of CAP_IPC_LOCK in `CapEff`: whoever has it may lock what he likes.
 const CAP_IPC_LOCK: u64 = 1 << 14;
-/// The kernel frees the rings of a process that just ended a little after it ended.
-const RING_TRIES: u32 = 20;
-const RING_WAIT: Duration = Duration::from_millis(100);
 
 pub(crate) fn check(all: &[ShardSettings]) -> Result<Surroundings, StartError> {
     check_settings(all)?;
@@ -147,15 +144,15 @@ fn check_folder(path: &Path) -> Result<(), StartError> {
 /// A small ring, tried for two seconds while memory is short: right after a restart the kernel still
 /// counts the old process's rings. glommio makes the same probe, but panics, and only once.
 fn try_ring(around: &Surroundings) -> Result<(), StartError> {
-    let mut tries = RING_TRIES;
+    let mut tries = MEMORY_TRIES;
     loop {
-        match setup::try_small_ring() {
+        // In a thread of its own: the kernel ends a ring by interrupting the thread that made it.
+        let outcome = std::thread::spawn(setup::try_small_ring).join();
+        match outcome.expect("making a ring does not panic") {
             Ok(()) => return Ok(()),
-            Err(SetupError::Create(error))
-                if error.raw_os_error() == Some(libc::ENOMEM) && tries > 1 =>
-            {
+            Err(error) if error.is_want_of_memory() && tries > 1 => {
                 tries -= 1;
-                std::thread::sleep(RING_WAIT);
+                std::thread::sleep(MEMORY_WAIT);
             }
             Err(error) => return Err(start_error::of_ring(ShardId(0), error, around)),
         }

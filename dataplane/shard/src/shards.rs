@@ -4,6 +4,7 @@
 //! Never: blocks, except in `join`.
 //! Holds: may be shared between threads; dropping it tells every shard to stop.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -11,6 +12,7 @@ use std::thread::JoinHandle;
 use shared::command::Command;
 use shared::event::Event;
 use shared::ids::ShardId;
+use shared::net::Transport;
 
 use crate::bell::Buzzer;
 use crate::link::Link;
@@ -20,11 +22,12 @@ pub struct Shards {
     links: Vec<Arc<Link>>,
     threads: Vec<JoinHandle<Result<(), String>>>,
     buzzer: Arc<Buzzer>,
+    listeners: Vec<(Transport, SocketAddr)>,
 }
 
 impl Shards {
-    pub(crate) fn new(buzzer: Arc<Buzzer>) -> Self {
-        Self { links: Vec::new(), threads: Vec::new(), buzzer }
+    pub(crate) fn new(buzzer: Arc<Buzzer>, listeners: Vec<(Transport, SocketAddr)>) -> Self {
+        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners }
     }
 
     pub(crate) fn add(&mut self, link: Arc<Link>, thread: JoinHandle<Result<(), String>>) {
@@ -73,6 +76,11 @@ impl Shards {
 
     pub fn clear_event_fd(&self) {
         self.buzzer.clear();
+    }
+
+    /// The addresses that the shards listen on, with the real port where the settings had port 0.
+    pub fn listeners(&self) -> &[(Transport, SocketAddr)] {
+        &self.listeners
     }
 
     pub fn count(&self) -> u8 {

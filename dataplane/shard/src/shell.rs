@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use shared::time::{Instant, Now};
 use crate::backlog::Backlog;
 use crate::capture::Captures;
 use crate::clock::Clock;
-use crate::executor::Start;
+use crate::executor::{MEMORY_TRIES, MEMORY_WAIT, Start};
 use crate::link::Link;
 use crate::mesh::Mesh;
 use crate::pace::{Mode, Pace, TICK};
@@ -108,7 +109,7 @@ impl Shell {
                 .map_err(memory)?,
         };
         let groups = [&pools.datagrams, &pools.media, &pools.streams];
-        let ring = Ring::new(std::os::fd::AsFd::as_fd(&*link.bell), &groups)?;
+        let ring = make_ring(&link, &groups)?;
         let now = clock.now();
         Ok(Self {
             ring,
@@ -242,6 +243,20 @@ impl Shell {
         }
         let counters = Box::new(counters.clone());
         self.backlog.push(Event::Counters { shard: self.shard, counters });
+    }
+}
+
+/// Memory of a process that just ended is still counted for a moment, so its want is not the end.
+fn make_ring(link: &Link, groups: &[&Group]) -> Result<Ring, SetupError> {
+    let mut tries = MEMORY_TRIES;
+    loop {
+        match Ring::new(link.bell.as_fd(), groups) {
+            Err(error) if error.is_want_of_memory() && tries > 1 => {
+                tries -= 1;
+                std::thread::sleep(MEMORY_WAIT);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

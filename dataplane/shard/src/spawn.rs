@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use shared::command::Command;
 use shared::ids::ShardId;
+use shared::net::Transport;
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
 
@@ -46,7 +47,7 @@ pub fn spawn(
     let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
     let buzzer = Arc::new(Buzzer::new().map_err(no_eventfd(ShardId(0)))?);
     let clock = Clock::start();
-    let mut shards = Shards::new(Arc::clone(&buzzer));
+    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]));
     let parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells);
     for (((settings, listeners), mesh), bell) in parts {
         let link = Arc::new(Link::new(bell, Arc::clone(&buzzer)));
@@ -118,6 +119,12 @@ impl Drop for Ended {
         self.buzzer.buzz();
         self.starter.unpark();
     }
+}
+
+fn bound(settings: &ShardSettings) -> Vec<(Transport, SocketAddr)> {
+    let udp = settings.udp.iter().map(|address| (Transport::Udp, *address));
+    let tcp = settings.tcp.iter().map(|address| (Transport::Tcp, *address));
+    udp.chain(tcp).collect()
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {

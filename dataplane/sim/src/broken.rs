@@ -68,7 +68,7 @@ impl Broken {
             Self::LostBye => &["dialog left open", "legs end apart", "call never ended"],
             Self::SecondAnswer => &["two final answers"],
             Self::StrayMedia => &["stray media"],
-            Self::SwallowAnswer => &["no final answer"],
+            Self::SwallowAnswer => &["no final answer", "phone left in a call"],
             Self::WrongStatus => &["record"],
         }
     }

@@ -23,7 +23,9 @@ impl World {
             while let Some(output) = self.seats[number].phone.poll_output() {
                 match output {
                     Output::Sip { to, bytes } => self.phone_says(number, to, bytes)?,
-                    Output::Rtp { from, to, bytes } => self.phone_speaks(number, from, to, bytes)?,
+                    Output::Rtp { from, to, bytes } => {
+                        self.phone_speaks(number, from, to, bytes)?
+                    }
                 }
             }
             if let Some(breach) = self.seats[number].phone.take_breaches().into_iter().next() {

@@ -156,16 +156,26 @@ impl World {
              From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: 9 INFO\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
-        let to = Destination { transport: Transport::Udp, local: GATEWAY, peer: GATEWAY, flow: None };
+        let to =
+            Destination { transport: Transport::Udp, local: GATEWAY, peer: GATEWAY, flow: None };
         self.ledger.sent(self.now + Duration::from_secs(1), &to, text.as_bytes())
     }
 
-    fn mesh_out(&mut self, shard: usize, to: ShardId, message: MeshMessage, moved: bool) -> Verdict {
+    fn mesh_out(
+        &mut self,
+        shard: usize,
+        to: ShardId,
+        message: MeshMessage,
+        moved: bool,
+    ) -> Verdict {
         let from = self.shells[shard].id;
         if matches!(message, MeshMessage::Message { .. }) {
             self.noted.moved += 1;
             if moved {
-                return Err(Breach::new("moved twice", format!("{} to {}", shard_name(from), to.0)));
+                return Err(Breach::new(
+                    "moved twice",
+                    format!("{} to {}", shard_name(from), to.0),
+                ));
             }
         }
         if from == to || usize::from(to.0) >= self.shells.len() {
@@ -214,7 +224,7 @@ impl World {
         match (self.shells[shard].edit(self.now, edit), opened) {
             (Done::Opened, Some(relay)) => answers.push_back(Input::RelayOpened(relay)),
             (Done::Closed(report), _) if self.settings.broken != Some(Broken::LeakPort) => {
-                answers.push_back(Input::RelayClosed(report));
+                answers.push_back(Input::RelayClosed(*report));
             }
             _ => {}
         }
@@ -345,7 +355,8 @@ impl World {
         let attacks = self.ledger.is_attacker(from);
         self.ledger.media.packet_in(port, from);
         let now = self.now;
-        let forwarded = self.shells.iter_mut().find_map(|shell| shell.packet(now, port, from, bytes));
+        let forwarded =
+            self.shells.iter_mut().find_map(|shell| shell.packet(now, port, from, bytes));
         let Some(mut out) = forwarded else {
             self.trace.packet(now, "dropped", from, SocketAddr::new(GATEWAY.ip(), port));
             self.noted.repelled += u64::from(attacks);

@@ -114,7 +114,8 @@ impl World {
         }
         let standing = self.ledger.registrations.standing(self.now);
         if standing.is_some_and(|standing| standing != bindings) || aors > bindings {
-            let facts = format!("{bindings} bindings of {aors} AORs stand, {standing:?} were granted");
+            let facts =
+                format!("{bindings} bindings of {aors} AORs stand, {standing:?} were granted");
             return Err(Breach::new("bindings", facts));
         }
         Ok(())

@@ -60,7 +60,13 @@ impl Flows {
     }
 
     /// When a message that leaves now arrives: never before the one ahead of it.
-    pub fn arrival(&mut self, key: FlowKey, inward: bool, now: Instant, delay: Duration) -> Instant {
+    pub fn arrival(
+        &mut self,
+        key: FlowKey,
+        inward: bool,
+        now: Instant,
+        delay: Duration,
+    ) -> Instant {
         let flow = &mut self.all[key.slot as usize];
         let last = if inward { &mut flow.last_in } else { &mut flow.last_out };
         *last = (now + delay).max(*last + Duration::from_nanos(1));

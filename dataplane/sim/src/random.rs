@@ -91,7 +91,8 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_stream() {
         let (mut one, mut two) = (Random::new(7), Random::new(7));
-        let (first, second): (Vec<u64>, Vec<u64>) = (0..64).map(|_| (one.bits(), two.bits())).unzip();
+        let (first, second): (Vec<u64>, Vec<u64>) =
+            (0..64).map(|_| (one.bits(), two.bits())).unzip();
         assert_eq!(first, second);
         assert_ne!(first[0], Random::new(8).bits());
     }
@@ -106,7 +107,8 @@ mod tests {
     #[test]
     fn a_range_reaches_both_ends_and_nothing_else() {
         let mut random = Random::new(3);
-        let seen: std::collections::BTreeSet<u64> = (0..1_000).map(|_| random.range(2, 5)).collect();
+        let seen: std::collections::BTreeSet<u64> =
+            (0..1_000).map(|_| random.range(2, 5)).collect();
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), [2, 3, 4, 5]);
     }
 }

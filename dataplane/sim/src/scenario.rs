@@ -87,12 +87,13 @@ fn draw_phones(random: &mut Random) -> Vec<PhoneSpec> {
         };
         let mut phone = PhoneSpec::user(&user);
         phone.callee = Callee::Random;
-        phone.voice_every = random.millis(700, 2_500);
+        phone.voice_every = random.millis(300, 2_000);
         phone.behind_nat = random.percent(30);
         if random.percent(22) {
             phone.transport = Transport::Tcp;
         }
-        phone.dialect = *random.pick(&[Dialect::Long, Dialect::Long, Dialect::Compact, Dialect::Odd]);
+        phone.dialect =
+            *random.pick(&[Dialect::Long, Dialect::Long, Dialect::Compact, Dialect::Odd]);
         if random.percent(40) {
             phone.hashes = vec![Hash::Md5];
         }

@@ -44,7 +44,7 @@ struct Capture {
 /// What an edit led to.
 #[derive(Debug)]
 pub enum Done {
-    Closed(RelayReport),
+    Closed(Box<RelayReport>),
     Nothing,
     Opened,
 }
@@ -99,7 +99,7 @@ impl Shell {
                     self.open.remove(&relay);
                     self.ports.retain(|_, (owner, ..)| *owner != relay);
                     let capture = self.close_capture(relay);
-                    Done::Closed(RelayReport { relay, streams, capture })
+                    Done::Closed(Box::new(RelayReport { relay, streams, capture }))
                 }
                 None => Done::Nothing,
             },
@@ -127,11 +127,13 @@ impl Shell {
     ) -> Option<Forwarded> {
         let &(relay, side, component) = self.ports.get(&port)?;
         let counters = &mut self.counters;
-        let verdict =
-            self.relays.handle_packet(now, relay, side, component, from, bytes, counters);
+        let verdict = self.relays.handle_packet(now, relay, side, component, from, bytes, counters);
         let Verdict::Forward { to, component, record } = verdict else { return None };
-        if let Some(capture) =
-            self.recording.get(&relay).filter(|_| record).and_then(|call| self.captures.get_mut(call))
+        if let Some(capture) = self
+            .recording
+            .get(&relay)
+            .filter(|_| record)
+            .and_then(|call| self.captures.get_mut(call))
         {
             capture.packets += 1;
             capture.bytes += bytes.len() as u64;
@@ -145,7 +147,8 @@ impl Shell {
     pub fn sweep(&mut self, now: Instant) -> Vec<(RelayKey, [u16; 2])> {
         let mut silent = Vec::new();
         self.relays.sweep(now, |relay| silent.push(relay));
-        let ports = |relay: &RelayKey| self.open.get(relay).map(|local| local.map(|pair| pair.rtp_port));
+        let ports =
+            |relay: &RelayKey| self.open.get(relay).map(|local| local.map(|pair| pair.rtp_port));
         silent.iter().filter_map(|relay| ports(relay).map(|ports| (*relay, ports))).collect()
     }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::settings::{
-    MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings, ShardSettings, SipTimers,
+    DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
+    ShardSettings, SipTimers,
 };
 use shared::snapshot::{Secret, Snapshot, Trunk, User};
 
@@ -92,6 +93,7 @@ impl WorldSettings {
             media_bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             rtp_ports: PortSlice { first, last: first + self.ports_per_shard - 1 },
             realm: DOMAIN.to_owned(),
+            algorithms: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
             domains: Vec::new(),
             product: "Ringgate in the test world".to_owned(),
             call_auth: self.call_auth,

@@ -168,7 +168,9 @@ mod tests {
         };
         let base = hash(&[(1, "one"), (2, "two")]);
         assert_eq!(base, hash(&[(1, "one"), (2, "two")]));
-        for other in [&[(2, "two"), (1, "one")], &[(1, "one"), (3, "two")], &[(1, "one"), (2, "tw0")]] {
+        for other in
+            [&[(2, "two"), (1, "one")], &[(1, "one"), (3, "two")], &[(1, "one"), (2, "tw0")]]
+        {
             assert_ne!(base, hash(other));
         }
     }

@@ -19,8 +19,9 @@ const DRAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// Without one: all.
     #[command(subcommand)]
-    figure: Figure,
+    figure: Option<Figure>,
     /// CPUs of the gateway's shards.
     #[arg(long, default_value = "0", global = true)]
     cores: String,
@@ -70,7 +71,7 @@ enum Figure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     println!("calls: {} on {}", host::command(), host::describe());
-    let outcome = match arguments.figure.clone() {
+    let outcome = match arguments.figure.clone().unwrap_or(Figure::All) {
         Figure::All => [
             Figure::Cost { rate: 500.0, calls: 10_000, relay: false },
             Figure::Cost { rate: 500.0, calls: 6_000, relay: true },

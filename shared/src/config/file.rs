@@ -36,6 +36,7 @@ pub(super) struct ProxyFile {
     pub(super) udp_ports: Option<toml::Value>,
     pub(super) tcp_port: Option<u16>,
     pub(super) realms: Option<Vec<String>>,
+    pub(super) digest_algorithms: Option<Vec<String>>,
     pub(super) modules: Option<Vec<String>>,
     pub(super) useragent: Option<String>,
     pub(super) registrar_expires: Option<u32>,

@@ -73,6 +73,7 @@ pub(super) const USED: &[Key] = &[
     key("proxy.udp_ports", Kind::Any, Start, "[]"),
     key("proxy.tcp_port", PORT, Start, "5060"),
     key("proxy.realms", Texts, Start, "[]"),
+    key("proxy.digest_algorithms", Texts, Start, "[\"MD5\", \"SHA-256\"]"),
     key("proxy.modules", Texts, Start, "[\"auth\", \"registrar\", \"call\"]"),
     key("proxy.useragent", Text, Start, ""),
     key("proxy.registrar_expires", Int(1, 86_400), Start, "3600"),

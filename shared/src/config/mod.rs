@@ -129,8 +129,8 @@ impl Config {
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
         for port in sip.udp_ports() {
             if (rtp_ports.first..=rtp_ports.last).contains(port) {
-                let text = format!("{port} lies in the RTP range");
-                report.error("proxy.udp_port", text);
+                let text = format!("{port} lies in the RTP range: media takes the ports around it");
+                report.warning("proxy.udp_port", text);
             }
         }
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);

@@ -17,10 +17,8 @@ pub enum Origin {
     Default,
     /// The name of the environment variable.
     Env(Arc<str>),
-    File {
-        name: Arc<str>,
-        line: u32,
-    },
+    /// Line 0 is the file as a whole.
+    File { name: Arc<str>, line: u32 },
 }
 
 impl fmt::Display for Origin {
@@ -28,6 +26,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Env(name) => write!(f, "env {name}"),
+            Self::File { name, line: 0 } => f.write_str(name),
             Self::File { name, line } => write!(f, "{name}:{line}"),
         }
     }

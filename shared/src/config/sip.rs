@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::file::ProxyFile;
 use super::problem::Report;
 use super::rules::nearest;
-use crate::settings::{MediaLock, MediaSettings, RegistrarSettings, SipTimers};
+use crate::settings::{DigestAlgorithm, MediaLock, MediaSettings, RegistrarSettings, SipTimers};
 
 #[derive(Clone, Debug)]
 pub struct Sip {
@@ -18,6 +18,7 @@ pub struct Sip {
     udp_ports: Vec<u16>,
     tcp_port: Option<u16>,
     realms: Vec<String>,
+    algorithms: Vec<DigestAlgorithm>,
     call_auth: bool,
     product: Option<String>,
     timers: SipTimers,
@@ -60,6 +61,11 @@ impl Sip {
     /// Every name that is us, in the order written; `*` left out.
     pub fn realms(&self) -> &[String] {
         &self.realms
+    }
+
+    /// Digest algorithms, in the order in which they are offered.
+    pub fn algorithms(&self) -> &[DigestAlgorithm] {
+        &self.algorithms
     }
 
     pub const fn call_auth(&self) -> bool {
@@ -107,6 +113,7 @@ impl Sip {
             udp_ports,
             tcp_port,
             realms: realms(file.realms.as_deref(), report),
+            algorithms: algorithms(file.digest_algorithms.as_deref(), report),
             call_auth: modules(file.modules.as_deref(), report),
             product: product(file.useragent.as_deref(), report),
             timers: timers(file),
@@ -123,6 +130,22 @@ impl Sip {
 
 pub(super) fn realm(realms: &[String]) -> &str {
     realms.first().map_or(REALM_DEFAULT, String::as_str)
+}
+
+fn algorithms(words: Option<&[String]>, report: &mut Report<'_>) -> Vec<DigestAlgorithm> {
+    let mut found = Vec::new();
+    for word in words.unwrap_or_default() {
+        match DigestAlgorithm::parse(word) {
+            Some(algorithm) if !found.contains(&algorithm) => found.push(algorithm),
+            Some(_) => {}
+            None => {
+                let text = format!("\"{word}\" is not a digest algorithm");
+                let hint = "write \"MD5\", \"SHA-256\" or \"SHA-512-256\"";
+                report.error_try("proxy.digest_algorithms", text, hint);
+            }
+        }
+    }
+    if found.is_empty() { DigestAlgorithm::DEFAULT.to_vec() } else { found }
 }
 
 fn udp_ports(file: &ProxyFile, report: &mut Report<'_>) -> Vec<u16> {

@@ -16,8 +16,8 @@ use shared::event::Event;
 use shared::ids::ShardId;
 use shared::net::{Source, Transport};
 use shared::settings::{
-    MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings, ShardSettings,
-    SipTimers,
+    DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
+    ShardSettings, SipTimers,
 };
 use shared::snapshot::{Secret, Snapshot, Trunk, User};
 use shared::time::{Instant, Now, WallMs};
@@ -51,6 +51,7 @@ pub fn settings() -> ShardSettings {
         media_bind: Vec::new(),
         rtp_ports: PortSlice { first: 20_000, last: 20_199 },
         realm: "pbx.test".to_owned(),
+        algorithms: DigestAlgorithm::DEFAULT.to_vec(),
         domains: Vec::new(),
         product: "Ringgate-test".to_owned(),
         call_auth: false,

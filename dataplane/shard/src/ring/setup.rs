@@ -43,6 +43,17 @@ pub(crate) enum SetupError {
     Register(&'static str, io::Error),
 }
 
+impl SetupError {
+    pub(crate) fn is_want_of_memory(&self) -> bool {
+        match self {
+            Self::Create(error) | Self::Register(_, error) => {
+                error.raw_os_error() == Some(libc::ENOMEM)
+            }
+            Self::OperationMissing(_) => false,
+        }
+    }
+}
+
 /// The kernel has io_uring, lets us use it, and has memory for a small ring of ours.
 pub(crate) fn try_small_ring() -> Result<(), SetupError> {
     let ring = IoUring::new(2).map_err(SetupError::Create)?;

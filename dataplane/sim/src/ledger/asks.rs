@@ -124,7 +124,8 @@ impl Asks {
         }
         ask.answers += 1;
         if ask.answers > REQUESTS_MAX + 1 + ask.copies {
-            let facts = format!("{} answers {status} for {name}, {} copies", ask.answers, ask.copies);
+            let facts =
+                format!("{} answers {status} for {name}, {} copies", ask.answers, ask.copies);
             return Err(Breach::new("too many repeats", facts));
         }
         let to_tag = message.to_tag.unwrap_or_default().to_owned();
@@ -134,7 +135,10 @@ impl Asks {
                 ask.answer = Some(said);
                 Ok(true)
             }
-            Some(first) if (first.status, &first.to_tag, first.body) == (status, &said.to_tag, said.body) => {
+            Some(first)
+                if (first.status, &first.to_tag, first.body)
+                    == (status, &said.to_tag, said.body) =>
+            {
                 Ok(false)
             }
             Some(first) => {
@@ -179,7 +183,10 @@ impl Asks {
             (false, false) => REQUESTS_MAX,
         };
         if ask.bytes != bytes {
-            return Err(Breach::new("repeat differs", format!("{name} was sent again with other bytes")));
+            return Err(Breach::new(
+                "repeat differs",
+                format!("{name} was sent again with other bytes"),
+            ));
         }
         if ask.copies > most {
             let facts = format!("{name} was sent {} times over {:?}", ask.copies, to.transport);
@@ -222,7 +229,9 @@ impl Asks {
     }
 
     fn acknowledged(&mut self, message: &Glance<'_>) {
-        if let Some(invite) = self.outbound.get_mut(&(message.branch.to_owned(), "INVITE".to_owned())) {
+        if let Some(invite) =
+            self.outbound.get_mut(&(message.branch.to_owned(), "INVITE".to_owned()))
+        {
             invite.acknowledged = true;
         }
         let tag = message.to_tag.unwrap_or_default().to_owned();
@@ -253,7 +262,8 @@ impl Asks {
                 && !ask.acknowledged
                 && key.1 == "INVITE"
             {
-                let facts = format!("failure of INVITE {} got no ACK (RFC 3261 17.1.1.3)", ask.call_id);
+                let facts =
+                    format!("failure of INVITE {} got no ACK (RFC 3261 17.1.1.3)", ask.call_id);
                 return Err(Breach::new("no ACK", facts));
             }
         }
@@ -270,7 +280,8 @@ impl Asks {
         for ((call_id, tag, cseq), at) in &self.owed {
             if !legs.may_lack_ack(call_id) {
                 let at = millis(*at);
-                let facts = format!("2xx of {call_id} tag {tag} CSeq {cseq} at {at} (RFC 3261 13.2.2.4)");
+                let facts =
+                    format!("2xx of {call_id} tag {tag} CSeq {cseq} at {at} (RFC 3261 13.2.2.4)");
                 return Err(Breach::new("no ACK", facts));
             }
         }

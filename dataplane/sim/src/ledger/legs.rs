@@ -160,7 +160,10 @@ impl Legs {
     }
 
     /// The other legs of the same record.
-    pub(super) fn siblings<'a>(&'a self, call_id: &'a str) -> impl Iterator<Item = (&'a String, &'a Leg)> {
+    pub(super) fn siblings<'a>(
+        &'a self,
+        call_id: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Leg)> {
         let record = self.by_call_id.get(call_id).and_then(|leg| leg.record).map(|(id, _)| id);
         self.by_call_id.iter().filter(move |(other, leg)| {
             *other != call_id && record.is_some() && leg.record.map(|(id, _)| id) == record
@@ -176,7 +179,8 @@ impl Legs {
 
     /// The offer of a 2xx can only be answered with what the other side's ACK brings.
     pub(super) fn may_lack_ack(&self, call_id: &str) -> bool {
-        let unacknowledged = |leg: &Leg| leg.side == Side::Caller && leg.offerless && !leg.acknowledged;
+        let unacknowledged =
+            |leg: &Leg| leg.side == Side::Caller && leg.offerless && !leg.acknowledged;
         self.siblings(call_id).any(|(_, leg)| unacknowledged(leg))
     }
 
@@ -199,7 +203,8 @@ impl Legs {
         };
         if let Some((other_id, other)) = self.winner(call_id) {
             let other_end = other.ended_at().unwrap_or(answered_at);
-            let apart = if ended_at > other_end { ended_at - other_end } else { other_end - ended_at };
+            let apart =
+                if ended_at > other_end { ended_at - other_end } else { other_end - ended_at };
             // 64*T1: a BYE has to wait for the ACK that may never come (RFC 3261 15).
             if apart > Duration::from_secs(33) {
                 let (one, two) = (millis(ended_at), millis(other_end));
@@ -284,7 +289,11 @@ fn silent_after_end(now: Instant, leg: &Leg, message: &Glance<'_>, news: bool) -
     let accepts = message.method == "INVITE" && matches!(message.status, Some(101..=299));
     if (message.status.is_none() && !ends) || accepts {
         let (method, status) = (message.method, message.status);
-        let facts = format!("{method} {status:?} of {} after record {record} at {}", message.call_id, millis(at));
+        let facts = format!(
+            "{method} {status:?} of {} after record {record} at {}",
+            message.call_id,
+            millis(at)
+        );
         return Err(Breach::new("output after the end", facts));
     }
     Ok(())

@@ -14,6 +14,7 @@ use shared::limits;
 use shared::settings::PortSlice;
 use shared::time::Instant;
 
+use crate::ledger::asks::HOP;
 use crate::ledger::{Breach, Verdict};
 
 #[derive(Debug, Default)]
@@ -58,7 +59,10 @@ impl Media {
             let closed_at = self.closed_at.get(&port);
             let rest = Duration::from_millis(limits::PORT_REST_MS);
             if closed_at.is_some_and(|closed_at| now.since(*closed_at) < rest) {
-                return Err(Breach::new("ports", format!("{port} was used again before it rested")));
+                return Err(Breach::new(
+                    "ports",
+                    format!("{port} was used again before it rested"),
+                ));
             }
             let (sources, legs) = (BTreeSet::new(), BTreeSet::new());
             let entry = Port { shard, relay, side, sources, legs, remote: None, settled: false };
@@ -102,8 +106,12 @@ impl Media {
     }
 
     /// The gateway told a leg to send to `place`.
-    pub fn announced(&mut self, call_id: &str, place: SocketAddr) -> Verdict {
+    pub fn announced(&mut self, now: Instant, call_id: &str, place: SocketAddr) -> Verdict {
         let Some(open) = self.open.get_mut(&place.port()) else {
+            // It may have closed while the message was on its way to the shard that has the flow.
+            if self.closed_at.get(&place.port()).is_some_and(|closed_at| now - *closed_at <= HOP) {
+                return Ok(());
+            }
             let facts = format!("SDP for {call_id} names {place}, no relay is open there");
             return Err(Breach::new("ports", facts));
         };
@@ -148,9 +156,8 @@ impl Media {
         let Some(open) = self.open.get(&even(port_out)) else {
             return Err(Breach::new("stray media", format!("from {port_out}, which is not open")));
         };
-        let named = |call_id: &String| {
-            self.places.get(call_id).is_some_and(|places| places.contains(&to))
-        };
+        let named =
+            |call_id: &String| self.places.get(call_id).is_some_and(|places| places.contains(&to));
         // Early media may flow before the caller was told where it comes from.
         let is_remote = open.remote.is_some_and(|remote| to == remote.rtp || to == remote.rtcp);
         let early = open.legs.is_empty() && is_remote && self.places.keys().any(named);

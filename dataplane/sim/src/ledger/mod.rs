@@ -86,7 +86,7 @@ impl Ledger {
         }
         // A repeated INVITE may outlive its call: RFC 3261 9.1 has no CANCEL before a response.
         for place in legs::places_in(&message).filter(|place| news && place.port() != 0) {
-            self.media.announced(message.call_id, place)?;
+            self.media.announced(now, message.call_id, place)?;
         }
         Ok(())
     }

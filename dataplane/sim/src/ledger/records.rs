@@ -46,7 +46,8 @@ impl Records {
         if first != Some((record.call_id.as_str(), Side::Caller)) {
             return wrong(format!("the first leg is {first:?}, the call {}", record.call_id));
         }
-        let times = [Some(record.start_time), record.ring_time, record.answer_time, Some(record.end_time)];
+        let times =
+            [Some(record.start_time), record.ring_time, record.answer_time, Some(record.end_time)];
         if !times.iter().flatten().is_sorted() {
             return wrong(format!("times out of order: {times:?}"));
         }
@@ -55,7 +56,10 @@ impl Records {
                 return wrong(format!("leg {} was never seen", role.call_id));
             };
             if leg.side != role.role {
-                return wrong(format!("leg {} is {:?}, says {:?}", role.call_id, leg.side, role.role));
+                return wrong(format!(
+                    "leg {} is {:?}, says {:?}",
+                    role.call_id, leg.side, role.role
+                ));
             }
             if let Some((other, _)) = leg.record {
                 let facts = format!("{} is in {other} and in {id}", role.call_id);
@@ -93,12 +97,16 @@ impl Records {
         for (phone, report) in reports {
             self.compare_report(*phone, report, legs)?;
         }
-        voices(legs, reports)
+        voices(legs, reports)?;
+        silence(legs, reports)
     }
 
     fn compare(&self, record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs, asks: &Asks) -> Verdict {
         let wrong = |what: &str, facts: String| {
-            Err(Breach::new("record", format!("{call_id} ({}): {what}: {facts}", record.session_id)))
+            Err(Breach::new(
+                "record",
+                format!("{call_id} ({}): {what}: {facts}", record.session_id),
+            ))
         };
         let Some((status, _)) = leg.last else {
             return wrong("no final answer was sent", String::new());
@@ -115,26 +123,38 @@ impl Records {
         let parties = (record.caller.as_str(), record.callee.as_str());
         let expected = (user_of(&leg.from_uri), user_of(&leg.uri));
         if parties != expected {
-            return wrong("parties", format!("{parties:?} in the record, {expected:?} on the wire"));
+            return wrong(
+                "parties",
+                format!("{parties:?} in the record, {expected:?} on the wire"),
+            );
         }
         if record.source_addr != leg.peer.to_string() && !asks.flow_broke(call_id) {
-            return wrong("source", format!("{} in the record, {} seen", record.source_addr, leg.peer));
+            return wrong(
+                "source",
+                format!("{} in the record, {} seen", record.source_addr, leg.peer),
+            );
         }
         if leg.rang_at.is_some() && record.ring_time.is_none() {
             return wrong("ring", "the caller heard ringing, the record has none".to_owned());
         }
-        if answered { answered_call(record, call_id, leg, legs) } else { failed_call(record, call_id, leg) }
+        if answered {
+            answered_call(record, call_id, leg, legs)
+        } else {
+            failed_call(record, call_id, leg)
+        }
     }
 
     /// What a phone saw and what the books say.
     fn compare_report(&self, phone: usize, report: &Report, legs: &Legs) -> Verdict {
         let Some(leg) = legs.by_call_id.get(&report.call_id) else { return Ok(()) };
-        let (Some(seen), Some((sent, _)), Side::Caller) = (report.final_status, leg.last, report.role)
+        let (Some(seen), Some((sent, _)), Side::Caller) =
+            (report.final_status, leg.last, report.role)
         else {
             return Ok(());
         };
         if seen != sent && !matches!(seen, 401 | 407) {
-            let facts = format!("phone {phone} heard {seen} for {}, {sent} was sent", report.call_id);
+            let facts =
+                format!("phone {phone} heard {seen} for {}, {sent} was sent", report.call_id);
             return Err(Breach::new("phone and wire differ", facts));
         }
         Ok(())
@@ -162,14 +182,16 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
         ends.extend(other.dead_at.map(|at| (at, other.side, false)));
     }
     ends.sort_by_key(|(at, ..)| *at);
-    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (&leg.answered, ends.first()) else {
+    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (&leg.answered, ends.first())
+    else {
         return wrong("it never ended", String::new());
     };
     let (talked, said) = (ended_at - *answered_at, Duration::from_millis(record.duration_ms));
     if said.abs_diff(talked) > DURATION_MARGIN {
         return wrong("duration", format!("{said:?} in the record, {talked:?} on the wire"));
     }
-    let silent = leg.silent_at.is_some_and(|at| at.since(ended_at) == Duration::ZERO && ended_at <= at);
+    let silent =
+        leg.silent_at.is_some_and(|at| at.since(ended_at) == Duration::ZERO && ended_at <= at);
     let expected = match (incoming, side) {
         (true, Side::Caller) => HangupReason::ByCaller,
         (true, Side::Callee) => HangupReason::ByCallee,
@@ -177,7 +199,10 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
         (false, _) => return Ok(()),
     };
     if record.hangup_reason != expected {
-        return wrong("who hung up", format!("{:?} in the record, {expected:?}", record.hangup_reason));
+        return wrong(
+            "who hung up",
+            format!("{:?} in the record, {expected:?}", record.hangup_reason),
+        );
     }
     Ok(())
 }
@@ -190,10 +215,13 @@ fn failed_call(record: &Cdr, call_id: &str, leg: &Leg) -> Verdict {
         return wrong(format!("never answered, but lasted {} ms", record.duration_ms));
     }
     let cancelled = record.hangup_reason == HangupReason::Canceled;
-    let was_cancelled = leg.cancelled_at.is_some() && leg.last.is_some_and(|(status, _)| status == 487);
+    let was_cancelled =
+        leg.cancelled_at.is_some() && leg.last.is_some_and(|(status, _)| status == 487);
     if was_cancelled != cancelled {
         let reason = record.hangup_reason;
-        return wrong(format!("{reason:?} in the record, cancelled by the caller: {was_cancelled}"));
+        return wrong(format!(
+            "{reason:?} in the record, cancelled by the caller: {was_cancelled}"
+        ));
     }
     let talked = [HangupReason::ByCallee, HangupReason::ByCaller, HangupReason::RtpTimeout];
     if talked.contains(&record.hangup_reason) {
@@ -204,7 +232,8 @@ fn failed_call(record: &Cdr, call_id: &str, leg: &Leg) -> Verdict {
 
 /// Media that a phone heard came from the other side of its own call.
 fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
-    let by_mark: BTreeMap<u64, &Report> = reports.iter().map(|(_, report)| (report.mark, report)).collect();
+    let by_mark: BTreeMap<u64, &Report> =
+        reports.iter().map(|(_, report)| (report.mark, report)).collect();
     let record_of = |call_id: &str| legs.by_call_id.get(call_id).and_then(|leg| leg.record);
     for (phone, report) in reports {
         // A stranger's packets carry no mark; whether they may get through is the media book's rule.
@@ -218,6 +247,28 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
                 let facts = format!("{} heard {}", report.call_id, speaker.call_id);
                 return Err(Breach::new("foreign media", facts));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Packets after which even a careful relay over a bad line must have learnt both sources.
+const LONG_TALK: u64 = 30;
+
+/// Two phones that spoke long and undisturbed heard each other.
+fn silence(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
+    let by_call: BTreeMap<&str, &Report> =
+        reports.iter().map(|(_, report)| (report.call_id.as_str(), report)).collect();
+    let spoke = |report: &Report| report.packets_sent >= LONG_TALK && !report.silenced;
+    for (_, caller) in reports.iter().filter(|(_, report)| report.role == Side::Caller) {
+        let winner = legs.winner(&caller.call_id).and_then(|(id, _)| by_call.get(id.as_str()));
+        let Some(callee) = winner else { continue };
+        if !spoke(caller) || !spoke(callee) {
+            continue;
+        }
+        for deaf in [caller, callee].into_iter().filter(|report| report.packets_heard == 0) {
+            let facts = format!("{} heard nothing: {deaf:?}", deaf.call_id);
+            return Err(Breach::new("no audio", facts));
         }
     }
     Ok(())

@@ -29,7 +29,8 @@ impl Registrations {
         let mut listed = Vec::new();
         for value in message.values("Contact").flat_map(|value| value.split(',')) {
             let uri = uri_of(value).to_owned();
-            let expires = parameter(value, "expires").and_then(|expires| expires.parse::<u64>().ok());
+            let expires =
+                parameter(value, "expires").and_then(|expires| expires.parse::<u64>().ok());
             let Some(expires) = expires.filter(|expires| *expires > 0) else {
                 return Err(Breach::new("registration", format!("{uri} is listed without a time")));
             };

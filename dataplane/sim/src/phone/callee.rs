@@ -186,7 +186,8 @@ impl Phone {
     }
 
     pub(super) fn resend_ok(&mut self, now: Instant, id: UsageId, cseq: u32) {
-        let waiting = self.usages[id].unacknowledged.iter_mut().find(|waiting| waiting.cseq == cseq);
+        let waiting =
+            self.usages[id].unacknowledged.iter_mut().find(|waiting| waiting.cseq == cseq);
         let Some(waiting) = waiting else { return };
         waiting.wait = (2 * waiting.wait).min(T2);
         let (to, bytes, wait) = (waiting.to, Rc::clone(&waiting.bytes), waiting.wait);
@@ -206,12 +207,17 @@ impl Phone {
     }
 
     pub(super) fn hear_ack_of_ok(&mut self, now: Instant, heard: &Heard) {
-        let Some(id) = self.usages.iter().position(|usage| usage.is_dialog_of(heard)) else { return };
+        let Some(id) = self.usages.iter().position(|usage| usage.is_dialog_of(heard)) else {
+            return;
+        };
         let usage = &mut self.usages[id];
-        let Some(at) = usage.unacknowledged.iter().position(|w| w.cseq == heard.cseq) else { return };
+        let Some(at) = usage.unacknowledged.iter().position(|w| w.cseq == heard.cseq) else {
+            return;
+        };
         let waiting = usage.unacknowledged.remove(at);
         if waiting.offered {
-            let answered = heard.sdp().ok_or("ACK without an answer (RFC 3261 13.2.2.4)".to_owned());
+            let answered =
+                heard.sdp().ok_or_else(|| "ACK without an answer (RFC 3261 13.2.2.4)".to_owned());
             if let Err(why) = answered.and_then(|sdp| usage.talking.take_answer(sdp)) {
                 self.breaches.push(format!("{}: {why}", heard.call_id));
             }

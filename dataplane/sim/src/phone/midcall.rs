@@ -38,6 +38,8 @@ impl Phone {
         if self.usages[id].phase != Phase::Confirmed {
             return;
         }
+        let silences = matches!(step, Step::Hold { .. } | Step::Mute | Step::MoveMedia);
+        self.usages[id].report.silenced |= silences;
         match step {
             Step::Mute => self.usages[id].talking.apply(step),
             Step::SendInfo => self.send_note(now, id),
@@ -88,8 +90,7 @@ impl Phone {
 
     /// RFC 3261 14.1: who owns the Call-ID waits 2.1 to 4 s, the other one up to 2 s.
     fn glare_wait(&mut self, id: UsageId) -> Duration {
-        let (low, high) =
-            if self.usages[id].role == Side::Caller { (210, 400) } else { (0, 200) };
+        let (low, high) = if self.usages[id].role == Side::Caller { (210, 400) } else { (0, 200) };
         Duration::from_millis(10 * self.random.range(low, high))
     }
 
@@ -142,7 +143,12 @@ impl Phone {
         }
     }
 
-    fn hear_media_of_change(&mut self, id: UsageId, heard: &Heard, asked: &Heard) -> Result<(), String> {
+    fn hear_media_of_change(
+        &mut self,
+        id: UsageId,
+        heard: &Heard,
+        asked: &Heard,
+    ) -> Result<(), String> {
         let usage = &mut self.usages[id];
         let sdp = heard.sdp().ok_or("2xx to a re-INVITE without SDP (RFC 3261 14.2)")?;
         if asked.sdp().is_some() {
@@ -160,7 +166,9 @@ impl Phone {
         if !matches!(heard.status, Some(200..=299)) {
             return self.change_refused(now, id, heard, step);
         }
-        let answered = heard.sdp().ok_or("2xx to an UPDATE without an answer (RFC 3311 5.2)".to_owned());
+        let answered = heard
+            .sdp()
+            .ok_or_else(|| "2xx to an UPDATE without an answer (RFC 3311 5.2)".to_owned());
         if let Err(why) = answered.and_then(|sdp| usage.talking.take_answer(sdp)) {
             self.breaches.push(format!("{}: {why}", heard.call_id));
         }
@@ -260,7 +268,11 @@ impl Phone {
         }
         if usage.invited.is_some() {
             let retry_after = rsip::headers::RetryAfter::new("2").into();
-            return self.answer(now, key, Reply { status: 500, more: vec![retry_after], ..reply() });
+            return self.answer(
+                now,
+                key,
+                Reply { status: 500, more: vec![retry_after], ..reply() },
+            );
         }
         if let Some(contact) = &heard.contact {
             usage.target.clone_from(contact);
@@ -312,7 +324,11 @@ impl Phone {
         }
         if usage.invited.is_some() {
             let retry_after = rsip::headers::RetryAfter::new("2").into();
-            return self.answer(now, key, Reply { status: 500, more: vec![retry_after], ..reply() });
+            return self.answer(
+                now,
+                key,
+                Reply { status: 500, more: vec![retry_after], ..reply() },
+            );
         }
         match usage.talking.answer(offer, false) {
             Ok(answer) => {

@@ -318,9 +318,8 @@ impl Phone {
         if heard.cseq_method != Method::Invite || !matches!(heard.status, Some(200..=299)) {
             return;
         }
-        let mine = |usage: &&Usage| {
-            usage.call_id == heard.call_id && usage.local_tag == heard.from_tag
-        };
+        let mine =
+            |usage: &&Usage| usage.call_id == heard.call_id && usage.local_tag == heard.from_tag;
         let Some(usage) = self.usages.iter().find(mine) else { return };
         if usage.remote_tag.is_some() && usage.remote_tag != heard.to_tag {
             let call = &heard.call_id;
@@ -377,7 +376,7 @@ impl Phone {
         let Some(server) = self.servers.get_mut(key) else { return };
         let (status, is_invite) = (reply.status, server.asked.method == Method::Invite);
         let drawn = self.random.word(8);
-        let to_tag = reply.to_tag.or((status > 100).then_some(drawn.as_str()));
+        let to_tag = reply.to_tag.or_else(|| (status > 100).then_some(drawn.as_str()));
         let text = response(&server.asked, Reply { to_tag, ..reply });
         let bytes: Rc<[u8]> = Rc::from(in_dialect(text, self.settings.dialect));
         server.answer = Some(Rc::clone(&bytes));
@@ -394,7 +393,9 @@ impl Phone {
 
     /// Timer G: a failure is sent again until its ACK comes (RFC 3261 17.2.1).
     fn resend_answer(&mut self, now: Instant, key: String) {
-        let Some(server) = self.servers.get_mut(&key).filter(|server| !server.quiet) else { return };
+        let Some(server) = self.servers.get_mut(&key).filter(|server| !server.quiet) else {
+            return;
+        };
         let Some(bytes) = server.answer.clone() else { return };
         server.wait = (2 * server.wait).min(T2);
         self.outputs.push_back(Output::Sip { to: server.from, bytes });
@@ -456,20 +457,28 @@ impl Phone {
         if self.is_reliable() {
             return self.settings.gateway;
         }
-        let next = usage.routes.first().map_or(usage.target.as_str(), |route| {
-            crate::speech::glance::uri_of(route)
-        });
+        let next = usage
+            .routes
+            .first()
+            .map_or(usage.target.as_str(), |route| crate::speech::glance::uri_of(route));
         address_of(next).unwrap_or(self.settings.gateway)
     }
 
     /// A request inside the dialog of a call (RFC 3261 12.2.1.1).
-    fn dialog_request(&mut self, id: UsageId, method: Method, cseq: u32, body: Option<Body>) -> String {
+    fn dialog_request(
+        &mut self,
+        id: UsageId,
+        method: Method,
+        cseq: u32,
+        body: Option<Body>,
+    ) -> String {
         let (branch, contact) = (self.branch(), self.contact());
         let (cnonce, transport) = (self.random.word(8), self.via_transport());
         let PhoneSettings { user, password, home, .. } = &self.settings;
         let usage = &mut self.usages[id];
         let mut more = Vec::new();
-        if let Some((ask, challenge)) = usage.credentials.as_mut().filter(|_| method != Method::Ack) {
+        if let Some((ask, challenge)) = usage.credentials.as_mut().filter(|_| method != Method::Ack)
+        {
             let is_wrong = matches!(&usage.plan, usage::Plan::Caller(plan) if plan.wrong_password);
             let password = if is_wrong { "not the password" } else { password.as_str() };
             let who = (user.as_str(), password);

@@ -115,7 +115,9 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// re-INVITE with sendonly, or c=0.0.0.0 when `old`.
-    Hold { old: bool },
+    Hold {
+        old: bool,
+    },
     /// New media port (RFC 3264 8.3.1).
     MoveMedia,
     /// Stops sending RTP, still speaks SIP.
@@ -182,7 +184,8 @@ impl CalleePlan {
         // The long one only matters when the caller vanishes without a word.
         let (low, high) = if random.percent(50) { (0, 35_000) } else { (90_000, 120_000) };
         plan.hang_up_after = Some(random.millis(low, high));
-        plan.reply_after = if random.percent(30) { random.millis(0, 3_000) } else { Duration::ZERO };
+        plan.reply_after =
+            if random.percent(30) { random.millis(0, 3_000) } else { Duration::ZERO };
         plan.refuse_changes = random.percent(5).then(|| *random.pick(&[488, 500, 403]));
         plan.accepts_video = random.percent(50);
         plan

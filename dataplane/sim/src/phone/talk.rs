@@ -18,6 +18,8 @@ pub struct Talking {
     last_text: Option<String>,
     /// An offer of ours waits for its answer.
     offered: bool,
+    /// What holds if that offer is refused (RFC 3261 14.1).
+    standing: Option<(Talk, Direction)>,
     video_port: Option<u16>,
     /// Where packets go, by the newest description of the other side.
     pub remote: Option<SocketAddr>,
@@ -46,6 +48,7 @@ impl Talking {
             wanted: direction,
             last_text: None,
             offered: false,
+            standing: None,
             video_port: None,
             remote: None,
             remotes: BTreeSet::new(),
@@ -79,6 +82,7 @@ impl Talking {
     }
 
     pub fn apply(&mut self, step: Step) {
+        self.standing = Some((self.said.clone(), self.wanted));
         match step {
             Step::Hold { old } => {
                 (self.wanted, self.said.zero_address) = (Direction::SendOnly, old);
@@ -104,6 +108,10 @@ impl Talking {
     /// The offer was refused or never answered: the standing agreement goes on.
     pub fn withdraw(&mut self) {
         self.offered = false;
+        if let Some((said, wanted)) = self.standing.take() {
+            let version = self.said.version;
+            (self.said, self.wanted) = (Talk { version, ..said }, wanted);
+        }
     }
 
     /// RFC 3264 6: one answer line for each line of the offer.
@@ -125,9 +133,11 @@ impl Talking {
         let lines = 1 + self.said.further.len();
         if spoken.lines.len() != lines {
             let found = spoken.lines.len();
-            return Err(format!("the answer has {found} lines, its offer had {lines} (RFC 3264 6)"));
+            return Err(format!(
+                "the answer has {found} lines, its offer had {lines} (RFC 3264 6)"
+            ));
         }
-        self.offered = false;
+        (self.offered, self.standing) = (false, None);
         self.hear(&spoken);
         let theirs = spoken.audio().map_or(Direction::Inactive, |line| line.direction);
         self.sends = self.said.direction.sends() && theirs.receives();
@@ -214,7 +224,8 @@ mod tests {
         let (mut one, mut two) = (talking(4_000), talking(5_000));
         one.with_video();
         let answer = two.answer(&one.offer(), false).expect("an answer");
-        let short: String = answer.split_inclusive('\n').take_while(|l| !l.contains("video")).collect();
+        let short: String =
+            answer.split_inclusive('\n').take_while(|l| !l.contains("video")).collect();
         let mut other = one.clone();
         assert!(other.take_answer(&short).expect_err("a line is missing").contains("RFC 3264"));
         one.take_answer(&answer).expect("the whole answer fits");

@@ -126,6 +126,8 @@ pub struct Report {
     /// 491 answers heard: glare that was resolved.
     pub glares: u32,
     pub infos_heard: u32,
+    /// It held, muted or moved its media at some time.
+    pub silenced: bool,
     pub packets_sent: u64,
     pub packets_heard: u64,
     /// Marks of the calls whose packets arrived here.
@@ -154,7 +156,13 @@ impl Usage {
         usage
     }
 
-    pub(crate) fn callee(at: Instant, plan: CalleePlan, heard: &Heard, tag: String, t: Talking) -> Self {
+    pub(crate) fn callee(
+        at: Instant,
+        plan: CalleePlan,
+        heard: &Heard,
+        tag: String,
+        t: Talking,
+    ) -> Self {
         let names = Names {
             call_id: heard.call_id.clone(),
             local_tag: tag,
@@ -170,7 +178,14 @@ impl Usage {
         usage
     }
 
-    fn new(at: Instant, role: Side, plan: Plan, names: Names, talking: Talking, other: String) -> Self {
+    fn new(
+        at: Instant,
+        role: Side,
+        plan: Plan,
+        names: Names,
+        talking: Talking,
+        other: String,
+    ) -> Self {
         let Names { call_id, local_tag, local_uri, remote_uri } = names;
         let report = Report {
             role,
@@ -187,6 +202,7 @@ impl Usage {
             unacknowledged: false,
             glares: 0,
             infos_heard: 0,
+            silenced: false,
             packets_sent: 0,
             packets_heard: 0,
             heard_from: BTreeSet::new(),

@@ -158,8 +158,10 @@ mod tests {
 
     #[test]
     fn a_phone_takes_the_first_challenge_it_can_compute() {
-        let lines = ["Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth\"",
-            "Digest realm=\"r\", nonce=\"m\", algorithm=MD5, stale=TRUE"];
+        let lines = [
+            "Digest realm=\"r\", nonce=\"n\", algorithm=SHA-256, qop=\"auth\"",
+            "Digest realm=\"r\", nonce=\"m\", algorithm=MD5, stale=TRUE",
+        ];
         let old = Challenge::choose(lines.into_iter(), &[Hash::Md5]).expect("MD5 is offered");
         assert_eq!((old.nonce.as_str(), old.stale), ("m", true));
         let new = Challenge::choose(lines.into_iter(), &Hash::ALL).expect("any will do");

@@ -104,7 +104,8 @@ impl Heard {
 
     /// The SDP text, when the body is one.
     pub fn sdp(&self) -> Option<&str> {
-        let is_sdp = self.value("Content-Type").is_some_and(|kind| kind.starts_with("application/sdp"));
+        let is_sdp =
+            self.value("Content-Type").is_some_and(|kind| kind.starts_with("application/sdp"));
         if is_sdp && !self.body.is_empty() { std::str::from_utf8(&self.body).ok() } else { None }
     }
 }

@@ -92,8 +92,13 @@ pub fn request(ask: Ask<'_>) -> String {
     headers.extend(ask.more);
     let body = close(&mut headers, ask.body);
     let uri = rsip::Uri::try_from(ask.uri).expect("plans hold URIs that rsip reads");
-    let message =
-        rsip::Request { method: ask.method, uri, version: rsip::Version::V2, headers: headers.into(), body };
+    let message = rsip::Request {
+        method: ask.method,
+        uri,
+        version: rsip::Version::V2,
+        headers: headers.into(),
+        body,
+    };
     message.to_string()
 }
 

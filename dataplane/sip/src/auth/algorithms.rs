@@ -2,7 +2,7 @@
 //! Owns:  names, strength order, hexadecimal text, comparison in constant time.
 //! Gives: `Digest`: a hash value that compares and prints as digest wants it.
 //! Never: allocates.
-//! Holds: the order of `Algorithm::STRONGEST_FIRST` is the order of our challenges.
+//! Holds: every algorithm of ours has a word, and reads back from it.
 
 use std::fmt;
 use std::hint::black_box;

@@ -14,7 +14,7 @@ use super::{Algorithm, Refusal};
 use crate::wire::Malformed;
 use crate::wire::write::Writer;
 
-/// One header line for each of `algorithms`, strongest first (RFC 8760 2.4), with qop "auth".
+/// One header line for each of `algorithms`, in their order (RFC 8760 2.4), with qop "auth".
 pub fn write_challenges(
     out: &mut Writer<'_>,
     name: &str,
@@ -25,17 +25,14 @@ pub fn write_challenges(
 ) {
     let (realm, nonce) = (quote(realm), quote(nonce));
     let stale = if stale { ", stale=true" } else { "" };
-    for algorithm in Algorithm::STRONGEST_FIRST {
-        if algorithms.contains(&algorithm) {
-            let algorithm = algorithm.as_str();
-            out.header_fmt(
-                name,
-                format_args!(
-                    "Digest realm={realm}, nonce={nonce}, algorithm={algorithm}, \
-                     qop=\"auth\"{stale}"
-                ),
-            );
-        }
+    for algorithm in algorithms {
+        let algorithm = algorithm.as_str();
+        out.header_fmt(
+            name,
+            format_args!(
+                "Digest realm={realm}, nonce={nonce}, algorithm={algorithm}, qop=\"auth\"{stale}"
+            ),
+        );
     }
 }
 

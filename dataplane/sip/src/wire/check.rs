@@ -77,7 +77,7 @@ impl<'a> Message<'a> {
             return Err(Malformed::NotSip);
         };
         self.check_version()?;
-        self.check_common()?;
+        self.check_both()?;
         let parsed = Uri::parse(uri).map_err(|_| Malformed::BadRequestUri)?;
         if !parsed.headers.is_empty() && parsed.is_sip() {
             // RFC 3261 19.1.1: headers are not allowed in a Request-URI.
@@ -85,7 +85,8 @@ impl<'a> Message<'a> {
         }
         let cseq = self.cseq()?;
         let same = if method == Method::Other {
-            self.first(HeaderName::CSeq).is_some_and(|value| value.ends_with(method_text))
+            let written = |value: &'a [u8]| value.rsplit(u8::is_ascii_whitespace).next();
+            self.first(HeaderName::CSeq).and_then(written) == Some(method_text)
         } else {
             cseq.method == method
         };
@@ -101,7 +102,7 @@ impl<'a> Message<'a> {
         if self.is_request() {
             return Err(Malformed::NotSip);
         }
-        self.check_common()
+        self.check_both()
     }
 
     fn check_version(&self) -> Result<(), Malformed> {
@@ -117,7 +118,7 @@ impl<'a> Message<'a> {
         if version.eq_ignore_ascii_case(b"SIP/2.0") { Ok(()) } else { Err(Malformed::Version) }
     }
 
-    fn check_common(&self) -> Result<(), Malformed> {
+    fn check_both(&self) -> Result<(), Malformed> {
         for name in SINGLE {
             if self.count_of(name) > 1 {
                 return Err(Malformed::HeaderRepeated(name.as_str()));
@@ -127,11 +128,11 @@ impl<'a> Message<'a> {
         if via.branch.is_some_and(<[u8]>::is_empty) {
             return Err(Malformed::BadHeader("Via"));
         }
-        for value in self.values(HeaderName::Via).skip(1) {
+        for (index, value) in self.values(HeaderName::Via).enumerate().skip(1) {
+            if index == VIAS_MAX {
+                return Err(Malformed::TooManyVias);
+            }
             Via::parse(value)?;
-        }
-        if self.values(HeaderName::Via).take(VIAS_MAX + 1).count() > VIAS_MAX {
-            return Err(Malformed::TooManyVias);
         }
         self.from()?.parsed_uri().map_err(|_| Malformed::BadHeader("From"))?;
         self.to()?.parsed_uri().map_err(|_| Malformed::BadHeader("To"))?;

@@ -60,12 +60,12 @@ pub fn next_frame(buffer: &[u8]) -> Frame {
     }
 }
 
-/// One past the empty line that ends the headers.
+/// One past the empty line that ends the headers. The second search stops where the first one
+/// found something, so a long body is not searched for every piece that arrives.
 fn head_end(buffer: &[u8]) -> Option<usize> {
-    let crlf = memmem::find(buffer, b"\r\n\r\n").map(|at| at + 4);
-    let bare = memmem::find(buffer, b"\n\n").map(|at| at + 2);
-    let mixed = memmem::find(buffer, b"\n\r\n").map(|at| at + 3);
-    [crlf, bare, mixed].into_iter().flatten().min()
+    let crlf = memmem::find(buffer, b"\n\r\n").map(|at| at + 3);
+    let until = crlf.unwrap_or(buffer.len());
+    memmem::find(&buffer[..until], b"\n\n").map(|at| at + 2).or(crlf)
 }
 
 /// The first bytes of a stream tell garbage early: a method or `SIP/` starts with a letter.

@@ -15,6 +15,8 @@ pub enum Malformed {
     BadHeaderLine,
     BadRequestUri,
     BadStartLine,
+    /// The status line of a response; responses are never answered.
+    BadStatusLine,
     /// CSeq names another method than the start line.
     CSeqMethod,
     /// Content-Length beyond the datagram.
@@ -57,7 +59,7 @@ impl Malformed {
             Self::LineTooLong | Self::MessageTooLong | Self::TooManyHeaders => Some(513),
             Self::TooManyVias => Some(483),
             Self::Version => Some(505),
-            Self::NotSip => None,
+            Self::BadStatusLine | Self::NotSip => None,
         }
     }
 }
@@ -69,6 +71,7 @@ impl fmt::Display for Malformed {
             Self::BadHeaderLine => write!(f, "a header line is not `name: value`"),
             Self::BadRequestUri => write!(f, "the Request-URI does not read"),
             Self::BadStartLine => write!(f, "the start line does not read"),
+            Self::BadStatusLine => write!(f, "the status line does not read"),
             Self::CSeqMethod => write!(f, "CSeq names another method than the start line"),
             Self::HeaderMissing(name) => write!(f, "{name} is missing"),
             Self::HeaderRepeated(name) => write!(f, "{name} stands more than once"),

@@ -134,13 +134,17 @@ impl HeaderName {
             return Self::of_compact(*letter);
         }
         let Some(candidates) = BY_LENGTH.get(text.len()) else { return Self::Other };
-        let first = text.first().map_or(0, u8::to_ascii_lowercase);
+        let [first, .., last] = text else { return Self::Other };
+        let same = |mine: u8, theirs: u8| (mine ^ theirs) & !0x20 == 0;
         candidates
             .iter()
             .copied()
             .find(|name| {
                 let known = name.as_str().as_bytes();
-                known[0].to_ascii_lowercase() == first && known.eq_ignore_ascii_case(text)
+                // First and last letter tell nearly all names of one length apart.
+                same(known[0], *first)
+                    && same(known[known.len() - 1], *last)
+                    && (known == text || known.eq_ignore_ascii_case(text))
             })
             .unwrap_or(Self::Other)
     }

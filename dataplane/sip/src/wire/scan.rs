@@ -29,8 +29,9 @@ struct Line {
     value: Span,
 }
 
+/// All bits zero, so that an empty table is one fill.
 const NO_LINE: Line = Line {
-    name: HeaderName::Other,
+    name: HeaderName::ALL[0],
     written: Span { start: 0, end: 0 },
     value: Span { start: 0, end: 0 },
 };
@@ -160,18 +161,23 @@ impl<'a> Message<'a> {
 
     fn add_line(&mut self, start: usize, end: usize) -> Result<(), Malformed> {
         let line = &self.bytes[start..end];
-        let colon = memchr(b':', line).ok_or(Malformed::BadHeaderLine)?;
-        let written = line[..colon].trim_ascii_end();
-        // Blanks before the colon are allowed (RFC 3261 25.1 HCOLON); anything else that is not a
-        // token would let a header hide from a filter that compares names.
-        if written.is_empty() || !written.iter().all(|&byte| is_token(byte)) {
+        // Blanks before the colon are allowed, folds are not (RFC 3261 25.1 HCOLON); anything else
+        // that is not a token would let a header hide from a filter that compares names.
+        let length = line.iter().take_while(|&&byte| is_token(byte)).count();
+        let behind = &line[length..];
+        let blanks = behind.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
+        let (written, [b':', behind @ ..]) = (&line[..length], &behind[blanks..]) else {
+            return Err(Malformed::BadHeaderLine);
+        };
+        if written.is_empty() {
             return Err(Malformed::BadHeaderLine);
         }
         if self.count == HEADERS_MAX {
             return Err(Malformed::TooManyHeaders);
         }
-        let value = line[colon + 1..].trim_ascii();
-        let value_start = start + colon + 1 + leading_blanks(&line[colon + 1..]);
+        let rest = behind.trim_ascii_start();
+        let value_start = end - rest.len();
+        let value = rest.trim_ascii_end();
         self.lines[self.count] = Line {
             name: HeaderName::parse(written),
             written: span(start, start + written.len()),
@@ -180,10 +186,6 @@ impl<'a> Message<'a> {
         self.count += 1;
         Ok(())
     }
-}
-
-fn leading_blanks(text: &[u8]) -> usize {
-    if text.trim_ascii().is_empty() { 0 } else { text.len() - text.trim_ascii_start().len() }
 }
 
 /// `start` and `end` lie inside a message of at most 65 535 bytes.
@@ -252,22 +254,32 @@ impl EndsWith for [u8] {
 
 fn status_line(line: &[u8]) -> Result<Start<'_>, Malformed> {
     let rest = line.get(7..).filter(|_| line[..7].eq_ignore_ascii_case(b"SIP/2.0"));
-    let Some([b' ', rest @ ..]) = rest else { return Err(Malformed::Version) };
+    let Some([b' ', rest @ ..]) = rest else { return Err(Malformed::BadStatusLine) };
     let (Some(digits), after) = (rest.get(..3), rest.get(3)) else {
-        return Err(Malformed::BadStartLine);
+        return Err(Malformed::BadStatusLine);
     };
     if !digits.iter().all(u8::is_ascii_digit) || !matches!(after, None | Some(b' ')) {
-        return Err(Malformed::BadStartLine);
+        return Err(Malformed::BadStatusLine);
     }
     let status = digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'));
     if !(100..=699).contains(&status) {
-        return Err(Malformed::BadStartLine);
+        return Err(Malformed::BadStatusLine);
     }
     Ok(Start::Response { status, reason: rest.get(4..).unwrap_or_default() })
 }
 
 /// RFC 3261 25.1 token.
 pub(crate) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    TOKEN[byte as usize]
 }
+
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~');
+        byte += 1;
+    }
+    table
+};

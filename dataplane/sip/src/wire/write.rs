@@ -16,9 +16,11 @@ pub struct Writer<'b> {
 
 impl<'b> Writer<'b> {
     pub fn request(out: &'b mut Vec<u8>, method: &[u8], uri: &[u8]) -> Self {
-        out.extend_from_slice(method);
+        // A blank or a line break would make another start line of it.
+        let solid = |byte: &u8| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | 0);
+        out.extend(method.iter().copied().filter(solid));
         out.push(b' ');
-        out.extend_from_slice(uri);
+        out.extend(uri.iter().copied().filter(solid));
         out.extend_from_slice(b" SIP/2.0\r\n");
         Self { out }
     }
@@ -51,10 +53,14 @@ impl<'b> Writer<'b> {
         self
     }
 
-    /// Every line of that header, with its canonical name, in order.
+    /// Every line of that header, with its canonical name, in order; of `Other` with the names
+    /// that the peer wrote.
     pub fn copy(&mut self, message: &Message<'_>, name: HeaderName) -> &mut Self {
-        for value in message.all(name) {
-            self.header(name.as_str(), value);
+        for (_, written, value) in message.lines().filter(|line| line.0 == name) {
+            match name {
+                HeaderName::Other => self.line(written, value),
+                _ => self.header(name.as_str(), value),
+            };
         }
         self
     }
@@ -132,7 +138,9 @@ pub fn reply<'b>(
             writer.header("Via", value);
         }
     }
-    writer.copy(request, HeaderName::From);
+    for value in request.all(HeaderName::From).take(1) {
+        writer.header("From", value);
+    }
     let tagged = request.to().is_ok_and(|to| to.tag().is_some());
     for value in request.all(HeaderName::To).take(1) {
         match to_tag.filter(|_| !tagged) {

@@ -4,6 +4,8 @@
 //! Never: splits inside a quoted string or a bracketed URI.
 //! Holds: an unbalanced quote makes the rest one element, which its reader then refuses.
 
+use memchr::memchr;
+
 pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -20,6 +22,7 @@ pub(crate) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn comma(text: &[u8]) -> Option<usize> {
+    memchr(b',', text)?; // nearly every value is one element
     let (mut quoted, mut bracketed, mut at) = (false, false, 0);
     while let Some(&byte) = text.get(at) {
         match byte {

@@ -4,6 +4,8 @@
 //! Never: an order or a known list.
 //! Holds: names compare without case; a quoted value keeps its quotes.
 
+use memchr::{memchr, memchr2, memchr3};
+
 /// `;a=1;b` starting with `;` or blanks: the value of `name`, `Some(None)` for a flag.
 pub(crate) fn find<'a>(params: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
     each(params)
@@ -31,22 +33,35 @@ pub(crate) fn each(params: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)
     })
 }
 
-/// Whether everything behind a value is parameters: nothing but `;`, tokens and quoted strings.
+/// Whether everything behind a value is parameters: `;`, then anything that keeps its quotes
+/// balanced. A bracket or a comma outside of quotes belongs to another address (RFC 3261 25.1), so
+/// parameters that hold one would read differently to the next hop.
 pub(crate) fn well_formed(params: &[u8]) -> bool {
     let text = params.trim_ascii();
-    if text.is_empty() {
-        return true;
+    if memchr(b'"', text).is_none() {
+        return memchr3(b'<', b'>', b',', text).is_none() && (text.is_empty() || text[0] == b';');
     }
-    if !text.starts_with(b";") {
-        return false;
+    let (mut quoted, mut at) = (false, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b'\\' if quoted => at += 1,
+            b'"' => quoted = !quoted,
+            b'<' | b'>' | b',' if !quoted => return false,
+            _ => {}
+        }
+        at += 1;
     }
-    let quotes = text.iter().filter(|&&byte| byte == b'"').count();
-    let escaped = text.windows(2).filter(|pair| *pair == b"\\\"").count();
-    (quotes - escaped) % 2 == 0
+    // A backslash as the last byte escapes nothing: `at` is then beyond the end.
+    !quoted && at == text.len() && (text.is_empty() || text[0] == b';')
 }
 
 fn next_semicolon(text: &[u8]) -> usize {
-    let (mut quoted, mut at) = (false, 0);
+    let mut at = match memchr2(b';', b'"', text) {
+        None => return text.len(),
+        Some(at) if text[at] == b';' => return at,
+        Some(at) => at,
+    };
+    let mut quoted = false;
     while let Some(&byte) = text.get(at) {
         match byte {
             b'\\' if quoted => at += 1,
@@ -57,4 +72,19 @@ fn next_semicolon(text: &[u8]) -> usize {
         at += 1;
     }
     text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_decide_what_is_a_parameter() {
+        for good in [&b""[..], b" ;a=1 ; b", b";a=\"x\\\\\"", b";a=\"<x>, \\\" ;y\";b", b";;"] {
+            assert!(well_formed(good), "{}", String::from_utf8_lossy(good));
+        }
+        for bad in [&b"a"[..], b";a=\"", b";a=\"\\\"", b";a=<x>", b";a=1,b", b";a=\"\\"] {
+            assert!(!well_formed(bad), "{}", String::from_utf8_lossy(bad));
+        }
+    }
 }

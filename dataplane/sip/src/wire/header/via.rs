@@ -53,6 +53,10 @@ impl<'a> Via<'a> {
         };
         for (name, value) in params::each(parameters) {
             if name.eq_ignore_ascii_case(b"branch") {
+                // Two branches would be two transactions, depending on who reads (RFC 3261 7.3.1).
+                if via.branch.is_some() {
+                    return Err(BAD);
+                }
                 via.branch = Some(value.unwrap_or_default());
             } else if name.eq_ignore_ascii_case(b"received") {
                 via.received = value;
@@ -92,9 +96,15 @@ mod tests {
 
     #[test]
     fn what_is_no_via_is_refused() {
-        for text in
-            [&b""[..], b"SIP/2.0", b"SIP/2.0/UDP", b"HTTP/1.1/UDP h", b"SIP/2.0/UDP h:99999"]
-        {
+        for text in [
+            &b""[..],
+            b"SIP/2.0",
+            b"SIP/2.0/UDP",
+            b"HTTP/1.1/UDP h",
+            b"SIP/2.0/UDP h:99999",
+            b"SIP/2.0/UDP h;branch=a;branch=b",
+            b"SIP/2.0/UDP h;received=<, SIP/2.0/UDP p",
+        ] {
             assert!(Via::parse(text).is_err(), "{}", String::from_utf8_lossy(text));
         }
     }

@@ -1,0 +1,181 @@
+//! The program from outside: exit codes, first start, signals, the demo. Needs io_uring.
+
+mod stand_ins;
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use stand_ins::Folder;
+use stand_ins::program::{Gate, ringgate, run, spare_port, text, write_config};
+
+#[test]
+fn check_config_prints_every_problem_and_exits_3() {
+    let folder = Folder::new("check");
+    let good = run(folder.path(), &["check-config", "--strict"]);
+    assert_eq!(good.status.code(), Some(0));
+    assert_eq!(text(&good.stdout), "configuration valid: 0 errors, 0 warnings, 0 notes\n");
+
+    let file = folder.path().join("bad.toml");
+    std::fs::write(&file, "[proxy]\nudp_prot = 1\nmedia_proxy = \"nat\"\n").expect("written");
+    let bad = run(folder.path(), &["--conf", "bad.toml", "check-config"]);
+    assert_eq!(bad.status.code(), Some(3));
+    assert_eq!(
+        text(&bad.stdout),
+        "bad.toml:2: warning: proxy.udp_prot: unknown key; did you mean \"udp_port\"?\n\
+         bad.toml:3: error: proxy.media_proxy: \"nat\" is not built yet: media always passes \
+         through the gateway; use \"auto\" or \"all\"\n\
+         configuration invalid: 1 errors, 1 warnings, 0 notes\n"
+    );
+    let serve = run(folder.path(), &["--config", "bad.toml"]);
+    assert_eq!(serve.status.code(), Some(3), "{}", text(&serve.stderr));
+    assert!(text(&serve.stderr).contains("bad.toml:3: error: proxy.media_proxy"));
+    assert!(!folder.path().join("data").exists(), "a bad configuration touches nothing");
+
+    let gone = run(folder.path(), &["--config", "gone.toml", "check-config"]);
+    assert_eq!(gone.status.code(), Some(3));
+    assert_eq!(run(folder.path(), &["--no-such-option"]).status.code(), Some(2));
+    let version = run(folder.path(), &["version", "--json"]);
+    let version: Value = serde_json::from_slice(&version.stdout).expect("JSON");
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn effective_values_come_from_default_file_and_environment() {
+    let folder = Folder::new("effective");
+    write_config(folder.path(), 5070, "realms = [\"pbx.example\"]\n");
+    let shown = ringgate(folder.path())
+        .args(["check-config", "--effective"])
+        .env("RINGGATE__PROXY__TCP_PORT", "5090")
+        .output()
+        .expect("the program starts");
+    let shown = text(&shown.stdout);
+    for line in [
+        "proxy.udp_port = 5070  # ringgate.toml:6",
+        "proxy.tcp_port = 5090  # env RINGGATE__PROXY__TCP_PORT",
+        "proxy.t1_timer = 500  # default",
+    ] {
+        assert!(shown.lines().any(|found| found == line), "{line} is not in:\n{shown}");
+    }
+}
+
+#[test]
+fn the_first_start_shows_passwords_once_and_a_second_gateway_is_refused() {
+    let folder = Folder::new("first");
+    write_config(folder.path(), spare_port(), "");
+    let gate = Gate::start(folder.path());
+    let password = |user: &str| {
+        let (_, rest) = gate.banner.split_once(&format!("user {user}  password ")).expect("shown");
+        rest.split_whitespace().next().expect("a word").to_owned()
+    };
+    let passwords = [password("1001"), password("1002")];
+    assert_ne!(passwords[0], passwords[1]);
+    assert!(passwords.iter().all(|password| password.len() == 20));
+    let (status, health) = gate.get("/ami/v1/health");
+    assert_eq!((status, &health["status"]), (200, &Value::from("running")));
+    assert_eq!(gate.get("/readyz").0, 200);
+
+    let second = run(folder.path(), &["serve"]);
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second.stderr).contains("in use by another gateway"));
+
+    gate.signal(Signal::TERM);
+    let (code, log) = gate.end();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(!passwords.iter().any(|password| log.contains(password.as_str())), "not in the log");
+
+    let again = Gate::start(folder.path());
+    assert!(!again.banner.contains("password"), "{}", again.banner);
+    assert!(again.banner.contains("Users      2"), "{}", again.banner);
+    again.signal(Signal::INT);
+    assert_eq!(again.end().0, Some(0));
+}
+
+#[test]
+fn no_demo_leaves_the_extensions_out_for_good() {
+    let folder = Folder::new("no-demo");
+    write_config(folder.path(), spare_port(), "");
+    let mut command = ringgate(folder.path());
+    let mut child = command.arg("--no-demo").stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut banner = String::new();
+    while !banner.contains("ringgate demo") {
+        assert!(stdout.read_line(&mut banner).expect("text") > 0, "{banner}");
+    }
+    let pid = i32::try_from(child.id()).expect("a small number");
+    kill_process(Pid::from_raw(pid).expect("not zero"), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(banner.contains("Users      0") && !banner.contains("password"), "{banner}");
+    let later = Gate::start(folder.path());
+    assert!(later.banner.contains("Users      0"), "{}", later.banner);
+}
+
+#[test]
+fn a_reload_brings_users_live_and_a_bad_file_changes_nothing() {
+    let folder = Folder::new("reload");
+    let sip = spare_port();
+    let user = |name: &str| {
+        format!(
+            "[[proxy.user_backends]]\ntype = \"memory\"\nusers = [{{ username = \"{name}\", \
+             password = \"p\" }}]\n"
+        )
+    };
+    write_config(folder.path(), sip, &user("7"));
+    let mut gate = Gate::start(folder.path());
+    write_config(folder.path(), sip, &format!("rtp_timeout = 5\n{}", user("8")));
+    gate.signal(Signal::HUP);
+    let line = gate.wait_for("reloaded");
+    assert!(line.contains("generation=2"), "{line}");
+    let line = gate.wait_for("only a restart");
+    assert!(line.contains("proxy.rtp_timeout"), "{line}");
+    write_config(folder.path(), sip, "media_proxy = \"bypass\"\n");
+    gate.signal(Signal::HUP);
+    let line = gate.wait_for("reload refused");
+    assert!(line.contains("ringgate.toml:8: error: proxy.media_proxy"), "{line}");
+    let health = gate.get("/ami/v1/health").1;
+    assert_eq!(health["generation"], 2);
+    assert_eq!(health["shards"][0]["generation"], 2);
+    gate.signal(Signal::TERM);
+    assert_eq!(gate.end().0, Some(0));
+}
+
+#[test]
+fn a_taken_port_and_a_missing_cpu_are_one_clear_line() {
+    let folder = Folder::new("taken");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = taken.local_addr().expect("it has one").port();
+    write_config(folder.path(), port, "");
+    let refused = run(folder.path(), &["serve"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let reason = text(&refused.stderr);
+    assert!(reason.contains(&format!("cannot start: TCP 127.0.0.1:{port} is taken")), "{reason}");
+
+    write_config(folder.path(), spare_port(), "[dataplane]\ncores = \"1023\"\n");
+    let refused = run(folder.path(), &["serve"]);
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(text(&refused.stderr).contains("dataplane.cores: CPU 1023 is not one that"));
+}
+
+#[test]
+fn the_demo_checks_its_own_call_and_leaves_the_recording() {
+    let folder = Folder::new("demo");
+    let demo = run(folder.path(), &["demo", "--talk", "1"]);
+    let shown = text(&demo.stdout);
+    assert_eq!(demo.status.code(), Some(0), "{shown}{}", text(&demo.stderr));
+    for words in [
+        "200 OK (INVITE)",
+        "\"hangupReason\": \"byCaller\"",
+        "left is the caller: 440 Hz",
+        "right is the callee: 1000 Hz",
+    ] {
+        assert!(shown.contains(words), "{words} is not in:\n{shown}");
+    }
+    assert!(!shown.contains("WRONG"), "{shown}");
+    let (_, rest) = shown.split_once("The recording: ").expect("it says where");
+    let path = Path::new(rest.lines().next().expect("a line"));
+    assert!(path.starts_with(folder.path()), "the demo stays in its folder: {}", path.display());
+    assert!(path.metadata().expect("it is there").len() > 16_000);
+}

@@ -1,0 +1,124 @@
+//! The program `ringgate` as a child process, driven over its standard streams, signals and HTTP.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+pub(crate) fn ringgate(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+    // A variable of whoever runs the tests must not change them.
+    command.current_dir(folder).env_clear().env("TMPDIR", folder);
+    command
+}
+
+pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
+    ringgate(folder).args(arguments).output().expect("the program starts")
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Free for UDP and TCP a moment ago.
+pub(crate) fn spare_port() -> u16 {
+    loop {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = socket.local_addr().expect("it has one");
+        if TcpListener::bind(address).is_ok() {
+            return address.port();
+        }
+    }
+}
+
+pub(crate) struct Gate {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: BufReader<ChildStderr>,
+    pub(crate) banner: String,
+    http: SocketAddr,
+}
+
+impl Gate {
+    /// Starts `serve` and reads the banner, which comes when everything is up.
+    pub(crate) fn start(folder: &Path) -> Self {
+        let mut child = ringgate(folder)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut banner = String::new();
+        while !banner.contains("ringgate demo") {
+            if stdout.read_line(&mut banner).expect("text") == 0 {
+                let mut reason = String::new();
+                stderr.read_to_string(&mut reason).expect("text");
+                panic!("it ended early: {banner}{reason}");
+            }
+        }
+        let (_, rest) = banner.split_once("http://").expect("the address is in it");
+        let address: String =
+            rest.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+        let http = address.parse().expect("an address");
+        Self { child, stdout, stderr, banner, http }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).expect("a small number");
+        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("it runs");
+    }
+
+    /// Reads the log up to a line with `words`.
+    pub(crate) fn wait_for(&mut self, words: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let count = self.stderr.read_line(&mut line).expect("text");
+            assert!(count > 0, "the log ended without \"{words}\"");
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(self.http).expect("HTTP listens");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        (status.expect("a status"), serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("text");
+        let mut log = String::new();
+        self.stderr.read_to_string(&mut log).expect("text");
+        (self.child.wait().expect("it ends").code(), log)
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        // A test that failed leaves no process behind; one that ended cannot be ended twice.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+pub(crate) fn write_config(folder: &Path, sip: u16, more: &str) {
+    let text = format!(
+        "http_addr = \"127.0.0.1:0\"\nrtp_start_port = 23000\nrtp_end_port = 23999\n[proxy]\n\
+         addr = \"127.0.0.1\"\nudp_port = {sip}\ntcp_port = {sip}\n{more}"
+    );
+    std::fs::write(folder.join("ringgate.toml"), text).expect("the folder is writable");
+}
