@@ -337,8 +337,9 @@ impl Core {
                     call.refuse(desk, 503);
                 }
                 Some(AfterOpen::Invite) => call.refuse(desk, 503),
-                None => call.finish(desk),
+                None => {}
             }
+            call.finish(desk);
         });
         if gone {
             self.owners.remove(relay);

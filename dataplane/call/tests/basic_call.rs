@@ -248,3 +248,49 @@ fn a_silent_call_ends_on_both_sides() {
     assert_eq!(bench.cdrs[0].hangup_reason, HangupReason::RtpTimeout);
     bench.assert_quiet();
 }
+
+#[test]
+fn a_callee_that_hangs_up_while_it_rings_leaves_nothing_behind() {
+    let mut bench = bench();
+    bench.register("1002", BEN);
+    bench.say(ANN, &from_ann("INVITE", "sip:1002@pbx.test", 1, "a1", "", &sdp("10.0.0.11", 4000)));
+    bench.heard(ANN);
+    let invite = bench.only(BEN, "INVITE");
+    bench.say(BEN, &answer(&invite, "180 Ringing", "ben", BEN, ""));
+    bench.heard(ANN);
+    bench.say(BEN, &from_ben("BYE", &invite, 1, "b1", ""));
+    bench.only(BEN, "SIP/2.0 200");
+    let failed = bench.only(ANN, "SIP/2.0 480");
+    let ours = tag(&header(&failed, "To"));
+    bench.say(ANN, &from_ann("ACK", "sip:1002@pbx.test", 1, "a1", &ours, ""));
+    bench.assert_quiet();
+}
+
+/// RFC 3261 13.2.2.4: the offer of a 2xx is answered even when nobody wants the call any more.
+#[test]
+fn an_unwanted_offer_is_refused_in_the_ack() {
+    let mut bench = bench();
+    bench.register("1002", BEN);
+    bench.say(ANN, &from_ann("INVITE", "sip:1002@pbx.test", 1, "a1", "", ""));
+    let invite = bench.only(BEN, "INVITE");
+    bench.say(BEN, &answer(&invite, "180 Ringing", "ben", BEN, ""));
+    bench.say(ANN, &from_ann("CANCEL", "sip:1002@pbx.test", 1, "a1", "", ""));
+    let cancel = bench.only(BEN, "CANCEL");
+    bench.say(BEN, &answer(&cancel, "200 OK", "ben", "", ""));
+    bench.say(BEN, &answer(&invite, "200 OK", "ben", BEN, &sdp("10.0.0.12", 5000)));
+    let heard = bench.heard(BEN);
+    assert!(heard[0].starts_with("ACK") && heard[0].contains("m=audio 0 "), "{heard:#?}");
+    assert!(heard[1].starts_with("BYE"), "{heard:#?}");
+}
+
+#[test]
+fn an_ended_call_passes_nothing_on() {
+    let mut bench = bench();
+    let (invite, ours) = established(&mut bench);
+    bench.say(ANN, &from_ann("BYE", "sip:1002@pbx.test", 2, "a2", &ours, ""));
+    bench.heard(ANN);
+    bench.heard(BEN);
+    bench.say(BEN, &from_ben("INFO", &invite, 1, "b1", ""));
+    bench.only(BEN, "SIP/2.0 481");
+    assert!(bench.heard(ANN).is_empty());
+}

@@ -23,6 +23,9 @@ use crate::rtp::Header;
 pub(crate) const RELEARN_SILENCE: Duration = Duration::from_millis(500);
 /// A source on probation that was not heard for this long gives its place away first.
 const CANDIDATE_REST: Duration = Duration::from_secs(1);
+/// How long a source that was latched before signalling moved the stream may not latch again while
+/// the new one has its chance: a phone that lost a fork goes on sending until its CANCEL arrives.
+const FORMER_REST: Duration = Duration::from_secs(2);
 /// RFC 3550 A.1 MAX_DROPOUT: a larger step of the sequence is another stream.
 const STEP_MAX: u16 = 3_000;
 /// Sources on probation at a time.
@@ -91,6 +94,8 @@ pub(crate) struct Latch {
     /// When the latched source was last heard.
     heard_at: Instant,
     candidates: [Option<Candidate>; CANDIDATES],
+    /// The source that signalling moved away from, and until when it is held back.
+    former: Option<(SocketAddr, Instant)>,
 }
 
 /// One packet whose source is in question.
@@ -111,6 +116,7 @@ impl Latch {
             rank: Rank::Foreign,
             heard_at: Instant::ZERO,
             candidates: [None; CANDIDATES],
+            former: None,
         }
     }
 
@@ -129,8 +135,9 @@ impl Latch {
     }
 
     /// Signalling named another address: learn again.
-    pub(crate) const fn forget(&mut self) {
-        *self = Self::new();
+    pub(crate) fn forget(&mut self, now: Instant) {
+        let former = self.source.map(|source| (source, now + FORMER_REST)).or(self.former);
+        *self = Self { former, ..Self::new() };
     }
 
     /// `MediaLock::Off`: whoever sent last is the source.
@@ -164,6 +171,12 @@ impl Latch {
             self.adopt(stranger.now, stranger.from, rank);
             return Judgement::Latched(Probation::default());
         }
+        let moved_away = self
+            .former
+            .is_some_and(|(source, until)| source == stranger.from && stranger.now < until);
+        if moved_away && rank == Rank::Foreign {
+            return Judgement::Held;
+        }
         match self.try_probation(stranger, rank, rules, Instant::ZERO) {
             Some(probation) => Judgement::Latched(probation),
             None => Judgement::Held,
@@ -181,6 +194,8 @@ impl Latch {
         let Stranger { now, from, header, .. } = *stranger;
         let slot = self.candidate_slot(now, from, rank)?;
         let candidate = match &mut self.candidates[slot] {
+            // The network doubled it: that says nothing for or against the source.
+            Some(known) if known.source == from && known.repeats(header) => return None,
             Some(known) if known.source == from && known.continues(header, since) => {
                 known.sequence = header.sequence;
                 known.heard_at = now;
@@ -236,11 +251,16 @@ impl Latch {
     }
 
     const fn adopt(&mut self, now: Instant, source: SocketAddr, rank: Rank) {
-        *self = Self { source: Some(source), rank, heard_at: now, candidates: [None; CANDIDATES] };
+        let candidates = [None; CANDIDATES];
+        *self = Self { source: Some(source), rank, heard_at: now, candidates, former: None };
     }
 }
 
 impl Candidate {
+    const fn repeats(&self, header: &Header) -> bool {
+        self.ssrc == header.ssrc && self.sequence == header.sequence
+    }
+
     /// Same SSRC, the sequence moves on, and all of it after `since`.
     fn continues(&self, header: &Header, since: Instant) -> bool {
         let step = header.sequence.wrapping_sub(self.sequence);

@@ -47,7 +47,7 @@ impl Peer {
     }
 
     /// False when nothing changed.
-    pub(crate) fn set_remote(&mut self, remote: Remote) -> bool {
+    pub(crate) fn set_remote(&mut self, now: Instant, remote: Remote) -> bool {
         let before = self.remote.replace(Remote { relearn: false, ..remote });
         if before == self.remote && !remote.relearn {
             return false;
@@ -58,7 +58,7 @@ impl Peer {
         // An old hold (c=0.0.0.0, RFC 3264 8.4) names nobody: what was latched still stands.
         let moved = before.is_some_and(|b| b.rtp != remote.rtp) && is_usable(remote.rtp);
         if remote.relearn || moved {
-            self.latch.forget();
+            self.latch.forget(now);
             self.rtcp_source = None;
         } else if before.is_some_and(|b| b.rtcp != remote.rtcp) && is_usable(remote.rtcp) {
             self.rtcp_source = None;

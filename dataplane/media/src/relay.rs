@@ -116,7 +116,7 @@ impl Relays {
     /// one, or `relearn`, forgets it.
     pub fn set_remote(&mut self, now: Instant, relay: RelayKey, side: Side, remote: Remote) {
         let Some(open) = self.relay_mut(relay) else { return };
-        if !open.sides[side.index()].set_remote(remote) {
+        if !open.sides[side.index()].set_remote(now, remote) {
             return;
         }
         open.alive_at = open.alive_at.max(now);

@@ -123,7 +123,13 @@ impl Call {
             LegState::Inviting if index == A_LEG => {
                 self.end(desk, HangupReason::Canceled, 487, None);
             }
-            LegState::Inviting => self.handle_invite_failed(desk, index, 480),
+            LegState::Inviting => {
+                // Not by the book (RFC 3261 15), but it is gone: so is our INVITE to it.
+                if let Some(invite) = self.legs[usize::from(index)].invite {
+                    desk.drop_client(invite);
+                }
+                self.handle_invite_failed(desk, index, 480);
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) struct Line {
     /// Facing the caller, facing the callee.
     pub local: [LocalPair; 2],
     pub attempts: u8,
+    pub opened: bool,
     pub remote: [Option<Remote>; 2],
 }
 
@@ -69,7 +70,8 @@ impl Call {
                 desk.count(Counter::RelaysRefused);
                 return Err(503);
             };
-            self.media.lines[index] = Some(Line { relay, local, attempts: 1, remote: [None; 2] });
+            self.media.lines[index] =
+                Some(Line { relay, local, attempts: 1, opened: false, remote: [None; 2] });
             self.media.opening += 1;
             self.media.open += 1;
             desk.out.relay(RelayEdit::Open { relay, local });
@@ -80,16 +82,20 @@ impl Call {
     /// A relay is open. `true` when it was the last one that was waited for.
     pub(crate) fn relay_opened(&mut self, desk: &mut Desk, relay: RelayKey) -> bool {
         self.media.opening = self.media.opening.saturating_sub(1);
-        let record = desk.settings.recording.auto_start;
-        let line = self
-            .media
-            .lines
-            .iter()
-            .position(|line| line.as_ref().is_some_and(|line| line.relay == relay));
-        if let (true, Some(line), false) = (record, line, self.media.closed) {
+        let mut lines = self.media.lines.iter_mut().enumerate();
+        let found = lines.find_map(|(index, line)| {
+            line.as_mut().filter(|line| line.relay == relay).map(|line| (index, line))
+        });
+        let Some((index, line)) = found else { return false };
+        line.opened = true;
+        if self.media.closed {
+            desk.out.relay(RelayEdit::Close(relay)); // the call ended while it opened
+            return false;
+        }
+        if desk.settings.recording.auto_start {
             self.media.recording = true;
             let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
-            desk.out.relay(RelayEdit::Record { relay, call: self.id, line: small(line), path });
+            desk.out.relay(RelayEdit::Record { relay, call: self.id, line: small(index), path });
         }
         self.media.opening == 0
     }
@@ -106,7 +112,8 @@ impl Call {
         }
         line.attempts += 1;
         let ips = line.local.map(|pair| pair.ip);
-        let again = if line.attempts > OPEN_ATTEMPTS_MAX { None } else { take_ports(desk, ips) };
+        let hopeless = self.media.closed || line.attempts > OPEN_ATTEMPTS_MAX;
+        let again = if hopeless { None } else { take_ports(desk, ips) };
         if let Some(local) = again {
             line.local = local;
             desk.out.relay(RelayEdit::Open { relay, local });
@@ -207,10 +214,10 @@ impl Call {
         if std::mem::replace(&mut self.media.closed, true) {
             return;
         }
-        for line in self.media.lines.iter().flatten() {
+        // One that is still opening is closed when it says that it is open.
+        for line in self.media.lines.iter().flatten().filter(|line| line.opened) {
             desk.out.relay(RelayEdit::Close(line.relay));
         }
-        self.media.opening = 0;
     }
 
     /// A relay is gone: its ports rest now.
