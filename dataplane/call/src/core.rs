@@ -333,7 +333,9 @@ impl Core {
             match call.after_open.take() {
                 Some(AfterOpen::Exchange(number)) => call.fail_exchange(desk, number, 500),
                 Some(AfterOpen::Answer { leg, client, response }) => {
-                    call.refuse_offer(desk, leg, client, &response);
+                    if let Ok(response) = sip::wire::scan(&response) {
+                        call.refuse_offer(desk, leg, client, &response);
+                    }
                     call.refuse(desk, 503);
                 }
                 Some(AfterOpen::Invite) => call.refuse(desk, 503),

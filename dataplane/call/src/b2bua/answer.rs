@@ -72,6 +72,10 @@ impl Call {
             if let Some(invite) = leg.invite {
                 desk.cancel(invite, Some(reason).filter(|reason| !reason.is_empty()));
             }
+            if let Some(give_up_at) = &mut self.give_up_at {
+                // RFC 3261 9.1: 64*T1 for its final response count from the CANCEL.
+                *give_up_at = (*give_up_at).max(desk.now.mono + 64 * desk.timers.t1);
+            }
         }
         if status == 100 || self.state != State::Ringing {
             return;
@@ -146,11 +150,11 @@ impl Call {
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
         let Some(said) = said else {
             // An answer without a session description that we can read cannot be connected.
-            self.acknowledge(desk, index, client, None);
+            self.acknowledge(desk, OwedAck::new(index, client, response), None);
             return self.end(desk, HangupReason::Failed, 502, None);
         };
         if !self.offerless {
-            self.acknowledge(desk, index, client, None);
+            self.acknowledge(desk, OwedAck::new(index, client, response), None);
             self.heard(desk, Side::Callee, &said);
             let body = self.say(desk, A_LEG, &said);
             return self.answer_caller(desk, response, &body, None);
@@ -163,7 +167,7 @@ impl Call {
             }
             Ok(false) if self.can_carry(&said) => self.offer_caller(desk, index, client, response),
             _ => {
-                self.refuse_offer(desk, index, client, response.bytes());
+                self.refuse_offer(desk, index, client, response);
                 self.end(desk, HangupReason::Failed, 488, None);
             }
         }
@@ -175,12 +179,11 @@ impl Call {
         desk: &mut Desk,
         index: u8,
         client: ClientKey,
-        response: &[u8],
+        response: &Message<'_>,
     ) {
         let way = self.legs[usize::from(index)].way;
-        let offer = scan(response).map_or(&b""[..], |response| response.body());
-        let answer = refusal(desk, &way, offer);
-        self.acknowledge(desk, index, client, Some(&answer));
+        let answer = refusal(desk, &way, response.body());
+        self.acknowledge(desk, OwedAck::new(index, client, response), Some(&answer));
     }
 
     /// The B leg's 2xx carries the offer: the A leg's ACK will carry the answer.
@@ -194,7 +197,7 @@ impl Call {
         let Ok(offer) = read(response.body()) else { return };
         self.heard(desk, Side::Callee, &offer);
         let body = self.say(desk, A_LEG, &offer);
-        self.answer_caller(desk, response, &body, Some(OwedAck { leg: index, client }));
+        self.answer_caller(desk, response, &body, Some(OwedAck::new(index, client, response)));
     }
 
     fn answer_caller(
@@ -234,25 +237,14 @@ impl Call {
     }
 
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
-    pub(crate) fn acknowledge(
-        &mut self,
-        desk: &mut Desk,
-        index: u8,
-        client: ClientKey,
-        answer: Option<&[u8]>,
-    ) {
-        let Some(leg) = self.leg(index) else { return };
-        let cseq =
-            desk.transactions.clients.find(client).and_then(|client| {
-                scan(&client.request).ok().and_then(|request| request.cseq().ok())
-            });
-        let number = cseq.map_or(leg.dialog.local_cseq, |cseq| cseq.number);
+    pub(crate) fn acknowledge(&mut self, desk: &mut Desk, owed: OwedAck, answer: Option<&[u8]>) {
+        let Some(leg) = self.leg(owed.leg) else { return };
         let way = leg.way;
         let ack = desk.send_ack(leg.dialog.request_uri(), way, |mut out| {
-            leg.dialog.write_request_headers(&mut out, number, "ACK");
+            leg.dialog.write_request_headers(&mut out, owed.cseq, "ACK");
             compose::write_body(out, SDP, answer.unwrap_or_default());
         });
-        if let Some(client) = desk.transactions.clients.find_mut(client) {
+        if let Some(client) = desk.transactions.clients.find_mut(owed.client) {
             client.ack = Some((way, ack));
         }
     }

@@ -41,6 +41,7 @@ impl Call {
         }
         self.cancel_branches(desk, "");
         self.answer_pending(desk, status);
+        self.acknowledge_owed(desk);
         for index in 0..self.legs.len() {
             let index = small(index);
             if Some(index) != by && self.legs[usize::from(index)].state == LegState::Up {
@@ -80,6 +81,16 @@ impl Call {
             out.end();
         });
         self.best_failure = failure;
+    }
+
+    /// A leg that waits for the answer in its ACK gets the ACK before the BYE.
+    fn acknowledge_owed(&mut self, desk: &mut Desk) {
+        for asked in 0..self.legs.len() {
+            let owed = self.legs[asked].unacked.as_mut().and_then(|unacked| unacked.owes.take());
+            if let Some(owed) = owed {
+                self.acknowledge_refusing(desk, small(asked), owed);
+            }
+        }
     }
 
     /// BYE, once the leg has acknowledged our 2xx (RFC 3261 15).

@@ -336,10 +336,10 @@ impl Call {
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
         let mut owes = None;
         if exchange.offers {
-            self.acknowledge(desk, to, client, None);
+            self.acknowledge(desk, OwedAck::new(to, client, response), None);
             self.hear_offer(desk, exchange);
         } else {
-            owes = Some(OwedAck { leg: to, client });
+            owes = Some(OwedAck::new(to, client, response));
         }
         let mut body = Vec::new();
         if let Some(said) = &said {
@@ -473,7 +473,7 @@ impl Call {
                 self.say(desk, owed.leg, answer)
             });
             match &body {
-                Some(body) => self.acknowledge(desk, owed.leg, owed.client, Some(body)),
+                Some(body) => self.acknowledge(desk, owed, Some(body)),
                 None => self.acknowledge_refusing(desk, index, owed),
             }
             if body.is_none() {
@@ -488,10 +488,10 @@ impl Call {
 
     /// The ACK that a leg waits for will get no answer from leg `asked`, which was sent its offer:
     /// acknowledge with every line refused (RFC 3261 13.2.2.4).
-    fn acknowledge_refusing(&mut self, desk: &mut Desk, asked: u8, owed: OwedAck) {
+    pub(crate) fn acknowledge_refusing(&mut self, desk: &mut Desk, asked: u8, owed: OwedAck) {
         let way = self.legs[usize::from(owed.leg)].way;
         let answer = refusal(desk, &way, &self.legs[usize::from(asked)].last_sdp);
-        self.acknowledge(desk, owed.leg, owed.client, Some(&answer));
+        self.acknowledge(desk, owed, Some(&answer));
     }
 
     /// Our 2xx was never acknowledged: the dialog is up, so it ends with BYE (RFC 3261 13.3.1.4).

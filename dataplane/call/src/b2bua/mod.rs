@@ -20,6 +20,7 @@ use shared::ids::{CallId, Side};
 use shared::net::{Destination, Source};
 use shared::time::{Instant, Now};
 use sip::dialog::Dialog;
+use sip::wire::Message;
 
 use crate::desk::Desk;
 use crate::slots::Key;
@@ -141,11 +142,19 @@ pub(crate) struct Unacked {
     pub owes: Option<OwedAck>,
 }
 
-/// The 2xx of a leg whose ACK has to carry an answer that we do not have yet.
+/// A 2xx of a leg that wants its ACK; the ACK may have to carry an answer that we do not have yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwedAck {
     pub leg: u8,
     pub client: ClientKey,
+    /// The INVITE's own number (RFC 3261 13.2.2.4), which outlives its transaction here.
+    pub cseq: u32,
+}
+
+impl OwedAck {
+    pub(crate) fn new(leg: u8, client: ClientKey, response: &Message<'_>) -> Self {
+        Self { leg, client, cseq: response.cseq().map_or(0, |cseq| cseq.number) }
+    }
 }
 
 #[derive(Debug)]
