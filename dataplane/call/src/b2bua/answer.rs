@@ -10,7 +10,7 @@ use shared::cdr::HangupReason;
 use shared::ids::Side;
 use shared::metrics::Counter;
 use sip::dialog::contact_uri;
-use sip::wire::{HeaderName, Message, scan};
+use sip::wire::{HeaderName, Message};
 
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
