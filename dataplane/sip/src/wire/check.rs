@@ -10,14 +10,13 @@ use super::header::{CSeq, NameAddr, Via, list, parse_number};
 use super::{HeaderName, Malformed, Message, Method, Start, Uri};
 
 /// Headers that may stand only once (RFC 3261 7.3.1, 20).
-const SINGLE: [HeaderName; 6] = [
-    HeaderName::CallId,
-    HeaderName::ContentLength,
-    HeaderName::CSeq,
-    HeaderName::From,
-    HeaderName::MaxForwards,
-    HeaderName::To,
-];
+const SINGLE: u64 = 1 << HeaderName::CallId as u8
+    | 1 << HeaderName::ContentLength as u8
+    | 1 << HeaderName::CSeq as u8
+    | 1 << HeaderName::From as u8
+    | 1 << HeaderName::MaxForwards as u8
+    | 1 << HeaderName::To as u8;
+const _: () = assert!((HeaderName::Other as u8) < 64, "one bit for each name");
 
 impl<'a> Message<'a> {
     /// The topmost Via.
@@ -119,10 +118,8 @@ impl<'a> Message<'a> {
     }
 
     fn check_both(&self) -> Result<(), Malformed> {
-        for name in SINGLE {
-            if self.count_of(name) > 1 {
-                return Err(Malformed::HeaderRepeated(name.as_str()));
-            }
+        if let Some(name) = self.repeated(SINGLE) {
+            return Err(Malformed::HeaderRepeated(name.as_str()));
         }
         let via = self.via()?;
         if via.branch.is_some_and(<[u8]>::is_empty) {

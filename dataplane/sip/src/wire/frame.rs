@@ -4,7 +4,7 @@
 //! Never: keeps bytes; the caller's buffer is the only state.
 //! Holds: limits are enforced before the message is complete.
 
-use memchr::memmem;
+use memchr::memchr;
 use shared::limits::{HEADER_LINE_BYTES_MAX, HEADERS_MAX, SIP_MESSAGE_BYTES_MAX};
 
 use super::{HeaderName, Malformed, header::parse_number};
@@ -38,7 +38,7 @@ pub fn next_frame(buffer: &[u8]) -> Frame {
         }
         return Frame::KeepAlive { length: blanks, ping: buffer.starts_with(b"\r\n\r\n") };
     }
-    let Some(end) = head_end(buffer) else {
+    let Some((end, declared)) = head(buffer) else {
         return if buffer.len() > HEAD_BYTES_MAX {
             Frame::Malformed(Malformed::MessageTooLong)
         } else if !could_be_sip(buffer) {
@@ -50,7 +50,7 @@ pub fn next_frame(buffer: &[u8]) -> Frame {
     if end > HEAD_BYTES_MAX {
         return Frame::Malformed(Malformed::MessageTooLong);
     }
-    match declared_length(&buffer[..end]) {
+    match declared {
         Err(why) => Frame::Malformed(why),
         Ok(declared) if end + declared > SIP_MESSAGE_BYTES_MAX => {
             Frame::Malformed(Malformed::MessageTooLong)
@@ -60,12 +60,42 @@ pub fn next_frame(buffer: &[u8]) -> Frame {
     }
 }
 
-/// One past the empty line that ends the headers. The second search stops where the first one
-/// found something, so a long body is not searched for every piece that arrives.
-fn head_end(buffer: &[u8]) -> Option<usize> {
-    let crlf = memmem::find(buffer, b"\n\r\n").map(|at| at + 3);
-    let until = crlf.unwrap_or(buffer.len());
-    memmem::find(&buffer[..until], b"\n\n").map(|at| at + 2).or(crlf)
+/// One past the empty line that ends the headers, and the length of the body that they declare.
+/// One walk from line to line, which never looks into the body.
+fn head(buffer: &[u8]) -> Option<(usize, Result<usize, Malformed>)> {
+    let mut at = memchr(b'\n', buffer)? + 1; // the start line
+    let mut found = Ok(None);
+    loop {
+        let feed = at + memchr(b'\n', &buffer[at..])?;
+        let line = &buffer[at..feed];
+        at = feed + 1;
+        match line {
+            [] | [b'\r'] => break,
+            // A fold begins with a blank; a folded Content-Length is not worth understanding.
+            [b'c' | b'C' | b'l' | b'L', ..] => found = found.and_then(|was| declared(line, was)),
+            _ => {}
+        }
+    }
+    let length = found.and_then(|found| found.ok_or(Malformed::LengthMissing));
+    Some((at, length))
+}
+
+/// The length known so far, with what this line says.
+fn declared(line: &[u8], was: Option<usize>) -> Result<Option<usize>, Malformed> {
+    let Some(colon) = memchr(b':', line) else { return Ok(was) };
+    let name = &line[..colon];
+    let blank = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let length = name.iter().rposition(blank).map_or(0, |last| last + 1);
+    if HeaderName::parse(&name[..length]) != HeaderName::ContentLength {
+        return Ok(was);
+    }
+    let value = line[colon + 1..].trim_ascii();
+    let number = if value.len() > 9 { None } else { parse_number(value) };
+    let number = number.ok_or(Malformed::LengthUnreadable)? as usize;
+    if was.is_some_and(|before| before != number) {
+        return Err(Malformed::LengthUnreadable);
+    }
+    Ok(Some(number))
 }
 
 /// The first bytes of a stream tell garbage early: a method or `SIP/` starts with a letter.
@@ -74,27 +104,6 @@ fn could_be_sip(buffer: &[u8]) -> bool {
     let word = line.split(|&byte| byte == b' ').next().unwrap_or_default();
     word.len() <= 64
         && word.iter().all(|&byte| super::scan::is_token(byte) || matches!(byte, b'/' | b'\r'))
-}
-
-fn declared_length(head: &[u8]) -> Result<usize, Malformed> {
-    let mut found = None;
-    for line in head.split(|&byte| byte == b'\n').skip(1) {
-        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
-            continue; // a fold; a Content-Length that is folded is not worth understanding
-        }
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        if HeaderName::parse(line[..colon].trim_ascii()) != HeaderName::ContentLength {
-            continue;
-        }
-        let value = line[colon + 1..].trim_ascii();
-        let number = if value.len() > 9 { None } else { parse_number(value) };
-        let number = number.ok_or(Malformed::LengthUnreadable)?;
-        if found.is_some_and(|before| before != number) {
-            return Err(Malformed::LengthUnreadable);
-        }
-        found = Some(number);
-    }
-    found.map(|number| number as usize).ok_or(Malformed::LengthMissing)
 }
 
 #[cfg(test)]

@@ -151,8 +151,15 @@ impl<'a> Message<'a> {
         self.body.of(self.bytes)
     }
 
-    pub(super) fn count_of(&self, name: HeaderName) -> usize {
-        self.table().iter().filter(|line| line.name == name).count()
+    /// The first name of the set `names` (one bit each) that has a second line.
+    pub(super) fn repeated(&self, names: u64) -> Option<HeaderName> {
+        let mut seen = 0_u64;
+        self.table().iter().map(|line| line.name).find(|&name| {
+            let bit = names & (1 << name as u8);
+            let again = seen & bit != 0;
+            seen |= bit;
+            again
+        })
     }
 
     fn table(&self) -> &[Line] {

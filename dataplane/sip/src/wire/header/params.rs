@@ -8,9 +8,11 @@ use memchr::{memchr, memchr2, memchr3};
 
 /// `;a=1;b` starting with `;` or blanks: the value of `name`, `Some(None)` for a flag.
 pub(crate) fn find<'a>(params: &'a [u8], name: &str) -> Option<Option<&'a [u8]>> {
-    each(params)
-        .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
-        .map(|(_, value)| value)
+    find_bytes(params, name.as_bytes())
+}
+
+pub(crate) fn find_bytes<'a>(params: &'a [u8], name: &[u8]) -> Option<Option<&'a [u8]>> {
+    each(params).find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }
 
 pub(crate) fn each(params: &[u8]) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
