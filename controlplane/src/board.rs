@@ -138,11 +138,15 @@ impl Board {
         }
     }
 
+    pub fn every(&self, fits: impl Fn(&ShardState) -> bool) -> bool {
+        self.lock().iter().all(fits)
+    }
+
     /// Waits until `fits` says so of every shard.
     pub async fn all(&self, fits: impl Fn(&ShardState) -> bool) {
         let mut changes = self.changes.subscribe();
         loop {
-            if self.lock().iter().all(&fits) {
+            if self.every(&fits) {
                 return;
             }
             // The sender lives in `self`, so the wait ends by a change only.

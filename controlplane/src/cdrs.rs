@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::board::{Board, Counts};
+use crate::board::Board;
 use crate::store::{Store, StoreError};
 
 const BATCH_MAX: usize = 500;
@@ -85,12 +85,9 @@ impl Writer {
     async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         while self.fill(&mut batch).await {
-            let waiting = (batch.len() + self.queue.len()) as u64;
-            self.board.counts.cdr_backlog.store(waiting, Ordering::Relaxed);
             self.write(&batch).await;
             batch.clear();
-            let waiting = self.queue.len() as u64;
-            self.board.counts.cdr_backlog.store(waiting, Ordering::Relaxed);
+            self.waiting(0);
         }
     }
 
@@ -118,6 +115,7 @@ impl Writer {
         }
         let mut wait = RETRY_FIRST;
         loop {
+            self.waiting(batch.len());
             let error = match self.store.add_cdrs(batch).await {
                 Ok(()) => {
                     let stored = batch.len() as u64;
@@ -141,6 +139,12 @@ impl Writer {
             let _hurried = timeout(wait, self.hurried.wait_for(|hurry| *hurry)).await;
             wait = RETRY_LAST.min(2 * wait);
         }
+    }
+
+    /// Records that are not in the database: those of the batch and those behind it.
+    fn waiting(&self, batch: usize) {
+        let waiting = (batch + self.queue.len()) as u64;
+        self.board.counts.cdr_backlog.store(waiting, Ordering::Relaxed);
     }
 
     fn keep(&self, batch: &[Cdr], error: &str) {
@@ -215,9 +219,4 @@ pub async fn recover(store: &dyn Store, folder: &Path) -> io::Result<usize> {
 fn read_file(path: &Path) -> io::Result<Vec<Cdr>> {
     let lines = BufReader::new(File::open(path)?).lines();
     lines.map(|line| serde_json::from_str(&line?).map_err(io::Error::from)).collect()
-}
-
-/// Call records that are not in the database yet.
-pub fn backlog(board: &Board) -> u64 {
-    Counts::of(&board.counts.cdr_backlog)
 }

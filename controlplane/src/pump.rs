@@ -16,7 +16,7 @@ use shared::event::{CaptureClosed, Event, Notice, Severity};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::board::{Board, ShardState, Stage};
 use crate::plane::Plane;
@@ -41,7 +41,7 @@ impl Pump {
     pub async fn run(self) -> io::Result<()> {
         let fd = watch(self.plane.event_fd().try_clone_to_owned()?)?;
         let mut events = Vec::with_capacity(BATCH);
-        let mut silent = Vec::new();
+        let (mut silent, mut looked_at) = (Vec::new(), Instant::now());
         loop {
             if let Ok(ready) = timeout(LOOK, fd.readable()).await {
                 // Cleared before the queues are read: what comes later makes it readable again.
@@ -53,11 +53,13 @@ impl Pump {
                     self.hand_on(event).await?;
                 }
             }
-            let shards = self.board.shards();
-            if shards.iter().all(|shard| shard.stage == Stage::Stopped) {
+            if self.board.every(|shard| shard.stage == Stage::Stopped) {
                 return Ok(());
             }
-            log_silence(&shards, &mut silent);
+            if looked_at.elapsed() >= LOOK {
+                looked_at = Instant::now();
+                log_silence(&self.board.shards(), &mut silent);
+            }
         }
     }
 

@@ -165,11 +165,11 @@ async fn active_calls_of_all_shards_answer_under_every_prefix() {
 async fn one_call_is_found_by_its_id_and_by_either_call_id() {
     let gate = Gate::new("").await;
     gate.plane.calls.lock().expect("no panic").push(call_view(7, 1, true));
-    let session = call_id(7).to_string();
-    for id in [session.as_str(), "a-leg-7@phone", "b-leg-7%40gate"] {
+    let own_id = call_id(7).to_string();
+    for id in [own_id.as_str(), "a-leg-7@phone", "b-leg-7%40gate"] {
         let answer = gate.get(&format!("/console/calls/active/{id}")).await;
         assert_eq!(answer.status, StatusCode::OK, "{id}");
-        assert_eq!(answer.json()["data"]["meta"]["session_id"], session);
+        assert_eq!(answer.json()["data"]["meta"]["session_id"], own_id);
     }
     let unknown = gate.get("/console/calls/active/nobody").await;
     unknown.assert_problem(StatusCode::NOT_FOUND, "no_such_call");
@@ -316,18 +316,25 @@ async fn records_come_in_pages_with_the_original_envelope_and_item() {
     assert_eq!(searched.json()["items"][0]["id"], 3);
     let broken = request(Method::POST, "/console/call-records", Body::from("{"));
     gate.ask(broken).await.assert_problem(StatusCode::BAD_REQUEST, "body_unreadable");
+    let long = json!({ "filters": { "q": "x".repeat(2 << 20) } });
+    let long = gate.send(Method::POST, "/console/call-records", &long).await;
+    long.assert_problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long");
+    let odd = gate.get("/console/call-records/%ff").await;
+    odd.assert_problem(StatusCode::BAD_REQUEST, "path_unreadable");
+    let unknown = gate.get("/console/calls/active?colour=red").await;
+    unknown.assert_problem(StatusCode::BAD_REQUEST, "filter_unknown");
 }
 
 #[tokio::test]
 async fn one_record_is_the_whole_cdr_in_camel_case() {
     let gate = Gate::new("").await;
     gate.store.add_cdrs(&[cdr(1)]).await.expect("stored");
-    let session = call_id(1).to_string();
-    for id in ["1", session.as_str(), "a-leg-1@phone", "b-leg-1@gate"] {
+    let own_id = call_id(1).to_string();
+    for id in ["1", own_id.as_str(), "a-leg-1@phone", "b-leg-1@gate"] {
         let body = gate.get(&format!("/console/call-records/{id}")).await.json();
         assert_eq!(body["id"], 1, "{id}");
         assert_eq!(body["callId"], "a-leg-1@phone");
-        assert_eq!(body["sessionId"], session);
+        assert_eq!(body["sessionId"], own_id);
         assert_eq!(body["startTime"], "2026-11-24T10:00:01.000Z");
         assert_eq!(body["answerTime"], "2026-11-24T10:00:03.000Z");
         assert_eq!(body["statusCode"], 200);

@@ -5,10 +5,12 @@ mod stand_ins;
 use std::os::unix::fs::PermissionsExt;
 
 use controlplane::store::{
-    Extension, RecordSearch, RecordSort, Recording, RecordingState, SqliteStore, Store,
+    Extension, RecordSearch, RecordSort, Recording, RecordingState, SqliteStore, Store, StoreError,
 };
 use shared::cdr::{CallStatus, Cdr, Direction};
 use shared::snapshot::Secret;
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stand_ins::{Folder, MORNING, call_id, cdr};
 
 async fn filled(count: u64) -> SqliteStore {
@@ -41,8 +43,8 @@ async fn a_record_comes_back_as_it_was_and_twice_is_once() {
 #[tokio::test]
 async fn a_record_is_found_by_number_session_and_either_call_id() {
     let store = filled(5).await;
-    let session = call_id(3).to_string();
-    for id in ["4", session.as_str(), "a-leg-3@phone", "b-leg-3@gate"] {
+    let own_id = call_id(3).to_string();
+    for id in ["4", own_id.as_str(), "a-leg-3@phone", "b-leg-3@gate"] {
         let found = store.record(id).await.expect("it is read").expect(id);
         assert_eq!(found.cdr.session_id, call_id(3), "{id}");
     }
@@ -132,6 +134,23 @@ async fn a_file_is_its_owners_alone_and_survives_a_restart() {
     again.close().await;
 }
 
+/// The lock outlasts `busy_timeout`, so this test takes its five seconds.
+#[tokio::test]
+async fn a_database_that_another_process_locks_is_unavailable_and_then_works() {
+    let folder = Folder::new("locked");
+    let path = folder.path().join("gate.sqlite3");
+    let store = SqliteStore::open(&path).await.expect("it opens");
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut other = SqliteConnection::connect_with(&options).await.expect("it connects");
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.expect("the lock is free");
+    let refused = store.add_cdrs(&[cdr(1)]).await.expect_err("it is locked");
+    assert!(matches!(refused, StoreError::Unavailable(_)), "worth another try: {refused}");
+    sqlx::query("COMMIT").execute(&mut other).await.expect("it was ours");
+    other.close().await.expect("it closes");
+    store.add_cdrs(&[cdr(1)]).await.expect("it is free");
+    assert!(store.record("1").await.expect("it is read").is_some());
+}
+
 #[tokio::test]
 async fn what_is_no_database_says_so() {
     let folder = Folder::new("nonsense");
@@ -152,8 +171,10 @@ async fn the_first_start_happens_once() {
         enabled: true,
         allow_guest_calls: false,
     };
+    assert!(!store.started_before().await.expect("it is answered"));
     let first = store.first_start(&[extension("1001"), extension("1002")]).await;
     assert!(first.expect("it is stored"));
+    assert!(store.started_before().await.expect("it is answered"));
     let second = store.first_start(&[extension("1003")]).await;
     assert!(!second.expect("it is answered"));
     let extensions = store.extensions().await.expect("they are read");

@@ -212,12 +212,6 @@ impl Gateway {
         found.map_err(|error| format!("{error}, last {last:?}"))
     }
 
-    /// How many CDRs are stored.
-    pub fn records_total(&self) -> Result<u64, String> {
-        let page = self.json("/console/call-records")?;
-        page.get("total").and_then(Value::as_u64).ok_or_else(|| format!("no total in {page}"))
-    }
-
     /// The CDR of the call that has a leg with this Call-ID.
     pub fn await_record(&self, sip_call_id: &str) -> Result<Value, String> {
         let path = format!("/console/call-records/{sip_call_id}");

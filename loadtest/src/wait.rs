@@ -9,9 +9,15 @@ use std::time::{Duration, Instant};
 /// Between two looks: short against any time that a test compares.
 const PAUSE: Duration = Duration::from_millis(10);
 
-pub fn until<T>(
+pub fn until<T>(what: &str, limit: Duration, poll: impl FnMut() -> Option<T>) -> Result<T, String> {
+    until_every(what, limit, PAUSE, poll)
+}
+
+/// The same with longer pauses, where looking itself costs what is being measured.
+pub fn until_every<T>(
     what: &str,
     limit: Duration,
+    pause_between: Duration,
     mut poll: impl FnMut() -> Option<T>,
 ) -> Result<T, String> {
     let give_up_at = Instant::now() + limit;
@@ -22,7 +28,7 @@ pub fn until<T>(
         if Instant::now() >= give_up_at {
             return Err(format!("{what}: not within {limit:?}"));
         }
-        pause(PAUSE);
+        pause(pause_between);
     }
 }
 

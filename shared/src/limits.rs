@@ -48,12 +48,8 @@ pub const MESH_QUEUE_LEN: usize = 4_096;
 pub const NONCES_MAX: usize = 65_536;
 /// Ports rest before they serve another call, so late packets of the old one die first.
 pub const PORT_REST_MS: u64 = 30_000;
-/// Start line and headers of one message on a stream: what a slow peer can make a flow keep.
-pub const SIP_HEAD_BYTES_MAX: usize = 32_768;
 
 const _: () = assert!(HEADER_LINE_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
 const _: () = assert!(RELAYS_PER_CALL_MAX <= MEDIA_LINES_MAX);
 const _: () = assert!(SDP_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
 const _: () = assert!(CALLS_PER_SHARD_MAX * 8 <= TRANSACTIONS_PER_SHARD_MAX);
-const _: () = assert!(HEADER_LINE_BYTES_MAX < SIP_HEAD_BYTES_MAX);
-const _: () = assert!(SIP_HEAD_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);

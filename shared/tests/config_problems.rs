@@ -348,3 +348,99 @@ fn a_changed_listener_needs_a_restart_and_a_changed_user_does_not() {
     let (before, after) = (check(before, &[], false), check(after, &[], false));
     assert_eq!(after.effective.needs_restart(&before.effective), ["ami.allows", "proxy.udp_port"]);
 }
+
+/// What a file of the original looks like, section by section; only HTTP has moved to loopback.
+const ORIGINAL: &str = r#"
+http_addr = "127.0.0.1:8080"
+log_level = "info"
+log_file = "logs/pbx.log"
+external_ip = "203.0.113.10"
+rtp_start_port = 20000
+rtp_end_port = 30000
+database_url = "sqlite://pbx.sqlite3"
+stats_log = true
+
+[console]
+session_secret = "please-change"
+base_path = "/console"
+allow_registration = false
+api_tokens = [{ token = "abc", scopes = ["cdr:read"] }]
+
+[ami]
+allows = ["127.0.0.1", "10.0.0.0/8"]
+
+[callrecord]
+type = "http"
+url = "https://billing.example/cdr"
+with_media = true
+
+[recording]
+enabled = true
+auto_start = true
+type = "local"
+path = "recorders"
+
+[proxy]
+addr = "0.0.0.0"
+modules = ["acl", "auth", "registrar", "call", "presence"]
+udp_port = 5060
+tcp_port = 5060
+ws_handler = "/ws"
+registrar_expires = 60
+max_registrar_expires = 300
+useragent = "PBX"
+realms = ["pbx.example", "*"]
+media_proxy = "auto"
+acl_rules = ["allow all"]
+session_timer = true
+enable_latching = true
+ua_black_list = ["friendly-scanner"]
+
+[proxy.http_router]
+url = "https://router.example/route"
+fallback_to_static = true
+headers = { X-API-Key = "k" }
+
+[proxy.locator_webhook]
+url = "https://events.example/"
+events = ["registered"]
+
+[[proxy.user_backends]]
+type = "memory"
+users = [
+  { username = "1001", password = "secret", departments = ["sales"], email = "a@b.example" },
+]
+
+[[proxy.user_backends]]
+type = "extension"
+ttl = 60
+
+[proxy.trunks.carrier]
+dest = "sip:198.51.100.1:5060"
+username = "me"
+password = "secret"
+codec = ["pcmu"]
+inbound_hosts = ["198.51.100.2"]
+register_enabled = true
+health_check_interval_secs = 30
+
+[[proxy.routes]]
+name = "out"
+[proxy.routes.match]
+"to.user" = "^00"
+"#;
+
+#[test]
+fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
+    let loaded = check(ORIGINAL, &[], true);
+    let lines = lines(&loaded);
+    assert!(loaded.config.is_some(), "{lines:#?}");
+    for key in ["callrecord", "proxy.http_router", "proxy.routes", "proxy.acl_rules"] {
+        let line = format!("warning: {key}: accepted, not used yet: what it asks for does not");
+        assert!(lines.iter().any(|found| found.contains(&line)), "{key} is not in {lines:#?}");
+    }
+    let config = loaded.config.expect("it is valid");
+    assert_eq!(config.sip().realms(), ["pbx.example"]);
+    assert_eq!(config.sip().registrar().expires_min_s, 60);
+    assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
+}

@@ -49,7 +49,7 @@ fn is_loopback(host: &str) -> bool {
 
 /// `[ami].allows` decides by the address of the socket.
 pub(super) async fn ami_source(State(app): State<App>, request: Request, next: Next) -> Response {
-    let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let source = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
     let allowed =
         source.is_some_and(|source| app.http.ami_allows().iter().any(|net| net.contains(source)));
     if allowed {

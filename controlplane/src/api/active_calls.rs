@@ -6,13 +6,13 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::get;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::command::Question;
 use shared::event::{Answer, CallState, CallView};
 
+use super::asked::{Id, Pairs};
 use super::{App, Code, Problem};
 
 const LIMIT_DEFAULT: usize = 50;
@@ -22,16 +22,9 @@ pub(super) fn routes() -> Router<App> {
     Router::new().route("/calls/active", get(list)).route("/calls/active/{call_id}", get(one))
 }
 
-#[derive(Debug, Deserialize)]
-struct Limit {
-    limit: Option<String>,
-}
-
-async fn list(
-    State(app): State<App>,
-    Query(Limit { limit }): Query<Limit>,
-) -> Result<Json<Value>, Problem> {
-    let limit = match limit.as_deref().filter(|text| !text.is_empty()) {
+async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {
+    pairs.refuse_unknown(&["limit"])?;
+    let limit = match pairs.last("limit") {
         None => LIMIT_DEFAULT,
         Some(text) => text.parse::<usize>().map_err(|_| {
             Problem::new(Code::FilterInvalid, format!("limit must be a number, not \"{text}\""))
@@ -44,7 +37,7 @@ async fn list(
     Ok(Json(json!({ "data": items, "total": total })))
 }
 
-async fn one(State(app): State<App>, Path(call_id): Path<String>) -> Result<Json<Value>, Problem> {
+async fn one(State(app): State<App>, Id(call_id): Id) -> Result<Json<Value>, Problem> {
     let calls = calls(&app).await?;
     let is_it = |call: &&CallView| {
         call.id.to_string().eq_ignore_ascii_case(&call_id) || call.sip_call_ids.contains(&call_id)

@@ -5,12 +5,12 @@
 //! Holds: `{id}` is the number, the session id, or the SIP Call-ID of any leg.
 
 use axum::Router;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::asked::{Document, Id, Pairs};
 use super::{App, Code, Prefix, Problem, page, search};
 use crate::store::{CallRecord, RecordSearch, Recording, RecordingState};
 
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<App> {
 async fn list(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    Pairs(pairs): Pairs,
 ) -> Result<Json<Value>, Problem> {
     show_page(&app, &prefix, &search::from_pairs(&pairs)?).await
 }
@@ -31,9 +31,8 @@ async fn list(
 async fn list_by_body(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
-    body: Result<Json<Value>, JsonRejection>,
+    Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
-    let Json(body) = body.map_err(|error| Problem::new(Code::BodyUnreadable, error.body_text()))?;
     show_page(&app, &prefix, &search::from_body(&body)?).await
 }
 
@@ -50,7 +49,7 @@ async fn show_page(
 async fn one(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
-    Path(id): Path<String>,
+    Id(id): Id,
 ) -> Result<Json<Value>, Problem> {
     let record = find(&app, &id).await?;
     Ok(Json(detail(&record, &prefix)?))

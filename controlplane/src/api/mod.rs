@@ -6,6 +6,7 @@
 
 mod access;
 mod active_calls;
+mod asked;
 mod call_records;
 mod dialogs;
 mod health;
@@ -20,16 +21,16 @@ mod search;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use shared::config::{Http, OWN_API_PREFIX};
+use tokio::time::timeout;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::limit::RequestBodyLimitLayer;
-use tower_http::timeout::TimeoutLayer;
+use tower_http::trace::TraceLayer;
 
 pub use problem::{Code, Problem};
 
@@ -70,14 +71,12 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(
             ServiceBuilder::new()
+                .layer(TraceLayer::new_for_http())
                 .layer(middleware::from_fn(own_headers))
                 .layer(CatchPanicLayer::custom(problem::panicked))
-                .layer(TimeoutLayer::with_status_code(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    REQUEST_DEADLINE,
-                ))
+                .layer(middleware::from_fn(in_time))
                 .layer(middleware::from_fn(access::loopback_host))
-                .layer(RequestBodyLimitLayer::new(BODY_BYTES_MAX)),
+                .layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
         )
         .with_state(app)
 }
@@ -99,6 +98,17 @@ fn ami(app: &App) -> Router<App> {
         // Behind the gate too: who may not ask learns nothing about the paths.
         .fallback(problem::no_such_path)
         .layer(middleware::from_fn_with_state(app.clone(), access::ami_source))
+}
+
+/// A request that is stuck gets an answer all the same.
+async fn in_time(request: Request, next: Next) -> Response {
+    match timeout(REQUEST_DEADLINE, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = format!("there was no answer within {} s", REQUEST_DEADLINE.as_secs());
+            Problem::new(Code::TooSlow, text).into_response()
+        }
+    }
 }
 
 /// Headers that every answer has.

@@ -38,6 +38,7 @@ macro_rules! codes {
 }
 
 codes! {
+    BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
@@ -50,11 +51,14 @@ codes! {
     NoSuchPath "no_such_path" NOT_FOUND "There is no such path";
     NoSuchRecord "no_such_record" NOT_FOUND "There is no such call record";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
+    PathUnreadable "path_unreadable" BAD_REQUEST "The path cannot be read";
+    QueryUnreadable "query_unreadable" BAD_REQUEST "The query cannot be read";
     RecordingAbsent "recording_absent" NOT_FOUND "This call has no recording";
     RecordingFailed "recording_failed" NOT_FOUND "The recording could not be made";
     RecordingPending "recording_pending" CONFLICT "The recording is not ready yet";
     ShardsSilent "shards_silent" SERVICE_UNAVAILABLE "The data plane did not answer in time";
     SourceRefused "source_refused" FORBIDDEN "This source address is not allowed";
+    TooSlow "too_slow" SERVICE_UNAVAILABLE "The answer took too long";
 }
 
 #[derive(Debug)]

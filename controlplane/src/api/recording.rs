@@ -5,13 +5,14 @@
 //! Holds: Range, If-Range and If-Modified-Since follow RFC 9110.
 
 use axum::Router;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::asked::{Id, Pairs};
 use super::call_records::find;
 use super::{App, Code, Problem};
 use crate::store::RecordingState;
@@ -22,14 +23,13 @@ pub(super) fn routes() -> Router<App> {
 
 async fn recording(
     State(app): State<App>,
-    Path(id): Path<String>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    Id(id): Id,
+    pairs: Pairs,
     request: Request,
 ) -> Result<Response, Problem> {
     // The original picks one side with `stream`; ours are in one file, left and right.
-    if let Some((_, stream)) = pairs.iter().find(|(name, _)| name == "stream")
-        && !matches!(stream.as_str(), "" | "mixed")
-    {
+    pairs.refuse_unknown(&["stream"])?;
+    if let Some(stream) = pairs.last("stream").filter(|stream| *stream != "mixed") {
         let text = format!("stream={stream} is not built yet: the file has both sides");
         return Err(Problem::new(Code::NotBuilt, text));
     }

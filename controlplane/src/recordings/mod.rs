@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use shared::event::CaptureClosed;
 use shared::ids::CallId;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -70,25 +70,22 @@ struct Desk {
 }
 
 async fn run(desk: Arc<Desk>, mut queue: mpsc::Receiver<CaptureClosed>) {
-    let places = Arc::new(Semaphore::new(WORKERS));
     let mut work = JoinSet::new();
-    while let Some(closed) = queue.recv().await {
-        desk.waiting(queue.len() + work.len() + 1);
-        let place = Arc::clone(&places).acquire_owned().await;
-        let desk = Arc::clone(&desk);
-        while let Some(done) = work.try_join_next() {
-            report(done);
+    let mut open = true;
+    loop {
+        desk.waiting(queue.len() + work.len());
+        tokio::select! {
+            closed = queue.recv(), if open && work.len() < WORKERS => match closed {
+                Some(closed) => {
+                    let desk = Arc::clone(&desk);
+                    work.spawn(async move { desk.make(closed).await });
+                }
+                None => open = false,
+            },
+            Some(done) = work.join_next(), if !work.is_empty() => report(done),
+            else => break,
         }
-        work.spawn(async move {
-            desk.make(closed).await;
-            drop(place);
-        });
     }
-    while let Some(done) = work.join_next().await {
-        report(done);
-        desk.waiting(work.len());
-    }
-    desk.waiting(0);
 }
 
 fn report(done: Result<(), tokio::task::JoinError>) {

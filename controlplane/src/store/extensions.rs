@@ -23,6 +23,11 @@ pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Extension>, StoreError>
     rows.iter().map(read).collect()
 }
 
+pub(super) async fn started_before(pool: &SqlitePool) -> Result<bool, StoreError> {
+    let found = sqlx::query("SELECT 1 FROM facts WHERE name = 'first_start'");
+    Ok(found.fetch_optional(pool).await.map_err(of_sqlx)?.is_some())
+}
+
 pub(super) async fn first_start(
     pool: &SqlitePool,
     extensions: &[Extension],

@@ -37,6 +37,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     fn extensions(&self) -> Pending<'_, Vec<Extension>>;
 
+    /// Whether a gateway was ever up with this database.
+    fn started_before(&self) -> Pending<'_, bool>;
+
     /// On the first start of this database: adds the extensions and gives `true`. Later: `false`.
     fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool>;
 

@@ -89,6 +89,10 @@ impl Store for SqliteStore {
         Box::pin(extensions::all(&self.readers))
     }
 
+    fn started_before(&self) -> Pending<'_, bool> {
+        Box::pin(extensions::started_before(&self.readers))
+    }
+
     fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool> {
         Box::pin(extensions::first_start(&self.writer, extensions))
     }

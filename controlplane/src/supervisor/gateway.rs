@@ -5,43 +5,40 @@
 //! Holds: nothing is taken from a shard before what it goes to is there, and the other way round at
 //!        the end: the pump ends before the writer, the writer before the database.
 
-use std::fmt;
 use std::fs::File;
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use shard::Shards;
+use shard::{Shards, StartError};
 use shared::command::Command;
-use shared::config::{Config, Database};
 use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::banner::Banner;
 use super::cores::{self, Cores};
-use super::first_start::{demo_extensions, private_folder, take_folder};
+use super::http_server::HttpServer;
+use super::prepared::{Prepared, StartFailed, failed, unsaved};
 use super::reload::Reloader;
-use super::settings::{has_ipv6, shard_settings};
-use super::snapshot::{self, Publisher};
-use crate::api::{self, App};
+use super::snapshot::Publisher;
+use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
-use crate::cdrs::{self, CdrWriter};
+use crate::cdrs::CdrWriter;
 use crate::configuration::Configured;
-use crate::exit::Exit;
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
-use crate::recordings::{Finalizer, leftovers};
-use crate::store::{Extension, SqliteStore, Store};
+use crate::recordings::Finalizer;
+use crate::store::Store;
 
+/// How long a port that is taken may take to come free.
+const PORT_PATIENCE: Duration = Duration::from_secs(3);
+const PORT_AGAIN: Duration = Duration::from_millis(100);
 /// A shard that has not started by then will not.
 const START_DEADLINE: Duration = Duration::from_secs(15);
 /// For BYEs, last packets and files after `Stop`.
@@ -51,35 +48,8 @@ const PUMP_PATIENCE: Duration = Duration::from_secs(5);
 /// For call records when the shards are gone.
 const CDR_PATIENCE: Duration = Duration::from_secs(10);
 const RECORDING_PATIENCE: Duration = Duration::from_secs(20);
-const HTTP_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two offers of a command to a shard whose queue is full.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
-
-#[derive(Debug)]
-pub enum StartFailed {
-    /// The configuration does not fit this machine.
-    Config(String),
-    /// Something that is needed could not be had.
-    Failed(String),
-}
-
-impl StartFailed {
-    pub const fn exit(&self) -> Exit {
-        match self {
-            Self::Config(_) => Exit::ConfigInvalid,
-            Self::Failed(_) => Exit::Failed,
-        }
-    }
-}
-
-impl fmt::Display for StartFailed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Config(reason) | Self::Failed(reason)) = self;
-        write!(f, "cannot start: {reason}")
-    }
-}
-
-impl std::error::Error for StartFailed {}
 
 #[derive(Debug)]
 pub struct Gateway {
@@ -87,7 +57,8 @@ pub struct Gateway {
     board: Arc<Board>,
     store: Arc<dyn Store>,
     reloader: Reloader,
-    pump: JoinHandle<io::Result<()>>,
+    pump: JoinHandle<()>,
+    pump_ended: watch::Receiver<bool>,
     writer: CdrWriter,
     finalizer: Finalizer,
     http: HttpServer,
@@ -107,11 +78,81 @@ impl Gateway {
         let prepared = tokio::spawn(Prepared::make(configured, cores, with_demo));
         let mut prepared = prepared.await.map_err(|error| failed(error.to_string()))??;
         let snapshot = Arc::new(std::mem::take(&mut prepared.snapshot));
-        let shards = shard::spawn(prepared.settings.clone(), snapshot);
+        let shards = spawn_shards(&prepared.settings, &snapshot).await;
         let shards = Arc::new(shards.map_err(|error| failed(error.to_string()))?);
+        let stored = prepared.store.first_start(&prepared.extensions).await;
+        stored.map_err(|error| failed(error.to_string()))?;
         // From here on this thread belongs to the control plane too.
         cores::pin_here(&prepared.cores.control).map_err(|error| failed(error.to_string()))?;
-        prepared.run(shards).started().await
+        Self::run(prepared, shards).started().await
+    }
+
+    /// The tasks round the shards, from where their events go to where questions come from.
+    fn run(prepared: Prepared, shards: Arc<Shards>) -> Self {
+        let Prepared { configured, cores, store, .. } = prepared;
+        let config = &configured.config;
+        let board = Arc::new(Board::new(&cores.shards));
+        board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
+        let plane: Arc<dyn Plane> = shards.clone();
+        let questions = Arc::new(Questions::new(Arc::clone(&plane)));
+        let (writer, cdrs) =
+            CdrWriter::start(Arc::clone(&store), Arc::clone(&board), unsaved(config));
+        let recordings = config.files().recordings().to_owned();
+        let (finalizer, captures) =
+            Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
+        tokio::spawn(hand_over(prepared.left, captures.clone()));
+        let pump = Pump {
+            plane: Arc::clone(&plane),
+            board: Arc::clone(&board),
+            questions: Arc::clone(&questions),
+            cdrs,
+            captures,
+        };
+        let (ended, pump_ended) = watch::channel(false);
+        let pump = tokio::spawn(async move {
+            if let Err(error) = pump.run().await {
+                tracing::error!(%error, "the event pump failed");
+            }
+            ended.send_replace(true);
+        });
+        let app = App {
+            store: Arc::clone(&store),
+            board: Arc::clone(&board),
+            questions,
+            http: Arc::new(config.http().clone()),
+            node: node_name().into(),
+        };
+        let http = HttpServer::start(prepared.listener, app);
+        let banner = Banner {
+            config,
+            listeners: shards.listeners(),
+            cores: &cores,
+            http: http.addr,
+            extensions: &prepared.extensions,
+            users: prepared.users,
+        };
+        let banner = banner.text();
+        let reloader = Reloader {
+            file: configured.file,
+            started_with: configured.effective,
+            store: Arc::clone(&store),
+            publisher: Publisher { plane, board: Arc::clone(&board) },
+            ipv6: prepared.ipv6,
+        };
+        let folder = prepared.folder;
+        Self {
+            shards,
+            board,
+            store,
+            reloader,
+            pump,
+            pump_ended,
+            writer,
+            finalizer,
+            http,
+            banner,
+            folder,
+        }
     }
 
     async fn started(self) -> Result<Self, StartFailed> {
@@ -140,9 +181,17 @@ impl Gateway {
         self.http.addr
     }
 
+    /// Waits for the end of the event pump, which comes before `stop` only when something broke.
+    pub async fn broken(&self) {
+        let mut ended = self.pump_ended.clone();
+        // A sender that is gone without a word is a panic of the pump.
+        let _panicked = ended.wait_for(|ended| *ended).await;
+    }
+
     /// No new calls; returns when the last one has ended, or after `patience`.
     pub async fn drain(&self, patience: Duration) {
         self.board.counts.draining.store(true, Ordering::Relaxed);
+        tracing::info!(seconds = patience.as_secs(), "draining: no new calls");
         let drained = timeout(patience, async {
             self.tell(|| Command::Drain).await;
             self.board.all(|shard| shard.stage >= Stage::Drained).await;
@@ -174,8 +223,8 @@ impl Gateway {
             }
         };
         match ended {
-            Some(Ok(Ok(()))) => {}
-            Some(ended) => tracing::error!(?ended, "the event pump ended badly"),
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::error!(%error, "the event pump ended badly"),
             None => {
                 tracing::error!("the event pump does not end; events of a stuck shard are lost");
                 pump.abort();
@@ -221,153 +270,21 @@ async fn join(shards: Arc<Shards>) {
     }
 }
 
-fn failed(reason: String) -> StartFailed {
-    StartFailed::Failed(reason)
-}
-
-/// Everything that can be had before there are shards.
-struct Prepared {
-    configured: Configured,
-    cores: Cores,
-    settings: Vec<ShardSettings>,
-    folder: File,
-    store: Arc<dyn Store>,
-    /// Made by this start.
-    extensions: Vec<Extension>,
-    /// Captures of an earlier run.
-    left: Vec<CaptureClosed>,
-    snapshot: Snapshot,
-    users: usize,
-    listener: TcpListener,
-    ipv6: bool,
-}
-
-impl Prepared {
-    async fn make(
-        configured: Configured,
-        cores: Cores,
-        with_demo: bool,
-    ) -> Result<Self, StartFailed> {
-        let config = &configured.config;
-        let files = config.files();
-        let ipv6 = has_ipv6();
-        let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
-        let folder = take_folder(files.folder()).map_err(failed)?;
-        for path in [files.captures(), files.recordings().to_owned()] {
-            private_folder(&path).map_err(failed)?;
-        }
-        let store = open_store(config).await.map_err(failed)?;
-        let extensions = first_extensions(config, &*store, with_demo).await.map_err(failed)?;
-        recover(&*store, &unsaved(config)).await.map_err(failed)?;
-        let left = leftovers(&*store, &files.captures()).await;
-        let left = left.map_err(|error| failed(format!("captures: {error}")))?;
-        let snapshot = snapshot::build(config, &*store, ipv6, FIRST_GENERATION).await;
-        let snapshot = snapshot.map_err(StartFailed::Config)?;
-        let users = snapshot.users.len();
-        let listener = TcpListener::bind(config.http().addr()).await;
-        let listener =
-            listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
-        Ok(Self {
-            configured,
-            cores,
-            settings,
-            folder,
-            store,
-            extensions,
-            left,
-            snapshot,
-            users,
-            listener,
-            ipv6,
-        })
-    }
-
-    /// The tasks round the shards, from where their events go to where questions come from.
-    fn run(self, shards: Arc<Shards>) -> Gateway {
-        let Self { configured, cores, store, .. } = self;
-        let config = &configured.config;
-        let board = Arc::new(Board::new(&cores.shards));
-        board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
-        let plane: Arc<dyn Plane> = shards.clone();
-        let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (writer, cdrs) =
-            CdrWriter::start(Arc::clone(&store), Arc::clone(&board), unsaved(config));
-        let recordings = config.files().recordings().to_owned();
-        let (finalizer, captures) =
-            Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
-        tokio::spawn(hand_over(self.left, captures.clone()));
-        let pump = Pump {
-            plane: Arc::clone(&plane),
-            board: Arc::clone(&board),
-            questions: Arc::clone(&questions),
-            cdrs,
-            captures,
-        };
-        let pump = tokio::spawn(pump.run());
-        let app = App {
-            store: Arc::clone(&store),
-            board: Arc::clone(&board),
-            questions,
-            http: Arc::new(config.http().clone()),
-            node: node_name().into(),
-        };
-        let http = HttpServer::start(self.listener, app);
-        let banner = Banner {
-            config,
-            listeners: shards.listeners(),
-            cores: &cores,
-            http: http.addr,
-            extensions: &self.extensions,
-            users: self.users,
-        };
-        let banner = banner.text();
-        let reloader = Reloader {
-            file: configured.file,
-            started_with: configured.effective,
-            store: Arc::clone(&store),
-            publisher: Publisher { plane, board: Arc::clone(&board) },
-            ipv6: self.ipv6,
-        };
-        let folder = self.folder;
-        Gateway { shards, board, store, reloader, pump, writer, finalizer, http, banner, folder }
-    }
-}
-
-/// Where call records go that the database did not take.
-fn unsaved(config: &Config) -> PathBuf {
-    config.files().folder().join("unsaved")
-}
-
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
-    let store = match config.files().database() {
-        Database::Memory => SqliteStore::in_memory().await,
-        Database::Sqlite(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                private_folder(folder)?;
+/// A process that was killed leaves its ring to the kernel, which lets go of the ring's sockets some
+/// time after the process is gone: a restart right after it finds its own ports taken.
+async fn spawn_shards(
+    settings: &[ShardSettings],
+    snapshot: &Arc<Snapshot>,
+) -> Result<Shards, StartError> {
+    let give_up_at = Instant::now() + PORT_PATIENCE;
+    loop {
+        match shard::spawn(settings.to_vec(), Arc::clone(snapshot)) {
+            Err(StartError::PortTaken { .. }) if Instant::now() < give_up_at => {
+                tokio::time::sleep(PORT_AGAIN).await;
             }
-            SqliteStore::open(path).await
+            outcome => return outcome,
         }
-    };
-    Ok(Arc::new(store.map_err(|error| error.to_string())?))
-}
-
-/// The extensions that this start made, for the banner.
-async fn first_extensions(
-    config: &Config,
-    store: &dyn Store,
-    with_demo: bool,
-) -> Result<Vec<Extension>, String> {
-    let extensions = if with_demo { demo_extensions(config) } else { Vec::new() };
-    let first = store.first_start(&extensions).await.map_err(|error| error.to_string())?;
-    Ok(if first { extensions } else { Vec::new() })
-}
-
-async fn recover(store: &dyn Store, folder: &Path) -> Result<(), String> {
-    let recovered = cdrs::recover(store, folder).await.map_err(|error| error.to_string())?;
-    if recovered > 0 {
-        tracing::info!(recovered, "call records of an earlier run are stored now");
     }
-    Ok(())
 }
 
 /// Captures of an earlier run, at the pace of the finalizer.
@@ -385,37 +302,4 @@ async fn hand_over(left: Vec<CaptureClosed>, queue: mpsc::Sender<CaptureClosed>)
 fn node_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "localhost".to_owned(), |name| name.trim().to_owned())
-}
-
-#[derive(Debug)]
-struct HttpServer {
-    addr: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<io::Result<()>>,
-}
-
-impl HttpServer {
-    fn start(listener: TcpListener, app: App) -> Self {
-        let addr = listener.local_addr().unwrap_or_else(|_| app.http.addr());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = api::router(app).into_make_service_with_connect_info::<SocketAddr>();
-        let serve = axum::serve(listener, service).with_graceful_shutdown(async {
-            // A sender that went away without a word asks for the same.
-            let _asked = stopped.await;
-        });
-        Self { addr, stop, task: tokio::spawn(serve.into_future()) }
-    }
-
-    async fn stop(mut self) {
-        let _nobody_listens = self.stop.send(());
-        match timeout(HTTP_PATIENCE, &mut self.task).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(ended) => tracing::warn!(?ended, "HTTP ended badly"),
-            // A client that keeps its connection open does not hold us.
-            Err(_) => {
-                self.task.abort();
-                let _aborted = self.task.await;
-            }
-        }
-    }
 }

@@ -8,6 +8,8 @@ mod banner;
 mod cores;
 mod first_start;
 mod gateway;
+mod http_server;
+mod prepared;
 mod reload;
 mod settings;
 mod snapshot;
@@ -22,7 +24,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use cores::Cores;
 pub(crate) use first_start::private_folder;
-pub use gateway::{Gateway, StartFailed};
+pub use gateway::Gateway;
+pub use prepared::StartFailed;
 pub use reload::{Reloaded, Reloader};
 pub use snapshot::Publisher;
 
@@ -123,10 +126,21 @@ async fn run(configured: Configured, cores: Cores, options: ServeOptions) -> Exi
         }
     };
     say(&gateway.banner());
-    while let Asked::Reload = signals.next().await {
-        gateway.reloader().reload_and_log().await;
+    let broken = loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Reload => gateway.reloader().reload_and_log().await,
+                Asked::End => break false,
+            },
+            () = gateway.broken() => break true,
+        }
+    };
+    if broken {
+        // Nothing that a shard reports is heard any more: calls must not go on like this.
+        tracing::error!("the control plane is broken; the gateway ends");
+        gateway.stop().await;
+        return Exit::Failed;
     }
-    tracing::info!(seconds = options.drain.as_secs(), "draining: no new calls");
     let ended_early = tokio::select! {
         () = gateway.drain(options.drain) => false,
         () = signals.end() => true,

@@ -38,6 +38,16 @@ pub(super) async fn build(
     generation: u64,
 ) -> Result<Snapshot, String> {
     let extensions = store.extensions().await.map_err(|error| error.to_string())?;
+    build_with(config, extensions, ipv6, generation).await
+}
+
+/// The same with extensions that are not in the database yet.
+pub(super) async fn build_with(
+    config: &Config,
+    extensions: Vec<Extension>,
+    ipv6: bool,
+    generation: u64,
+) -> Result<Snapshot, String> {
     let users = users(config.backends(), extensions);
     let mut trunks = Vec::new();
     for trunk in config.trunks() {

@@ -264,6 +264,10 @@ impl Store for MoodyStore {
         self.real.extensions()
     }
 
+    fn started_before(&self) -> Pending<'_, bool> {
+        self.real.started_before()
+    }
+
     fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool> {
         self.real.first_start(extensions)
     }

@@ -46,7 +46,12 @@ pub(crate) struct Gate {
 impl Gate {
     /// Starts `serve` and reads the banner, which comes when everything is up.
     pub(crate) fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         let mut child = ringgate(folder)
+            .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -32,7 +32,7 @@ impl Shell {
                     let again = self.goes_on(result);
                     self.sockets.disarmed(relay, leg, again);
                 }
-                let back = loan.and_then(|loan| self.relay(now, &pools.media, relay, leg, loan));
+                let back = loan.and_then(|loan| self.packet(now, &pools.media, relay, leg, loan));
                 if let Some(loan) = back {
                     pools.media.give_back(loan);
                 }
@@ -87,7 +87,14 @@ impl Shell {
     }
 
     /// One packet on a relay's socket. Gives the loan back unless the ring sends from it.
-    fn relay(&mut self, now: Now, group: &Group, relay: Seat, leg: u8, loan: Loan) -> Option<Loan> {
+    fn packet(
+        &mut self,
+        now: Now,
+        group: &Group,
+        relay: Seat,
+        leg: u8,
+        loan: Loan,
+    ) -> Option<Loan> {
         // A closed relay's last packets come after its end, and whoever has its seat now is not
         // meant: the generation tells.
         if self.sockets.socket(relay, leg).is_none() {
@@ -117,7 +124,9 @@ impl Shell {
             let heard = Heard { at: now.mono, side, component, packet };
             self.captures.append(key, &heard);
         }
-        let socket = self.sockets.socket(relay, leg_of(side.other(), out))?;
+        let Some(socket) = self.sockets.socket(relay, leg_of(side.other(), out)) else {
+            return Some(loan);
+        };
         match self.ring.forward(socket, to, group, loan) {
             Ok(()) => None,
             Err(loan) => {
@@ -129,7 +138,7 @@ impl Shell {
 
     fn datagram(&mut self, now: Now, group: &Group, listener: u8, loan: &Loan) {
         let Some(datagram) = group.datagram(loan, self.udp.shape(listener)) else { return };
-        let from = self.udp.source(listener, &datagram);
+        let Some(from) = self.udp.source(listener, &datagram) else { return };
         self.input(now, Input::Received { from, bytes: datagram.payload });
     }
 

@@ -59,9 +59,9 @@ pub(crate) fn run(
     executor.run(async move {
         let around = start.around.clone();
         match Shell::new(start) {
-            Ok(shell) => {
+            Ok((shell, pools)) => {
                 report(Ok(()));
-                shell.run().await
+                shell.run(pools).await
             }
             Err(error) => {
                 report(Err(start_error::of_ring(shard, error, &around)));

@@ -4,10 +4,9 @@
 //! Never: work in here: turns, completions and outputs have a file each.
 //! Holds: the ring is gone before the buffers it writes to.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::AsFd;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,14 +40,17 @@ use crate::sip_udp::SipUdp;
 const MEDIA_BUFFERS: u16 = 1_024;
 /// The longest packet, what lies in front of it, and enough to tell that one was longer.
 const MEDIA_BUFFER_BYTES: usize = 2_112;
-/// SIP datagrams of any length. Untouched pages cost nothing: a usual message touches one.
-const DATAGRAM_BUFFERS: u16 = 64;
+/// SIP datagrams of any length. Untouched pages cost nothing: a usual message touches one. The
+/// kernel takes at most 32 at a time from each listener.
+const DATAGRAM_BUFFERS: u16 = 128;
 const DATAGRAM_BUFFER_BYTES: usize = 65_536 + 128;
 const STREAM_BUFFERS: u16 = 64;
 const STREAM_BUFFER_BYTES: usize = 16 * 1_024;
 
 /// How long a stopping shard waits for what is still on its way out.
 const STOP_WAIT: Duration = Duration::from_secs(2);
+/// Turns that closing every socket may take; each ends hundreds of requests.
+const CLOSE_TURNS: usize = 256;
 /// Floor of a sleep: a deadline that stays in the past must not spin the CPU.
 const SLEEP_MIN: Duration = Duration::from_micros(50);
 
@@ -85,7 +87,6 @@ pub(crate) struct Shell {
     pub(crate) stop_by: Option<Instant>,
     pub(crate) tcp: SipTcp,
     pub(crate) udp: SipUdp,
-    pub(crate) pools: Rc<RefCell<Pools>>,
 }
 
 /// When the work that is not driven by events is next due.
@@ -96,22 +97,25 @@ pub(crate) struct Schedule {
     pub(crate) tick: Instant,
 }
 
+impl Pools {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            datagrams: Group::new(GROUP_DATAGRAMS, DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES)?,
+            media: Group::new(GROUP_MEDIA, MEDIA_BUFFERS, MEDIA_BUFFER_BYTES)?,
+            streams: Group::new(GROUP_STREAMS, STREAM_BUFFERS, STREAM_BUFFER_BYTES)?,
+        })
+    }
+}
+
 impl Shell {
     /// To be called inside the executor of the shard.
-    pub(crate) fn new(start: Start) -> Result<Self, SetupError> {
+    pub(crate) fn new(start: Start) -> Result<(Self, Pools), SetupError> {
         let Start { settings, snapshot, listeners, mesh, link, clock, .. } = start;
-        let memory = |error| SetupError::Register("memory", error);
-        let pools = Pools {
-            datagrams: Group::new(GROUP_DATAGRAMS, DATAGRAM_BUFFERS, DATAGRAM_BUFFER_BYTES)
-                .map_err(memory)?,
-            media: Group::new(GROUP_MEDIA, MEDIA_BUFFERS, MEDIA_BUFFER_BYTES).map_err(memory)?,
-            streams: Group::new(GROUP_STREAMS, STREAM_BUFFERS, STREAM_BUFFER_BYTES)
-                .map_err(memory)?,
-        };
+        let pools = Pools::new().map_err(|error| SetupError::Register("memory", error))?;
         let groups = [&pools.datagrams, &pools.media, &pools.streams];
         let ring = make_ring(&link, &groups)?;
         let now = clock.now();
-        Ok(Self {
+        let shell = Self {
             ring,
             backlog: Backlog::default(),
             batch: Vec::new(),
@@ -131,18 +135,18 @@ impl Shell {
             stop_by: None,
             tcp: SipTcp::new(settings.shard, listeners.tcp),
             udp: SipUdp::new(listeners.udp),
-            pools: Rc::new(RefCell::new(pools)),
-        })
+        };
+        Ok((shell, pools))
     }
 
     /// Turns until the shard was told to stop and has nothing left to do.
-    pub(crate) async fn run(mut self) -> Result<(), String> {
+    pub(crate) async fn run(mut self, mut pools: Pools) -> Result<(), String> {
         let link = Arc::clone(&self.link);
         let mut park = Park::new(&link.bell).map_err(|error| format!("wake-up: {error}"))?;
         self.backlog.push(Event::Started(self.shard));
         loop {
             let now = self.clock.now();
-            let more = self.turn(now).map_err(|error| format!("io_uring_enter: {error}"))?;
+            let more = self.turn(now, &mut pools).map_err(of_enter)?;
             if self.is_done(now) {
                 break;
             }
@@ -153,8 +157,12 @@ impl Shell {
                 self.rest(&mut park).await;
             }
         }
-        self.leave();
-        park.close(&link.bell).await.map_err(|error| format!("closing the wake-up: {error}"))
+        self.leave(&mut pools).map_err(of_enter)?;
+        park.close(&link.bell).await.map_err(|error| format!("closing the wake-up: {error}"))?;
+        match self.backlog.len() {
+            0 => Ok(()),
+            left => Err(format!("stopped with {left} events that nobody took")),
+        }
     }
 
     /// Sleeps until something is to be done.
@@ -215,14 +223,22 @@ impl Shell {
         flushed || now.mono >= stop_by
     }
 
-    /// The last things that the control plane hears.
-    fn leave(&mut self) {
+    /// The last things that the control plane hears, and the ports free for whoever comes next.
+    fn leave(&mut self, pools: &mut Pools) -> io::Result<()> {
         let now = self.clock.now();
+        self.udp.close(&mut self.ring);
+        self.tcp.close(&mut self.ring);
+        for _ in 0..CLOSE_TURNS {
+            if !self.turn(now, pools)? && !self.ring.has_work() {
+                break;
+            }
+        }
         self.captures.abandon();
         self.take_closed_captures(now);
         self.send_counters();
         self.backlog.push(Event::Stopped(self.shard));
         self.deliver();
+        Ok(())
     }
 
     pub(crate) fn stop(&mut self, now: Instant) {
@@ -244,6 +260,10 @@ impl Shell {
         let counters = Box::new(counters.clone());
         self.backlog.push(Event::Counters { shard: self.shard, counters });
     }
+}
+
+fn of_enter(error: io::Error) -> String {
+    format!("io_uring_enter: {error}")
 }
 
 /// Memory of a process that just ended is still counted for a moment, so its want is not the end.

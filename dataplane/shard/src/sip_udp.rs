@@ -51,7 +51,9 @@ impl SipUdp {
     /// Asks for datagrams on every listener that is silent.
     pub(crate) fn arm(&mut self, ring: &mut Ring) {
         while let Some(listener) = self.silent.pop() {
-            let socket = &self.listeners[usize::from(listener)].socket;
+            let Some(Listener { socket, .. }) = self.listeners.get(usize::from(listener)) else {
+                continue; // it was closed
+            };
             let shape = self.shape(listener);
             let token = Token::Datagram { listener };
             if ring.receive_datagrams(socket.as_fd(), shape, GROUP_DATAGRAMS, token) == Err(Full) {
@@ -80,13 +82,14 @@ impl SipUdp {
         }
     }
 
-    pub(crate) fn source(&self, listener: u8, datagram: &Datagram<'_>) -> Source {
-        let bound = self.listeners[usize::from(listener)].local;
+    /// Where a datagram came from; `None` when its listener was closed meanwhile.
+    pub(crate) fn source(&self, listener: u8, datagram: &Datagram<'_>) -> Option<Source> {
+        let bound = self.listeners.get(usize::from(listener))?.local;
         let local = match pktinfo::read_local(datagram.control) {
             Some(ip) => SocketAddr::new(ip, bound.port()),
             None => bound,
         };
-        Source { transport: Transport::Udp, local, peer: datagram.from, flow: None }
+        Some(Source { transport: Transport::Udp, local, peer: datagram.from, flow: None })
     }
 
     /// Queues one datagram. It comes back when no listener can send it or the queue is full.
@@ -135,6 +138,16 @@ impl SipUdp {
         self.recent[seat.index as usize].take()
     }
 
+    /// Lets go of every port.
+    pub(crate) fn close(&mut self, ring: &mut Ring) {
+        self.queue.clear();
+        for (index, listener) in self.listeners.drain(..).enumerate() {
+            // Without room for it the port stays taken until the ring is gone.
+            ring.cancel(Token::Datagram { listener: index as u8 }).unwrap_or_default();
+            ring.retire(listener.socket.into());
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
@@ -150,5 +163,72 @@ impl SipUdp {
             })
         };
         exact.or_else(wild).or_else(|| self.listeners.iter().position(family))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listeners;
+    use shared::ids::{FlowKey, ShardId};
+
+    fn udp(addresses: &[&str]) -> SipUdp {
+        let addresses: Vec<SocketAddr> =
+            addresses.iter().map(|text| text.parse().expect("an address")).collect();
+        let mut all = listeners::open(&addresses, &[], 1).expect("free ports");
+        SipUdp::new(all.remove(0).udp)
+    }
+
+    fn to(local: SocketAddr, peer: &str) -> Destination {
+        let peer = peer.parse().expect("an address");
+        Destination { transport: Transport::Udp, local, peer, flow: None }
+    }
+
+    #[test]
+    fn an_answer_leaves_through_the_listener_that_was_asked() {
+        let udp = udp(&["127.0.0.1:0", "127.0.0.2:0"]);
+        for (index, listener) in udp.listeners.iter().enumerate() {
+            let found = udp.listener_for(&to(listener.local, "192.0.2.1:5060"));
+            assert_eq!(found, Some(index));
+        }
+    }
+
+    #[test]
+    fn an_address_of_a_wildcard_listener_leads_to_it_by_its_port() {
+        let udp = udp(&["127.0.0.1:0", "0.0.0.0:0"]);
+        let port = udp.listeners[1].local.port();
+        let local = SocketAddr::from(([127, 0, 0, 9], port));
+        assert_eq!(udp.listener_for(&to(local, "192.0.2.1:5060")), Some(1));
+        assert_eq!(udp.shape(1), Shape::WithControl);
+        assert_eq!(udp.shape(0), Shape::Plain);
+    }
+
+    #[test]
+    fn a_peer_of_another_family_has_no_listener() {
+        let mut udp = udp(&["127.0.0.1:0"]);
+        let local = udp.listeners[0].local;
+        let six = to(local, "[2001:db8::1]:5060");
+        let bytes = Rc::new(b"OPTIONS".to_vec());
+        assert_eq!(udp.send(six, Rc::clone(&bytes)), Err((six, bytes)));
+        assert!(udp.is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_told_for_recent_sends_only_and_once() {
+        let mut udp = udp(&["127.0.0.1:0"]);
+        let local = udp.listeners[0].local;
+        for number in 0..RECENT as u32 + 10 {
+            let flow = FlowKey { shard: ShardId(0), slot: number, generation: 0 };
+            let mut marked = to(local, "192.0.2.1:5060");
+            marked.flow = Some(flow);
+            udp.recent[number as usize % RECENT] = Some(marked);
+            udp.sent += 1;
+        }
+        let seat = |number: u32| Seat { index: number % RECENT as u32, generation: number };
+        assert_eq!(udp.undelivered(seat(9)), None, "its place has a newer tenant");
+        let newest = udp.undelivered(seat(2_057)).expect("recent");
+        assert_eq!(newest.flow.map(|flow| flow.slot), Some(2_057));
+        assert_eq!(udp.undelivered(seat(2_057)), None);
+        assert_eq!(udp.undelivered(seat(9_999)), None, "it was never sent");
     }
 }

@@ -20,7 +20,7 @@ use crate::bell::{Bell, Buzzer};
 use crate::clock::Clock;
 use crate::executor::{self, Start};
 use crate::link::Link;
-use crate::listeners::{self, Listener};
+use crate::listeners::{self, Listener, Listeners};
 use crate::mesh;
 use crate::preflight;
 use crate::shards::Shards;
@@ -28,6 +28,8 @@ use crate::start_error::StartError;
 
 /// An executor is up within milliseconds; short memory is retried for two seconds.
 const START_WAIT: Duration = Duration::from_secs(15);
+const PORT_TRIES: u32 = 10;
+const PORT_WAIT: Duration = Duration::from_millis(100);
 
 type Report = Result<(), StartError>;
 
@@ -37,7 +39,7 @@ pub fn spawn(
     snapshot: Arc<Snapshot>,
 ) -> Result<Shards, StartError> {
     let around = preflight::check(&settings)?;
-    let all = listeners::open(&settings[0].udp, &settings[0].tcp, settings.len())?;
+    let all = open_listeners(&settings)?;
     // Port 0 in the settings is a real port from here on: the core writes it into Via and Contact.
     for (settings, listeners) in settings.iter_mut().zip(&all) {
         settings.udp = addresses(&listeners.udp);
@@ -67,6 +69,21 @@ pub fn spawn(
         }
     }
     Ok(shards)
+}
+
+/// The kernel lets go of the sockets of a process that was killed a little after it ended, so a port
+/// is only taken when it stays taken.
+fn open_listeners(settings: &[ShardSettings]) -> Result<Vec<Listeners>, StartError> {
+    let mut tries = PORT_TRIES;
+    loop {
+        match listeners::open(&settings[0].udp, &settings[0].tcp, settings.len()) {
+            Err(StartError::PortTaken { .. }) if tries > 1 => {
+                tries -= 1;
+                thread::sleep(PORT_WAIT);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn start_one(shards: &mut Shards, start: Start, link: Arc<Link>) -> Result<(), StartError> {

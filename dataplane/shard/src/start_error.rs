@@ -102,8 +102,8 @@ impl fmt::Display for StartError {
             ),
             Self::LockedMemory { limit, needed } => write!(
                 f,
-                "not enough memory may be locked: the limit is {limit} bytes, {needed} are needed: \
-                 raise it (ulimit -l, LimitMEMLOCK=)"
+                "not enough memory may be locked: the limit is {limit} bytes for all processes of \
+                 this user, this one needs {needed}: raise it (ulimit -l, LimitMEMLOCK=)"
             ),
             Self::PortTaken { transport, address } => {
                 write!(f, "{} {address} is taken by another process", transport.via_word())

@@ -29,10 +29,8 @@ const CAPTURE_SWEEP: Duration = Duration::from_millis(250);
 
 impl Shell {
     /// `true`: more waits, turn again without sleeping.
-    pub(crate) fn turn(&mut self, now: Now) -> io::Result<bool> {
+    pub(crate) fn turn(&mut self, now: Now, pools: &mut Pools) -> io::Result<bool> {
         self.core.plain_counters().bump(Counter::Turns);
-        let pools = std::rc::Rc::clone(&self.pools);
-        let pools = &mut *pools.borrow_mut();
         let completions = self.take_completions(now, pools)?;
         self.pace.observe(now.mono, completions as u32);
         let commands = self.take_commands(now);

@@ -6,7 +6,7 @@
 //! Holds: every shard that a test starts is joined by it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,13 +94,12 @@ fn folder(test: &str) -> PathBuf {
 
 fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) -> ShardSettings {
     let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-    // A machine with one CPU serves every shard on it.
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let cpus = allowed_cpus();
     let slice = first_port + 400 * u16::from(shard);
     ShardSettings {
         shard: ShardId(shard),
         shards,
-        cpu: usize::from(shard) % cpus,
+        cpu: cpus[usize::from(shard) % cpus.len()],
         udp: vec![any],
         tcp: vec![any],
         external_ip: Vec::new(),
@@ -127,6 +126,20 @@ fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) ->
         random_seed: [shard; 32],
         nonce_key: [9; 32],
     }
+}
+
+/// The CPUs that this test may use; one may have to serve several shards.
+fn allowed_cpus() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let number = |text: &str| text.trim().parse().expect("a number");
+    list.expect("a list of CPUs")
+        .split(',')
+        .flat_map(|part| match part.split_once('-') {
+            Some((first, last)) => number(first)..=number(last),
+            None => number(part)..=number(part),
+        })
+        .collect()
 }
 
 fn options(call_id: &str, transport: &str) -> String {
@@ -261,68 +274,120 @@ fn options_is_answered_over_udp_and_over_tcp_in_pieces() {
     let mut end = String::new();
     stream.read_to_string(&mut end).expect("an answer, then the end");
     assert!(end.starts_with("SIP/2.0 400") && end.contains("tcp-2"), "{end:?}");
+    let tcp = plane.address(Transport::Tcp);
     let counters = plane.stop();
+    UdpSocket::bind(udp).expect("the port is free at once");
+    TcpListener::bind(tcp).expect("the port is free at once");
     assert_eq!((counters.of(Counter::Responses2xx), counters.of(Counter::SipKeepAlives)), (9, 1));
     assert_eq!((counters.of(Counter::FlowsCut), counters.of(Counter::Flows)), (1, 0));
+}
+
+/// A call that two phones have set up through the gateway.
+struct Talk {
+    gateway: SocketAddr,
+    caller: Phone,
+    callee: Phone,
+    caller_media: Phone,
+    callee_media: Phone,
+    /// The callee's side of the dialog, with the gateway's tag.
+    to: String,
+    /// Where the gateway wants the audio of the caller, and of the callee.
+    caller_sends_to: SocketAddr,
+    callee_sends_to: SocketAddr,
+}
+
+impl Talk {
+    fn begin(gateway: SocketAddr, caller: Phone, callee: Phone) -> Self {
+        let (caller_media, callee_media) = (Phone::new(), Phone::new());
+        let anyone = "<sip:2000@127.0.0.1>";
+        let offer = audio(&caller_media.0);
+        caller.send(gateway, &request(&caller, &callee, "INVITE", 1, anyone, &offer));
+        let invited = callee.hear("INVITE ");
+        callee.send(gateway, &ok(&callee, &invited, &audio(&callee_media.0)));
+        callee.hear("ACK ");
+        let answer = caller.hear("SIP/2.0 200");
+        let to = value(&answer, "To").to_owned();
+        caller.send(gateway, &request(&caller, &callee, "ACK", 1, &to, ""));
+        let (caller_sends_to, callee_sends_to) = (audio_port(&answer), audio_port(&invited));
+        Self {
+            gateway,
+            caller,
+            callee,
+            caller_media,
+            callee_media,
+            to,
+            caller_sends_to,
+            callee_sends_to,
+        }
+    }
+
+    /// Each side sends one packet at a time and hears the other's.
+    fn speak(&self, packets: u16) {
+        for number in 0..packets {
+            self.caller_media.0.send_to(&rtp(number, 1), self.caller_sends_to).expect("sent");
+            self.callee_media.0.send_to(&rtp(number, 2), self.callee_sends_to).expect("sent");
+            for (phone, speaker, port) in [
+                (&self.caller_media, 2, self.caller_sends_to),
+                (&self.callee_media, 1, self.callee_sends_to),
+            ] {
+                let mut packet = [0; 2_048];
+                let (length, from) = phone.0.recv_from(&mut packet).expect("relayed");
+                assert_eq!(packet[..length], rtp(number, speaker));
+                assert_eq!(from, port, "from the port that the SDP names");
+            }
+        }
+    }
+
+    fn hang_up(&self) {
+        let bye = request(&self.caller, &self.callee, "BYE", 2, &self.to, "");
+        self.caller.send(self.gateway, &bye);
+        let bye = self.callee.hear("BYE ");
+        self.callee.send(self.gateway, &ok(&self.callee, &bye, ""));
+        self.caller.hear("SIP/2.0 200");
+    }
+}
+
+fn request(
+    from: &Phone,
+    to: &Phone,
+    method: &str,
+    number: u8,
+    to_header: &str,
+    body: &str,
+) -> String {
+    let (from, to) = (from.address(), to.address());
+    format!(
+        "{method} sip:2000@{to} SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {from};rport;branch=z9hG4bK{method}{number}\r\nMax-Forwards: 70\r\n\
+         From: <sip:1000@127.0.0.1>;tag=caller\r\nTo: {to_header}\r\nCall-ID: smoke-call\r\n\
+         CSeq: {number} {method}\r\nContact: <sip:1000@{from}>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn ok(phone: &Phone, request: &str, body: &str) -> String {
+    let to = value(request, "To").split(";tag=").next().unwrap_or_default();
+    format!(
+        "SIP/2.0 200 OK\r\n{}From: {}\r\nTo: {to};tag=callee\r\nCall-ID: {}\r\nCSeq: {}\r\n\
+         Contact: <sip:2000@{}>\r\nContent-Type: application/sdp\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        vias(request),
+        value(request, "From"),
+        value(request, "Call-ID"),
+        value(request, "CSeq"),
+        phone.address(),
+        body.len()
+    )
 }
 
 #[test]
 fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
     let (caller, callee) = (Phone::new(), Phone::new());
-    let (caller_media, callee_media) = (Phone::new(), Phone::new());
     let trunks = vec![trunk("out", callee.address())];
-    let snapshot = Snapshot { trunks, ..Snapshot::default() };
-    let mut plane = Plane::start("call", 1, snapshot, 42_000);
-    let gateway = plane.address(Transport::Udp);
-
-    let invite = |method: &str, number: u8, to: &str, branch: &str, body: &str| {
-        format!(
-            "{method} sip:2000@{} SIP/2.0\r\nVia: SIP/2.0/UDP {};rport;branch=z9hG4bK{branch}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:1000@127.0.0.1>;tag=caller\r\nTo: {to}\r\n\
-             Call-ID: smoke-call\r\nCSeq: {number} {method}\r\nContact: <sip:1000@{}>\r\n\
-             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
-            callee.address(),
-            caller.address(),
-            caller.address(),
-            body.len()
-        )
-    };
-    let anyone = "<sip:2000@127.0.0.1>";
-    caller.send(gateway, &invite("INVITE", 1, anyone, "one", &audio(&caller_media.0)));
-    let ringing = callee.hear("INVITE ");
-    let reply = |status: &str, request: &str, body: &str| {
-        format!(
-            "SIP/2.0 {status}\r\n{}From: {}\r\nTo: {};tag=callee\r\nCall-ID: {}\r\nCSeq: {}\r\n\
-             Contact: <sip:2000@{}>\r\nContent-Type: application/sdp\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            vias(request),
-            value(request, "From"),
-            value(request, "To").split(";tag=").next().unwrap_or_default(),
-            value(request, "Call-ID"),
-            value(request, "CSeq"),
-            callee.address(),
-            body.len()
-        )
-    };
-    callee.send(gateway, &reply("200 OK", &ringing, &audio(&callee_media.0)));
-    callee.hear("ACK ");
-    let answer = caller.hear("SIP/2.0 200");
-    let to = value(&answer, "To").to_owned();
-    caller.send(gateway, &invite("ACK", 1, &to, "two", ""));
-
-    let (to_caller_side, to_callee_side) = (audio_port(&answer), audio_port(&ringing));
-    for number in 0..MEDIA_PACKETS {
-        caller_media.0.send_to(&rtp(number, 1), to_caller_side).expect("sent");
-        callee_media.0.send_to(&rtp(number, 2), to_callee_side).expect("sent");
-        for (phone, source) in [(&caller_media, 2), (&callee_media, 1)] {
-            let mut packet = [0; 2_048];
-            let (length, from) = phone.0.recv_from(&mut packet).expect("relayed");
-            assert_eq!(packet[..length], rtp(number, source));
-            let expected = if source == 2 { to_caller_side } else { to_callee_side };
-            assert_eq!(from, expected, "from the port that the SDP names");
-        }
-    }
-
+    let mut plane = Plane::start("call", 1, Snapshot { trunks, ..Snapshot::default() }, 42_000);
+    let talk = Talk::begin(plane.address(Transport::Udp), caller, callee);
+    talk.speak(MEDIA_PACKETS);
     let calls = Command::Ask { id: 7, question: Question::Calls };
     plane.shards.send(ShardId(0), calls).expect("room");
     let standing = plane.event("the answer", |event| match event {
@@ -330,11 +395,8 @@ fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
         _ => None,
     });
     assert_eq!((standing.len(), standing[0].recording), (1, true));
+    talk.hang_up();
 
-    caller.send(gateway, &invite("BYE", 2, &to, "three", ""));
-    let bye = callee.hear("BYE ");
-    callee.send(gateway, &reply("200 OK", &bye, ""));
-    caller.hear("SIP/2.0 200");
     let capture: CaptureClosed = plane.event("the capture", |event| match event {
         Event::CaptureClosed(capture) => Some(capture.clone()),
         _ => None,
@@ -357,6 +419,29 @@ fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
     for gauge in [Counter::Calls, Counter::Relays, Counter::PortsInUse, Counter::Captures] {
         assert_eq!(counters.of(gauge), 0, "{gauge:?}");
     }
+}
+
+/// A call that still stands ends with its CDR, and its capture is complete.
+#[test]
+fn stopping_ends_standing_calls_with_their_cdr_and_their_capture() {
+    let (caller, callee) = (Phone::new(), Phone::new());
+    let trunks = vec![trunk("out", callee.address())];
+    let mut plane = Plane::start("stop", 1, Snapshot { trunks, ..Snapshot::default() }, 44_000);
+    let talk = Talk::begin(plane.address(Transport::Udp), caller, callee);
+    talk.speak(20);
+    assert_eq!(plane.shards.broadcast(Command::Stop), 0);
+    for phone in [&talk.caller, &talk.callee] {
+        let bye = phone.hear("BYE ");
+        phone.send(talk.gateway, &ok(phone, &bye, ""));
+    }
+    let capture: CaptureClosed = plane.event("the capture", |event| match event {
+        Event::CaptureClosed(capture) => Some(capture.clone()),
+        _ => None,
+    });
+    assert_eq!((capture.packets, capture.lost, capture.error), (40, 0, None));
+    plane.event("the CDR", |event| matches!(event, Event::CallEnded(_)).then_some(()));
+    let counters = plane.stop();
+    assert_eq!((counters.of(Counter::Calls), counters.of(Counter::Relays)), (0, 0));
 }
 
 #[test]

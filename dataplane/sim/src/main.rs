@@ -37,7 +37,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Call, String> {
     let mut call = Call { first: 0, seeds: 100, keep_going: false, options: Options::default() };
     while let Some(word) = words.next() {
         let mut number = || -> Result<u64, String> {
-            let value = words.next().ok_or(format!("{word} wants a number"))?;
+            let value = words.next().ok_or_else(|| format!("{word} wants a number"))?;
             value.parse().map_err(|_| format!("{word} {value}: not a number"))
         };
         match word.as_str() {
@@ -50,7 +50,8 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Call, String> {
             "--keep-going" => call.keep_going = true,
             "--broken" => {
                 let name = words.next().unwrap_or_default();
-                let broken = Broken::parse(&name).ok_or(format!("no fault is called {name:?}"))?;
+                let broken =
+                    Broken::parse(&name).ok_or_else(|| format!("no fault is called {name:?}"))?;
                 call.options.broken = Some(broken);
             }
             _ => return Err(format!("{word}: unknown option")),
@@ -60,7 +61,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Call, String> {
 }
 
 fn percent(number: u64) -> Result<u32, String> {
-    u32::try_from(number).ok().filter(|n| *n <= 100).ok_or(format!("{number} is no percentage"))
+    u32::try_from(number)
+        .ok()
+        .filter(|n| *n <= 100)
+        .ok_or_else(|| format!("{number} is no percentage"))
 }
 
 fn sweep(call: &Call) -> ExitCode {

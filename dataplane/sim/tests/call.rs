@@ -36,6 +36,7 @@ fn a_call_is_answered_heard_and_recorded_as_it_was() -> Result<(), Failure> {
         [caller.report.mark]
     );
     assert!(caller.report.packets_heard >= 8 && callee.report.packets_heard >= 8);
+    assert!(caller.talking().reports_heard >= 1 && callee.talking().reports_heard >= 1, "RTCP");
 
     let record = world.noted().record();
     assert_eq!((record.caller.as_str(), record.callee.as_str()), ("1001", "1002"));

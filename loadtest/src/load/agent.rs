@@ -13,13 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::batch::{Inbox, pin};
+use super::batch::{Inbox, await_readable, pin};
 use super::raw::Raw;
 use super::streams::{Order, Streams};
 use super::{Ends, Plan, Quantiles, Report, Sdp, Times, times};
 use crate::digest::{self, Challenge, Credentials};
 use crate::sdp::{self, Direction};
-use crate::wait;
 
 /// RFC 3261 17.1.1.1.
 const T1: Duration = Duration::from_millis(500);
@@ -196,7 +195,7 @@ impl Agent {
             let mut worked = self.receive(&mut inbox, true);
             worked |= self.receive(&mut inbox, false);
             if !worked {
-                wait::pause(Duration::from_micros(500));
+                await_readable([&self.ends.caller, &self.ends.callee], 1);
             }
         }
         Ok(())

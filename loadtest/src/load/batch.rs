@@ -244,6 +244,18 @@ fn set_option(fd: RawFd, name: i32, value: i32) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Waits until one of the sockets has something, at most so many milliseconds.
+pub fn await_readable(sockets: [&UdpSocket; 2], wait_ms: i32) {
+    let mut polled = sockets.map(|socket| libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    // SAFETY: the pointer and count describe the array above, which outlives the call. An error
+    // (a signal) only makes the wait shorter.
+    unsafe { libc::poll(polled.as_mut_ptr(), 2, wait_ms) };
+}
+
 /// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: cpu_set_t is plain bits; CPU_SET checks nothing, so the bound is checked here.

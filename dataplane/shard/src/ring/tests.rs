@@ -159,29 +159,35 @@ fn a_cancelled_receive_ends_under_its_own_token_and_frees_the_port() {
 
 #[test]
 fn a_wildcard_socket_knows_and_keeps_the_address_it_was_reached_at() {
+    let local: [IpAddr; 2] = ["127.0.0.9", "::1"].map(|text| text.parse().expect("an address"));
+    for reached in local {
+        let any = if reached.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        // A machine may have IPv6 switched off.
+        let Ok(peer) = UdpSocket::bind((reached, 0)) else { continue };
+        peer.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let ours = UdpSocket::bind(any).expect("a port");
+        pktinfo::enable(ours.as_fd(), reached.is_ipv4()).expect("PKTINFO");
+        answer_from_where_it_came_to(&ours, &peer, reached);
+    }
+}
+
+fn answer_from_where_it_came_to(ours: &UdpSocket, peer: &UdpSocket, reached: IpAddr) {
     let mut bench = Bench::new();
-    let ours = UdpSocket::bind("0.0.0.0:0").expect("a port");
-    pktinfo::enable(ours.as_fd(), true).expect("IP_PKTINFO");
-    let peer = udp();
     let token = Token::Datagram { listener: 0 };
-    bench
-        .ring
-        .receive_datagrams(ours.as_fd(), Shape::WithControl, GROUP_DATAGRAMS, token)
-        .expect("room");
+    let (shape, group) = (Shape::WithControl, GROUP_DATAGRAMS);
+    bench.ring.receive_datagrams(ours.as_fd(), shape, group, token).expect("room");
     bench.ring.enter().expect("enter");
-    let reached: SocketAddr = SocketAddr::from(([127, 0, 0, 9], address(&ours).port()));
+    let reached = SocketAddr::new(reached, address(ours).port());
     peer.send_to(b"OPTIONS", reached).expect("sent");
     let loan = bench.take_one().loan.expect("a buffer");
-    let datagram = bench.datagrams.datagram(&loan, Shape::WithControl).expect("a datagram");
-    assert_eq!(datagram.payload, b"OPTIONS");
+    let datagram = bench.datagrams.datagram(&loan, shape).expect("a datagram");
+    assert_eq!((datagram.payload, datagram.from), (&b"OPTIONS"[..], address(peer)));
     let local = pktinfo::read_local(datagram.control).expect("a local address");
     assert_eq!(local, reached.ip());
-    let seat = Seat { index: 0, generation: 0 };
+    let token = Token::DatagramSend(Seat { index: 0, generation: 0 });
     let answer = Rc::new(b"200".to_vec());
-    bench
-        .ring
-        .send_datagram(ours.as_fd(), datagram.from, Some(local), answer, Token::DatagramSend(seat))
-        .expect("room");
+    let from = Some(local);
+    bench.ring.send_datagram(ours.as_fd(), datagram.from, from, answer, token).expect("room");
     bench.ring.enter().expect("enter");
     let mut bytes = [0; 16];
     let (length, from) = peer.recv_from(&mut bytes).expect("answered");

@@ -90,7 +90,9 @@ impl SipTcp {
     /// Listens again where that ended: once a second, since it ends for want of descriptors.
     pub(crate) fn listen(&mut self, ring: &mut Ring) {
         self.deaf.retain(|listener| {
-            let socket = &self.listeners[usize::from(*listener)].socket;
+            let Some(Listener { socket, .. }) = self.listeners.get(usize::from(*listener)) else {
+                return false; // it was closed
+            };
             ring.accept(socket.as_fd(), Token::Accept { listener: *listener }) == Err(Full)
         });
     }
@@ -265,6 +267,19 @@ impl SipTcp {
                 Some(Overdue::Connect) => self.end(ring, seat),
                 None => {}
             }
+        }
+    }
+
+    /// Lets go of every port and ends every flow.
+    pub(crate) fn close(&mut self, ring: &mut Ring) {
+        self.deaf.clear();
+        for (index, listener) in self.listeners.drain(..).enumerate() {
+            // Without room for it the port stays taken until the ring is gone.
+            ring.cancel(Token::Accept { listener: index as u8 }).unwrap_or_default();
+            ring.retire(listener.socket.into());
+        }
+        for index in 0..self.seats.len() as u32 {
+            self.end(ring, self.seat_at(index));
         }
     }
 

@@ -227,7 +227,8 @@ fn close_callee(call_id: &str, leg: &Leg, asks: &Asks) -> Verdict {
     }
     let unanswered = leg.last.is_none() && leg.answer_tags.is_empty();
     let cancelled = asks.sent_of(call_id, "CANCEL").next().is_some();
-    if unanswered && leg.provisional_heard && !cancelled {
+    // A phone that says BYE before an answer of its own has stopped ringing.
+    if unanswered && leg.provisional_heard && !cancelled && leg.byes.is_empty() {
         let facts = format!("{call_id} rang at {} and got no CANCEL", leg.peer);
         return Err(Breach::new("phone left ringing", facts));
     }

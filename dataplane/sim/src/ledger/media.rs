@@ -147,7 +147,7 @@ impl Media {
         if let Some(open) = self.open.get_mut(&even(port_in)) {
             // Whoever gets through while nobody is latched has latched (symmetric RTP, RFC 4961).
             open.sources.extend((!open.settled).then_some(from));
-            open.settled |= !attacks;
+            open.settled |= !attacks && port_in == even(port_in);
         }
         if attacks && self.is_settled(port_in) {
             let facts = format!("from {from} on {port_in}, which another source has latched");

@@ -266,7 +266,8 @@ fn silence(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
         if !spoke(caller) || !spoke(callee) {
             continue;
         }
-        for deaf in [caller, callee].into_iter().filter(|report| report.packets_heard == 0) {
+        let deaf = [caller, callee].into_iter().find(|report| report.packets_heard == 0);
+        if let Some(deaf) = deaf {
             let facts = format!("{} heard nothing: {deaf:?}", deaf.call_id);
             return Err(Breach::new("no audio", facts));
         }

@@ -179,7 +179,7 @@ impl Phone {
         };
         let waiting = Unacknowledged { cseq, bytes, wait: T1, to, offered };
         self.usages[id].unacknowledged.push(waiting);
-        self.usages[id].final_key = Some(key.to_owned());
+        self.usages[id].final_key.get_or_insert_with(|| key.to_owned());
         self.usages[id].invited = None;
         self.at(now, T1, id, Deed::ResendOk(cseq));
         self.alarms.push(give_up_at(now), Alarm::Usage(id, Deed::GiveUpOk(cseq)));

@@ -4,13 +4,14 @@
 //! Never: the callee's answers; changes of a standing call.
 //! Holds: CANCEL waits for a provisional response; a 2xx that crossed it is acknowledged and ended.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rsip::Method;
 use shared::time::Instant;
 
-use crate::phone::client::{Purpose, key};
+use crate::phone::client::{Alarm, Purpose, give_up_at, key};
 use crate::phone::plan::{AckPlan, CallerPlan};
 use crate::phone::talk::Talking;
 use crate::phone::usage::{Deed, Ending, Names, Phase, Usage};
@@ -20,6 +21,9 @@ use crate::speech::{Body, cancel_of};
 
 /// A challenge to the first INVITE and one more for a nonce that grew stale.
 const TRIES_MAX: u8 = 3;
+
+/// Longer than any gateway lets a phone ring.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 impl Phone {
     pub fn call(&mut self, now: Instant, plan: CallerPlan) -> UsageId {
@@ -38,9 +42,8 @@ impl Phone {
         self.usages.push(Usage::caller(now, plan, names, talking));
         self.usages[id].cseq = u32::try_from(self.random.range(1, 1_000)).expect("small");
         self.invite(now, id);
-        if let Some(after) = cancel_after {
-            self.at(now, after, id, Deed::Cancel);
-        }
+        // Nobody holds the receiver for ever.
+        self.at(now, cancel_after.unwrap_or(PATIENCE), id, Deed::Cancel);
         id
     }
 
@@ -188,6 +191,15 @@ impl Phone {
             let text = cancel_of(&client.asked);
             let to = self.settings.gateway;
             self.ask(now, text, to, Purpose::Cancel(id));
+            self.alarms.push(give_up_at(now), Alarm::Usage(id, Deed::GiveUpInvite));
+        }
+    }
+
+    /// RFC 3261 9.1: 64*T1 after the CANCEL the INVITE counts as cancelled, answered or not.
+    pub(super) fn give_up_invite(&mut self, now: Instant, id: UsageId) {
+        if self.usages[id].phase == Phase::Inviting {
+            self.usages[id].inviting = None;
+            self.usages[id].close(now, Ending::Cancelled);
         }
     }
 
@@ -220,7 +232,19 @@ impl Phone {
         if let Some((to, packet)) = usage.talking.speak(mark) {
             let bytes = Rc::from(packet.as_slice());
             self.outputs.push_back(super::Output::Rtp { from, to, bytes });
+            if self.usages[id].talking.packets_sent % 5 == 1 {
+                self.report_media(from, to, mark);
+            }
         }
         self.at(now, self.settings.voice_every, id, Deed::Speak);
+    }
+
+    /// An empty receiver report on the port above (RFC 3550 6.4.2, 11).
+    fn report_media(&mut self, from: SocketAddr, to: SocketAddr, mark: u64) {
+        let above = |place: SocketAddr| SocketAddr::new(place.ip(), place.port() + 1);
+        let mut packet = [0x80, 201, 0, 1, 0, 0, 0, 0];
+        packet[4..].copy_from_slice(&mark.to_be_bytes()[..4]);
+        let bytes = Rc::from(packet.as_slice());
+        self.outputs.push_back(super::Output::Rtp { from: above(from), to: above(to), bytes });
     }
 }

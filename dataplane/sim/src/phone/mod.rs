@@ -157,20 +157,25 @@ impl Phone {
         if self.gone {
             return;
         }
-        let Some(mark) = talk::mark_in(bytes) else { return };
         let mine = |usage: &&mut Usage| {
             let audio = usage.talking.audio().port();
             usage.phase != Phase::Over && (audio..audio + 2).contains(&port)
         };
-        if let Some(usage) = self.usages.iter_mut().find(mine) {
-            usage.talking.packets_heard += 1;
-            usage.talking.heard_from.insert(mark);
-            // RFC 3264 5.1: media may overtake the answer that names its source.
-            let named = &usage.talking.remotes;
-            if !named.is_empty() && !usage.talking.is_offering() && !named.contains(&from) {
-                let call = usage.call_id.clone();
-                self.breach(format!("RTP for {call} from {from}, which no SDP named"));
+        let Some(usage) = self.usages.iter_mut().find(mine) else { return };
+        let above = port - usage.talking.audio().port();
+        match talk::mark_in(bytes).filter(|_| above == 0) {
+            Some(mark) => {
+                usage.talking.packets_heard += 1;
+                usage.talking.heard_from.insert(mark);
             }
+            None => usage.talking.reports_heard += 1,
+        }
+        let base = SocketAddr::new(from.ip(), from.port().wrapping_sub(above));
+        // RFC 3264 5.1: media may overtake the answer that names its source.
+        let named = &usage.talking.remotes;
+        if !named.is_empty() && !usage.talking.is_offering() && !named.contains(&base) {
+            let call = usage.call_id.clone();
+            self.breach(format!("media for {call} from {from}, which no SDP named"));
         }
     }
 
@@ -197,6 +202,7 @@ impl Phone {
             Deed::Answer => self.accept(now, id),
             Deed::Cancel => self.cancel(now, id),
             Deed::ForkAnswer => self.accept_on_other_branch(now, id),
+            Deed::GiveUpInvite => self.give_up_invite(now, id),
             Deed::GiveUpOk(cseq) => self.give_up_ok(now, id, cseq),
             Deed::HangUp => self.hang_up(now, id),
             Deed::Refuse(status) => self.refuse(now, id, status),

@@ -32,6 +32,8 @@ pub struct Talking {
     sequence: u16,
     pub packets_sent: u64,
     pub packets_heard: u64,
+    /// RTCP packets that arrived on the port above.
+    pub reports_heard: u64,
     /// Marks of the calls whose packets arrived here.
     pub heard_from: BTreeSet<u64>,
 }
@@ -59,6 +61,7 @@ impl Talking {
             sequence: 0,
             packets_sent: 0,
             packets_heard: 0,
+            reports_heard: 0,
             heard_from: BTreeSet::new(),
         }
     }

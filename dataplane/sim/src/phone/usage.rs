@@ -40,7 +40,7 @@ pub struct Usage {
     pub(crate) inviting: Option<String>,
     /// Server transaction of the INVITE that is under way.
     pub(crate) invited: Option<String>,
-    /// Server transaction of the newest INVITE that was answered 2xx.
+    /// Server transaction of the first INVITE, once it was answered 2xx.
     pub(crate) final_key: Option<String>,
     pub(crate) credentials: Option<(Ask, Challenge)>,
     pub(crate) tries: u8,
@@ -84,6 +84,7 @@ pub(crate) enum Deed {
     Answer,
     Cancel,
     ForkAnswer,
+    GiveUpInvite,
     GiveUpOk(u32),
     HangUp,
     Refuse(u16),

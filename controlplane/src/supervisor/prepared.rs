@@ -1,0 +1,147 @@
+//! The first half of a start: everything that can be had before there are shards.
+//! Owns:  `Prepared`: folders and their lock, database, snapshot, HTTP port; `StartFailed`.
+//! Gives: what `Gateway` needs to run.
+//! Never: a thread of a shard; stores the demo extensions, since the start may still fail.
+//! Holds: what an earlier run left (call records in files, captures) is found before anything new.
+
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shared::config::{Config, Database};
+use shared::event::CaptureClosed;
+use shared::settings::ShardSettings;
+use shared::snapshot::Snapshot;
+use tokio::net::TcpListener;
+
+use super::cores::Cores;
+use super::first_start::{demo_extensions, private_folder, take_folder};
+use super::settings::{has_ipv6, shard_settings};
+use super::snapshot;
+use crate::board::FIRST_GENERATION;
+use crate::cdrs;
+use crate::configuration::Configured;
+use crate::exit::Exit;
+use crate::recordings::leftovers;
+use crate::store::{Extension, SqliteStore, Store, StoreError};
+
+#[derive(Debug)]
+pub enum StartFailed {
+    /// The configuration does not fit this machine.
+    Config(String),
+    /// Something that is needed could not be had.
+    Failed(String),
+}
+
+impl StartFailed {
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::ConfigInvalid,
+            Self::Failed(_) => Exit::Failed,
+        }
+    }
+}
+
+impl fmt::Display for StartFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Config(reason) | Self::Failed(reason)) = self;
+        write!(f, "cannot start: {reason}")
+    }
+}
+
+impl std::error::Error for StartFailed {}
+
+pub(super) fn failed(reason: String) -> StartFailed {
+    StartFailed::Failed(reason)
+}
+
+/// Everything that can be had before there are shards.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) configured: Configured,
+    pub(super) cores: Cores,
+    pub(super) settings: Vec<ShardSettings>,
+    pub(super) folder: File,
+    pub(super) store: Arc<dyn Store>,
+    /// Made by this start.
+    pub(super) extensions: Vec<Extension>,
+    /// Captures of an earlier run.
+    pub(super) left: Vec<CaptureClosed>,
+    pub(super) snapshot: Snapshot,
+    pub(super) users: usize,
+    pub(super) listener: TcpListener,
+    pub(super) ipv6: bool,
+}
+
+impl Prepared {
+    pub(super) async fn make(
+        configured: Configured,
+        cores: Cores,
+        with_demo: bool,
+    ) -> Result<Self, StartFailed> {
+        let config = &configured.config;
+        let files = config.files();
+        let ipv6 = has_ipv6();
+        let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
+        let folder = take_folder(files.folder()).map_err(failed)?;
+        for path in [files.captures(), files.recordings().to_owned()] {
+            private_folder(&path).map_err(failed)?;
+        }
+        let store = open_store(config).await.map_err(failed)?;
+        let of_store = |error: StoreError| failed(error.to_string());
+        // Stored when the shards are up: a start that fails must not keep passwords nobody saw.
+        let first = !store.started_before().await.map_err(of_store)?;
+        let extensions = if first && with_demo { demo_extensions(config) } else { Vec::new() };
+        recover(&*store, &unsaved(config)).await.map_err(failed)?;
+        let left = leftovers(&*store, &files.captures()).await;
+        let left = left.map_err(|error| failed(format!("captures: {error}")))?;
+        let mut known = store.extensions().await.map_err(of_store)?;
+        known.extend(extensions.iter().cloned());
+        let snapshot = snapshot::build_with(config, known, ipv6, FIRST_GENERATION).await;
+        let snapshot = snapshot.map_err(StartFailed::Config)?;
+        let users = snapshot.users.len();
+        let listener = TcpListener::bind(config.http().addr()).await;
+        let listener =
+            listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
+        Ok(Self {
+            configured,
+            cores,
+            settings,
+            folder,
+            store,
+            extensions,
+            left,
+            snapshot,
+            users,
+            listener,
+            ipv6,
+        })
+    }
+}
+
+/// Where call records go that the database did not take.
+pub(super) fn unsaved(config: &Config) -> PathBuf {
+    config.files().folder().join("unsaved")
+}
+
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
+    let store = match config.files().database() {
+        Database::Memory => SqliteStore::in_memory().await,
+        Database::Sqlite(path) => {
+            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+                private_folder(folder)?;
+            }
+            SqliteStore::open(path).await
+        }
+    };
+    Ok(Arc::new(store.map_err(|error| error.to_string())?))
+}
+
+async fn recover(store: &dyn Store, folder: &Path) -> Result<(), String> {
+    let recovered = cdrs::recover(store, folder).await.map_err(|error| error.to_string())?;
+    if recovered > 0 {
+        tracing::info!(recovered, "call records of an earlier run are stored now");
+    }
+    Ok(())
+}
