@@ -65,7 +65,9 @@ impl Broken {
             Self::DropRecord => &["no record"],
             Self::LeakPort => &["leak", "relays"],
             Self::LateRequest => &["output after the end"],
-            Self::LostBye => &["dialog left open", "legs end apart", "call never ended"],
+            Self::LostBye => {
+                &["dialog left open", "legs end apart", "call never ended", "phone left in a call"]
+            }
             Self::SecondAnswer => &["two final answers"],
             Self::StrayMedia => &["stray media"],
             Self::SwallowAnswer => &["no final answer", "phone left in a call"],

@@ -87,7 +87,10 @@ impl World {
 
     fn check_phones(&self) -> Verdict {
         for (number, seat) in self.seats.iter().enumerate() {
-            let left = seat.phone.usages().iter().find(|usage| usage.phase() != Phase::Over);
+            let mut usages = seat.phone.usages().iter();
+            let left = usages.find(|usage| {
+                usage.phase() != Phase::Over && !self.ledger.was_told_to_end(&usage.report)
+            });
             if let Some(usage) = left {
                 let facts = format!("phone {number}, {:?}: {:?}", usage.phase(), usage.report);
                 return Err(Breach::new("phone left in a call", facts));

@@ -101,3 +101,33 @@ fn repeated_responses_change_nothing() -> Result<(), Failure> {
     assert_eq!(world.phone(1).usages().len(), 1, "one call, though each INVITE came twice");
     world.finish().map(drop)
 }
+
+/// The loser's early media goes on until the CANCEL reaches it; the winner sits behind a NAT, so its
+/// packets come from an address that no SDP named. The stream must be the winner's all the same.
+#[test]
+fn early_media_of_the_loser_does_not_take_the_winners_stream() -> Result<(), Failure> {
+    let mut settings = WorldSettings::calm(7);
+    settings.probation_packets = 3;
+    settings.weather.delay_min = Duration::from_millis(60);
+    settings.weather.delay_max = Duration::from_millis(60);
+    let often = |phone: PhoneSpec| PhoneSpec { voice_every: Duration::from_millis(20), ..phone };
+    let phones = [
+        often(PhoneSpec::user("1001")),
+        often(PhoneSpec::user("1002")),
+        often(PhoneSpec::user("1002").behind_nat()),
+    ];
+    let mut world = World::started(settings, &phones)?;
+    world.phone_mut(1).expect_call(CalleePlan {
+        rings: vec![(Duration::from_millis(100), Ring::EarlyMedia)],
+        ..CalleePlan::ring_forever()
+    });
+    world.phone_mut(2).expect_call(answer_after(1_500));
+    world.call(0, CallerPlan::to("sip:1002@ringgate.test"));
+    world.run_for(Duration::from_secs(10))?;
+    let winner = world.phone(2).usage(0);
+    assert!(winner.talking().packets_heard > 200, "{} heard", winner.talking().packets_heard);
+    let caller = world.phone(0).usage(0);
+    assert!(caller.talking().heard_from.contains(&winner.report.mark), "the winner was not heard");
+    world.run_for(Duration::from_secs(20))?;
+    world.finish().map(drop)
+}

@@ -309,13 +309,15 @@ fn hold(arguments: &Arguments, concurrent: u32, rate: f64, seconds: u32) -> Resu
     let of = |name: &str| metrics.get(name).copied().unwrap_or(0.0);
     println!(
         "  gateway: received {} RTP packets, forwarded {}, refused by the kernel {}, from other \
-         sources {}, without a peer {}, on hold {}; all gauges back to zero",
+         sources {}, without a peer {}, on hold {}, receive ring empty {} times; all gauges back \
+         to zero",
         of("rtp_received_total"),
         of("rtp_forwarded_total"),
         of("rtp_send_failed_total"),
         of("rtp_source_mismatch_total"),
         of("rtp_no_peer_total"),
-        of("rtp_on_hold_total")
+        of("rtp_on_hold_total"),
+        of("receive_overflows_total")
     );
     if media.lost > 0 {
         return Err(format!("{} RTP packets were lost", media.lost));

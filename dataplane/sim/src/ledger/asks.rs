@@ -36,6 +36,8 @@ pub(super) struct Asks {
     due: Agenda<Key>,
     /// 2xx answers to INVITEs of the gateway that want an ACK: by Call-ID, To tag, CSeq.
     owed: BTreeMap<(String, String, u32), Instant>,
+    /// When the first of those 2xx came: Timer M runs from there (RFC 6026 8.4).
+    accepted: BTreeMap<(String, String, u32), Instant>,
 }
 
 type Key = (String, String);
@@ -204,9 +206,12 @@ impl Asks {
     /// Says whether a transaction of the gateway still waits for it.
     pub(super) fn response_in(&mut self, now: Instant, message: &Glance<'_>) -> bool {
         let status = message.status.expect("a response");
+        // RFC 3261 9.1: 64*T1 after its CANCEL an INVITE is given up.
+        let cancel = self.outbound.get(&(message.branch.to_owned(), "CANCEL".to_owned()));
+        let cancelled = cancel.is_some_and(|cancel| now >= cancel.gives_up_at);
         let Some(ask) = self.outbound.get_mut(&key_of(message)) else { return false };
         let heard = ask.provisional || ask.answer.is_some();
-        if !heard && now >= ask.gives_up_at {
+        if (!heard && now >= ask.gives_up_at) || (cancelled && ask.answer.is_none()) {
             return false;
         }
         if ask.answer.is_none() && (status >= 200 || !ask.provisional) {
@@ -220,7 +225,10 @@ impl Asks {
         if message.method == "INVITE" && status < 300 {
             let tag = message.to_tag.unwrap_or_default().to_owned();
             let owed = (message.call_id.to_owned(), tag, message.cseq);
-            self.owed.entry(owed).or_insert(now);
+            let first_at = *self.accepted.entry(owed.clone()).or_insert(now);
+            if now - first_at < LIFETIME {
+                self.owed.entry(owed).or_insert(now);
+            }
         } else if message.method == "INVITE" && !ask.acknowledged {
             // RFC 3261 17.1.1.3: the ACK of a failure goes out at once; a mesh hop may lie between.
             self.due.push(now + Duration::from_millis(500), key_of(message));
@@ -278,7 +286,7 @@ impl Asks {
             }
         }
         for ((call_id, tag, cseq), at) in &self.owed {
-            if !legs.may_lack_ack(call_id) {
+            if !legs.may_lack_ack(call_id, tag) {
                 let at = millis(*at);
                 let facts =
                     format!("2xx of {call_id} tag {tag} CSeq {cseq} at {at} (RFC 3261 13.2.2.4)");

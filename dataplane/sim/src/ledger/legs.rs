@@ -36,6 +36,8 @@ pub(super) struct Leg {
     pub(super) rang_at: Option<Instant>,
     /// First 2xx and its To tag.
     pub(super) answered: Option<(Instant, String)>,
+    /// CSeq of the INVITE that was answered.
+    answered_cseq: Option<u32>,
     /// To tags of every 2xx that the gateway heard.
     pub(super) answer_tags: BTreeSet<String>,
     pub(super) provisional_heard: bool,
@@ -71,6 +73,7 @@ impl Leg {
             challenged: false,
             rang_at: None,
             answered: None,
+            answered_cseq: None,
             answer_tags: BTreeSet::new(),
             provisional_heard: false,
             byes: Vec::new(),
@@ -111,8 +114,8 @@ impl Legs {
         match (message.method, message.status) {
             ("BYE", None) => file_bye(leg, now, message, true),
             ("CANCEL", None) => leg.cancelled_at = leg.cancelled_at.or(Some(now)),
-            // An ACK before that belongs to a challenge.
-            ("ACK", None) => leg.acknowledged |= leg.answered.is_some(),
+            // Another number belongs to a challenge.
+            ("ACK", None) => leg.acknowledged |= leg.answered_cseq == Some(message.cseq),
             ("INVITE", Some(status)) if leg.side == Side::Callee && leg.answered.is_none() => {
                 first_answer(leg, now, status, message);
             }
@@ -177,8 +180,21 @@ impl Legs {
         answered.min_by_key(|(_, leg)| answered_at(leg))
     }
 
+    /// The gateway told this dialog to end, or answered its INVITE; the network may have lost that.
+    pub(super) fn was_told(&self, call_id: &str, tag: &str, asks: &Asks) -> bool {
+        let Some(leg) = self.by_call_id.get(call_id) else { return false };
+        let said_bye = |bye: &Bye| !bye.incoming && bye.tags.iter().any(|found| found == tag);
+        let refused = leg.side == Side::Caller && leg.last.is_some() && leg.answered.is_none();
+        refused || leg.byes.iter().any(said_bye) || asks.sent_of(call_id, "CANCEL").next().is_some()
+    }
+
     /// The offer of a 2xx can only be answered with what the other side's ACK brings.
-    pub(super) fn may_lack_ack(&self, call_id: &str) -> bool {
+    pub(super) fn may_lack_ack(&self, call_id: &str, tag: &str) -> bool {
+        // A repeat of the 2xx that comes after the peer's own BYE belongs to no dialog.
+        let ended = |bye: &Bye| bye.accepted && bye.tags.iter().any(|found| found == tag);
+        if self.by_call_id.get(call_id).is_some_and(|leg| leg.byes.iter().any(ended)) {
+            return true;
+        }
         let unacknowledged =
             |leg: &Leg| leg.side == Side::Caller && leg.offerless && !leg.acknowledged;
         self.siblings(call_id).any(|(_, leg)| unacknowledged(leg))
@@ -259,6 +275,7 @@ fn answer_to_caller(leg: &mut Leg, now: Instant, status: u16, message: &Glance<'
         401 | 407 => leg.challenged = true,
         200..=299 => {
             leg.answered = Some((now, message.to_tag.unwrap_or_default().to_owned()));
+            leg.answered_cseq = Some(message.cseq);
             leg.last = Some((status, now));
         }
         300.. => leg.last = Some(leg.last.unwrap_or((status, now))),

@@ -134,6 +134,11 @@ impl Ledger {
         self.records.close(&self.legs, &self.asks, reports)
     }
 
+    /// Whether the gateway did its part to end what this phone still holds.
+    pub fn was_told_to_end(&self, report: &Report) -> bool {
+        self.legs.was_told(&report.call_id, &report.local_tag, &self.asks)
+    }
+
     pub fn is_attacker(&self, from: SocketAddr) -> bool {
         self.media.is_attacker(from)
     }

@@ -263,7 +263,9 @@ fn silence(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
     for (_, caller) in reports.iter().filter(|(_, report)| report.role == Side::Caller) {
         let winner = legs.winner(&caller.call_id).and_then(|(id, _)| by_call.get(id.as_str()));
         let Some(callee) = winner else { continue };
-        if !spoke(caller) || !spoke(callee) {
+        // The early media of a leg that lost the race can take a stream before its owner does.
+        let rang = legs.siblings(&caller.call_id).count();
+        if !spoke(caller) || !spoke(callee) || rang > 1 {
             continue;
         }
         let deaf = [caller, callee].into_iter().find(|report| report.packets_heard == 0);
