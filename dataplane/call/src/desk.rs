@@ -366,6 +366,11 @@ impl Desk {
             if let Some((_, ack)) = client.ack {
                 self.out.recycle(ack);
             }
+            // Responses to its CANCEL are found through it: without it they would be strays, and
+            // the CANCEL would be repeated for nothing.
+            if let Some(cancel) = client.cancel {
+                self.drop_client(cancel);
+            }
         }
     }
 

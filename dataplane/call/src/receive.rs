@@ -29,8 +29,11 @@ impl Core {
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
             return counters.bump(Counter::SipKeepAlives);
         }
-        counters.bump(Counter::SipReceived);
-        counters.add(Counter::SipBytesReceived, bytes.len() as u64);
+        if steer {
+            // One that came over the mesh was counted where it arrived.
+            counters.bump(Counter::SipReceived);
+            counters.add(Counter::SipBytesReceived, bytes.len() as u64);
+        }
         let message = match scan(bytes) {
             Ok(message) => message,
             Err(why) => return self.unreadable(&from, why),

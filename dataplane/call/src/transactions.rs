@@ -19,6 +19,9 @@ use sip::wire::{HeaderName, Message, Method};
 
 use crate::slots::{Key, Slots};
 
+/// RFC 3261 8.1.1.7; a branch that is nothing but this names no transaction.
+const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
+
 pub(crate) type ClientKey = Key;
 pub(crate) type ServerKey = Key;
 
@@ -230,7 +233,8 @@ fn write_identity(hash: &mut impl Hasher, request: &Message<'_>) {
     let via = request.via();
     let branch = via.as_ref().ok().and_then(|via| via.branch);
     if let (Ok(via), Some(branch)) = (&via, branch)
-        && branch.starts_with(b"z9hG4bK")
+        && branch.len() > MAGIC_COOKIE.len()
+        && branch.starts_with(MAGIC_COOKIE)
     {
         hash.write(branch);
         hash.write_u8(0);

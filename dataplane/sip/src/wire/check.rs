@@ -101,7 +101,12 @@ impl<'a> Message<'a> {
         if self.is_request() {
             return Err(Malformed::NotSip);
         }
-        self.check_both()
+        self.check_both()?;
+        // RFC 3261 8.1.3.3: a response with a second Via was meant for somebody else.
+        if self.values(HeaderName::Via).nth(1).is_some() {
+            return Err(Malformed::HeaderRepeated("Via"));
+        }
+        Ok(())
     }
 
     fn check_version(&self) -> Result<(), Malformed> {
