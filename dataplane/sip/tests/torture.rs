@@ -58,7 +58,7 @@ const TABLE: &[(&str, &str, Verdict, &str)] = &[
     ("regaut01", "3.3.7", Accept, "registrar: 401, as if there were no credentials"),
     ("multi01", "3.3.8", Refuse(400), "From, To, Call-ID, CSeq, Max-Forwards twice"),
     ("mcl01", "3.3.9", Refuse(400), "Content-Length twice, and different"),
-    ("bcast", "3.3.10", Accept, "transaction: no branch of ours, two Via: dropped there"),
+    ("bcast", "3.3.10", Drop, "a response with two Via was meant for somebody else"),
     ("zeromf", "3.3.11", Accept, "core: 483, or the answer to OPTIONS for itself"),
     ("cparam01", "3.3.12", Accept, "registrar: unknownparam belongs to the header"),
     ("cparam02", "3.3.13", Accept, "registrar: unknownparam belongs to the URI"),

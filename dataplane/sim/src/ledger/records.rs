@@ -253,7 +253,7 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
 }
 
 /// Packets after which even a careful relay over a bad line must have learnt both sources.
-const LONG_TALK: u64 = 30;
+const LONG_TALK: u64 = 50;
 
 /// Two phones that spoke long and undisturbed heard each other.
 fn silence(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
