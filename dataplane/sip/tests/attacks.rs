@@ -28,6 +28,26 @@ fn replaced(from: &str, to: &str) -> Vec<u8> {
     text.replace(from, to).into_bytes()
 }
 
+/// Why a request is refused, by the scanner or by the checks behind it.
+fn refusal(bytes: &[u8]) -> Option<Malformed> {
+    scan(bytes).and_then(|message| message.check_request()).err()
+}
+
+/// What a faulty line says must not be lost on the peer: the refusal can still be written.
+#[test]
+fn a_request_with_a_faulty_line_can_be_answered() {
+    for line in [&b"no colon"[..], b"bad\x00name: v", b": v"] {
+        let bytes = request_with(line);
+        assert_eq!(refusal(&bytes).and_then(Malformed::status), Some(400));
+        let text = String::from_utf8(answer(&bytes)).expect("text");
+        assert!(text.contains("Via: ") && text.contains("Call-ID: "), "{text}");
+    }
+    let whole = request_with(b"Content-Length: 0");
+    let cut = &whole[..whole.len() - 2];
+    assert_eq!(refusal(cut), Some(Malformed::NoEnd));
+    assert!(String::from_utf8(answer(cut)).expect("text").contains("Via: "));
+}
+
 fn answer(bytes: &[u8]) -> Vec<u8> {
     let request = scan(bytes).expect("it scans");
     let mut out = Vec::new();
@@ -51,10 +71,10 @@ fn a_cseq_method_of_500_bytes_is_a_mismatch_not_an_overflow() {
 fn names_and_values_of_64_kb_are_too_long() {
     for line in [[vec![b'N'; 64_000], b": v".to_vec()].concat(), vec![b'v'; 64_000]] {
         let line = if line[0] == b'v' { [b"X: ".to_vec(), line].concat() } else { line };
-        assert_eq!(scan(&request_with(&line)).err(), Some(Malformed::LineTooLong));
+        assert_eq!(refusal(&request_with(&line)), Some(Malformed::LineTooLong));
     }
     let folded = [b"X: v".to_vec(), b"\r\n v".repeat(12_000)].concat();
-    assert_eq!(scan(&request_with(&folded)).err(), Some(Malformed::LineTooLong));
+    assert_eq!(refusal(&request_with(&folded)), Some(Malformed::LineTooLong));
     let beyond = request_with(&[b"X: ".to_vec(), vec![b'v'; 70_000]].concat());
     assert_eq!(scan(&beyond).err(), Some(Malformed::MessageTooLong));
 }
@@ -63,7 +83,7 @@ fn names_and_values_of_64_kb_are_too_long() {
 fn ten_thousand_headers_are_too_many() {
     let lines = b"a: b\r\n".repeat(10_000);
     let bytes = request_with(&lines[..lines.len() - 2]);
-    assert_eq!(scan(&bytes).err(), Some(Malformed::TooManyHeaders));
+    assert_eq!(refusal(&bytes), Some(Malformed::TooManyHeaders));
     assert_eq!(Malformed::TooManyHeaders.status(), Some(513));
     assert_eq!(next_frame(&bytes), Frame::Malformed(Malformed::MessageTooLong));
 }
@@ -122,8 +142,8 @@ fn a_name_that_hides_behind_odd_bytes_is_refused() {
         let message = scan(&bytes).expect("RFC 3261 25.1 HCOLON allows blanks");
         assert!(message.first(HeaderName::PAssertedIdentity).is_some(), "{blanks:?}");
     }
-    assert_eq!(scan(&request_with(b": v")).err(), Some(Malformed::BadHeaderLine));
-    assert_eq!(scan(&request_with(b"no colon")).err(), Some(Malformed::BadHeaderLine));
+    assert_eq!(refusal(&request_with(b": v")), Some(Malformed::BadHeaderLine));
+    assert_eq!(refusal(&request_with(b"no colon")), Some(Malformed::BadHeaderLine));
 }
 
 trait Hidden {

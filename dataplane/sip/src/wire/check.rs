@@ -123,6 +123,7 @@ impl<'a> Message<'a> {
     }
 
     fn check_both(&self) -> Result<(), Malformed> {
+        self.fault()?;
         if let Some(name) = self.repeated(SINGLE) {
             return Err(Malformed::HeaderRepeated(name.as_str()));
         }

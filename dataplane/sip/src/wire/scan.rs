@@ -44,6 +44,8 @@ pub struct Message<'a> {
     lines: [Line; HEADERS_MAX],
     count: usize,
     body: Span,
+    /// The first thing that was wrong behind the start line.
+    fault: Option<Malformed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,8 +59,8 @@ pub enum Start<'a> {
 /// Content-Length of a stream decide it.
 ///
 /// # Errors
-/// Says what keeps the bytes from being a message; of a message that is too odd to scan nothing is
-/// kept, so no answer can be built for it.
+/// Only for bytes whose start line is none of SIP. A fault behind it is kept with the message, and
+/// the line that has it is left out: `check_request` reports it, and an answer can still be built.
 pub fn scan(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     if bytes.len() > SIP_MESSAGE_BYTES_MAX {
         return Err(Malformed::MessageTooLong);
@@ -67,15 +69,32 @@ pub fn scan(bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     let lead = bytes.iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
     let (line_end, mut at) = line_end(bytes, lead).ok_or(Malformed::NotSip)?;
     let start = start_line(&bytes[lead..line_end])?;
-    let mut message =
-        Message { bytes, start, lines: [NO_LINE; HEADERS_MAX], count: 0, body: Span::default() };
+    let mut message = Message {
+        bytes,
+        start,
+        lines: [NO_LINE; HEADERS_MAX],
+        count: 0,
+        body: span(0, 0),
+        fault: None,
+    };
     loop {
-        let Some((end, next)) = header_end(bytes, at)? else { return Err(Malformed::NoEnd) };
+        let Some((end, next)) = header_end(bytes, at) else {
+            message.note(Malformed::NoEnd);
+            at = bytes.len();
+            break;
+        };
         if end == at {
             at = next;
             break;
         }
-        message.add_line(at, end)?;
+        let added = if end - at > HEADER_LINE_BYTES_MAX {
+            Err(Malformed::LineTooLong)
+        } else {
+            message.add_line(at, end)
+        };
+        if let Err(fault) = added {
+            message.note(fault);
+        }
         at = next;
     }
     message.body = span(at, bytes.len());
@@ -166,6 +185,14 @@ impl<'a> Message<'a> {
         &self.lines[..self.count]
     }
 
+    pub(super) fn fault(&self) -> Result<(), Malformed> {
+        self.fault.map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, fault: Malformed) {
+        self.fault.get_or_insert(fault);
+    }
+
     fn add_line(&mut self, start: usize, end: usize) -> Result<(), Malformed> {
         let line = &self.bytes[start..end];
         // Blanks before the colon are allowed, folds are not (RFC 3261 25.1 HCOLON); anything else
@@ -209,16 +236,13 @@ fn line_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 /// The same for a header line with its folds (RFC 3261 7.3.1).
-fn header_end(bytes: &[u8], at: usize) -> Result<Option<(usize, usize)>, Malformed> {
+fn header_end(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
     let mut from = at;
     loop {
-        let Some((end, next)) = line_end(bytes, from) else { return Ok(None) };
-        if end - at > HEADER_LINE_BYTES_MAX {
-            return Err(Malformed::LineTooLong);
-        }
+        let (end, next) = line_end(bytes, from)?;
         let folds = end > at && matches!(bytes.get(next), Some(b' ' | b'\t'));
         if !folds {
-            return Ok(Some((end, next)));
+            return Some((end, next));
         }
         from = next;
     }
