@@ -1,4 +1,4 @@
-//! The phones' side of the world: what they say goes onto the lines, what is meant for them arrives.
+//! The phones' side of the world: what they say goes onto the lines, what is for them arrives.
 //! Owns:  nothing; it is the part of `World` that knows who sits where.
 //! Gives: datagrams through NAT and weather, messages on flows, packets of strangers.
 //! Never: a decision of the gateway.

@@ -31,6 +31,7 @@ pub mod finish;
 pub mod flows;
 pub mod ledger;
 pub mod network;
+pub mod noted;
 pub mod phone;
 pub mod random;
 pub mod scenario;

@@ -12,8 +12,8 @@ use sim::broken::Broken;
 use sim::finish::Summary;
 use sim::scenario::{Options, run};
 
-const USAGE: &str = "usage: sim [--seeds N] [--first N] [--seed N] [--loss PERCENT] [--dup PERCENT] \
-                     [--trace] [--keep-going] [--broken NAME]";
+const USAGE: &str = "usage: sim [--seeds N] [--first N] [--seed N] [--loss PERCENT] \
+                     [--dup PERCENT] [--trace] [--keep-going] [--broken NAME]";
 
 struct Call {
     first: u64,

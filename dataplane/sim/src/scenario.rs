@@ -167,12 +167,13 @@ fn lay_out_accidents(world: &mut World, specs: &[PhoneSpec], random: &mut Random
     }
 }
 
-/// Messages of somebody who is no phone: each wants a certain answer, or none (RFC 3261 8.2, 12.2.2).
+/// Messages of somebody who is no phone: each wants an answer, or none (RFC 3261 8.2, 12.2.2).
 fn raw(number: u64) -> Act {
     let from: SocketAddr = SocketAddr::new([10, 77, 0, 1].into(), 5_060);
     let ask = |method: &str, to: &str| {
         format!(
-            "{method} sip:1001@{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP {from};rport;branch=z9hG4bKraw{number}\r\n\
+            "{method} sip:1001@{DOMAIN} SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {from};rport;branch=z9hG4bKraw{number}\r\n\
              From: <sip:raw@{DOMAIN}>;tag=raw{number}\r\nTo: <sip:1001@{DOMAIN}>{to}\r\n\
              Call-ID: raw-{number}\r\nCSeq: 1 {method}\r\nMax-Forwards: 70\r\n\
              Content-Length: 0\r\n\r\n"

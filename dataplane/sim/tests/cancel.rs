@@ -39,7 +39,7 @@ fn a_cancelled_call_ends_with_487_and_the_phone_stops_ringing() -> Result<(), Fa
 fn a_cancel_that_crosses_the_answer_changes_nothing() -> Result<(), Failure> {
     let callee =
         CalleePlan { outcome: Outcome::Answer(Duration::from_secs(2)), ..CalleePlan::answer() };
-    // INVITE, 407, INVITE with credentials, INVITE to the phone; the 200 comes back two trips later.
+    // INVITE, 407, INVITE again, INVITE to the phone; the 200 comes back two trips later.
     let mut world = run(callee, 2_027)?;
     assert_eq!(world.phone(0).usage(0).report.final_status, Some(200));
     assert_eq!(world.phone(0).usage(0).report.ending, Some(Ending::LocalBye));

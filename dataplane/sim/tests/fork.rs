@@ -102,8 +102,8 @@ fn repeated_responses_change_nothing() -> Result<(), Failure> {
     world.finish().map(drop)
 }
 
-/// The loser's early media goes on until the CANCEL reaches it; the winner sits behind a NAT, so its
-/// packets come from an address that no SDP named. The stream must be the winner's all the same.
+/// The loser's early media goes on until the CANCEL reaches it; the winner sits behind a NAT, so
+/// its packets come from an address that no SDP named. The stream must be the winner's.
 #[test]
 fn early_media_of_the_loser_does_not_take_the_winners_stream() -> Result<(), Failure> {
     let mut settings = WorldSettings::calm(7);

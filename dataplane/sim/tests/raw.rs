@@ -17,7 +17,8 @@ fn sender() -> SocketAddr {
 fn ask(method: &str, to_tag: &str, more: &str) -> String {
     let from = sender();
     format!(
-        "{method} sip:1001@ringgate.test SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bKraw;rport\r\n\
+        "{method} sip:1001@ringgate.test SIP/2.0\r\n\
+         Via: SIP/2.0/UDP {from};branch=z9hG4bKraw;rport\r\n\
          From: <sip:raw@ringgate.test>;tag=raw\r\nTo: <sip:1001@ringgate.test>{to_tag}\r\n\
          Call-ID: raw\r\nCSeq: 1 {method}\r\n{more}Content-Length: 0\r\n\r\n"
     )

@@ -2,7 +2,7 @@
 //! Owns:  the seeds 0 to 49.
 //! Gives: a failure that prints its seed and the last 200 messages.
 //! Never: a fixed scenario.
-//! Holds: the evenings are not empty: calls are answered, media flows, messages move between shards.
+//! Holds: the evenings are not empty: calls are answered, media flows, messages change shards.
 
 use sim::finish::Summary;
 use sim::scenario::{Options, run};

@@ -167,9 +167,12 @@ impl Bench {
     }
 
     fn await_quiet(&self) -> Result<(), String> {
+        let mut left = 0.0;
         wait::until_every("transactions gone", DRAIN, LOOK, || {
-            (self.gateway.metric("transactions").ok()? == 0.0).then_some(())
+            left = self.gateway.metric("transactions").ok()?;
+            (left == 0.0).then_some(())
         })
+        .map_err(|error| format!("{error}, {left} left"))
     }
 }
 

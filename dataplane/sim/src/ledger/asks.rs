@@ -36,8 +36,8 @@ pub(super) struct Asks {
     due: Agenda<Key>,
     /// 2xx answers to INVITEs of the gateway that want an ACK: by Call-ID, To tag, CSeq.
     owed: BTreeMap<(String, String, u32), Instant>,
-    /// When the first of those 2xx came: Timer M runs from there (RFC 6026 8.4).
-    accepted: BTreeMap<(String, String, u32), Instant>,
+    /// When the first 2xx to an INVITE came, of any tag: Timer M runs from there (RFC 6026 8.4).
+    accepted: BTreeMap<(String, u32), Instant>,
 }
 
 type Key = (String, String);
@@ -225,10 +225,12 @@ impl Asks {
         if message.method == "INVITE" && status < 300 {
             let tag = message.to_tag.unwrap_or_default().to_owned();
             let owed = (message.call_id.to_owned(), tag, message.cseq);
-            let first_at = *self.accepted.entry(owed.clone()).or_insert(now);
-            if now - first_at < LIFETIME {
-                self.owed.entry(owed).or_insert(now);
+            let invite = (message.call_id.to_owned(), message.cseq);
+            let first_at = *self.accepted.entry(invite).or_insert(now);
+            if now - first_at >= LIFETIME {
+                return false;
             }
+            self.owed.entry(owed).or_insert(now);
         } else if message.method == "INVITE" && !ask.acknowledged {
             // RFC 3261 17.1.1.3: the ACK of a failure goes out at once; a mesh hop may lie between.
             self.due.push(now + Duration::from_millis(500), key_of(message));

@@ -176,8 +176,13 @@ impl Legs {
     /// The callee's leg that the caller was joined with: later answers lost the race.
     pub(super) fn winner<'a>(&'a self, call_id: &'a str) -> Option<(&'a String, &'a Leg)> {
         let answered_at = |leg: &Leg| leg.answered.as_ref().map(|(at, _)| *at);
-        let answered = self.siblings(call_id).filter(|(_, leg)| leg.answered.is_some());
-        answered.min_by_key(|(_, leg)| answered_at(leg))
+        let first_at = self.siblings(call_id).filter_map(|(_, leg)| answered_at(leg)).min()?;
+        // Answers that landed on different shards may change places over the mesh; the loser is the
+        // one that was hung up at once.
+        let close = self
+            .siblings(call_id)
+            .filter(move |(_, leg)| answered_at(leg).is_some_and(|at| at - first_at <= HOP));
+        close.max_by_key(|(_, leg)| leg.ended_at().unwrap_or(Instant::from_nanos(u64::MAX)))
     }
 
     /// The gateway told this dialog to end, or answered its INVITE; the network may have lost that.

@@ -236,7 +236,7 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
         reports.iter().map(|(_, report)| (report.mark, report)).collect();
     let record_of = |call_id: &str| legs.by_call_id.get(call_id).and_then(|leg| leg.record);
     for (phone, report) in reports {
-        // A stranger's packets carry no mark; whether they may get through is the media book's rule.
+        // A stranger's packets carry no mark; whether they may get through is for the media book.
         for mark in report.heard_from.iter().filter(|mark| **mark != 0) {
             let Some(speaker) = by_mark.get(mark) else {
                 let facts = format!("phone {phone} in {}: mark {mark:x}", report.call_id);

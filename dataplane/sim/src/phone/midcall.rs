@@ -1,4 +1,4 @@
-//! A standing call: hold, resume, moved media, UPDATE, INFO, glare and the BYE (RFC 3261 12.2, 14, 15).
+//! A standing call: hold, moved media, UPDATE, INFO, glare and the BYE (RFC 3261 12.2, 14, 15).
 //! Owns:  what a phone asks for inside a dialog and how it answers what it is asked.
 //! Gives: the agreed media after each change; the end of the call.
 //! Never: a second INVITE while one is under way (RFC 3261 14.1).

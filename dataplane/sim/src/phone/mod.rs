@@ -1,9 +1,11 @@
 //! A scripted phone: a user agent that follows RFC 3261 on its own and does what its plan says.
 //! Owns:  its transactions, calls, registration, dice and alarms.
-//! Gives: `handle_` in, `poll_output` out, `deadline()`; reports of its calls; breaches by its peer.
+//! Gives: `handle_` in, `poll_output` out, `deadline()`; reports of its calls; its peer's breaches.
 //! Never: the gateway's code; a clock; the network.
 //! Holds: whatever it breaks it was told to break (a lost ACK, a sudden end); the rest is the RFC.
 
+mod answering;
+mod asking;
 mod callee;
 mod caller;
 mod client;
@@ -24,14 +26,14 @@ use shared::net::Transport;
 use shared::time::Instant;
 
 use crate::agenda::Agenda;
-use crate::phone::client::{Alarm, Client, Purpose, Said, Server, T1, T2, T4, give_up_at, key};
+use crate::phone::client::{Alarm, Client, Purpose, Server};
 use crate::phone::plan::{CalleePlan, PhoneSettings};
 use crate::phone::registration::Registration;
 use crate::phone::usage::{Deed, Usage};
 use crate::random::Random;
 use crate::speech::digest::Challenge;
 use crate::speech::heard::{Heard, address_of};
-use crate::speech::{Ask, Body, Party, Reply, in_dialect, request, response};
+use crate::speech::{Ask, Body, Party, Reply, in_dialect, request};
 
 pub use crate::phone::usage::{Ending, Phase, Report};
 
@@ -215,212 +217,6 @@ impl Phone {
         }
     }
 
-    // Client side -----------------------------------------------------------------------------
-
-    /// Sends a request in a transaction of its own; gives the transaction's key.
-    fn ask(&mut self, now: Instant, text: String, to: SocketAddr, purpose: Purpose) -> String {
-        let asked = Heard::read(text.as_bytes()).expect("rsip reads what rsip wrote");
-        let key = key(&asked.branch, asked.method);
-        let bytes = self.send(to, text);
-        let client = Client::new(asked, bytes, purpose, self.is_reliable());
-        if let Some(after) = client.resend_after() {
-            self.alarms.push(now + after, Alarm::ClientResend(key.clone()));
-        }
-        self.alarms.push(give_up_at(now), Alarm::ClientGiveUp(key.clone()));
-        self.clients.insert(key.clone(), client);
-        key
-    }
-
-    fn resend_request(&mut self, now: Instant, key: String) {
-        let Some(client) = self.clients.get_mut(&key) else { return };
-        if client.resend_after().is_none() {
-            return;
-        }
-        client.lengthen();
-        let (bytes, wait, purpose) = (Rc::clone(&client.bytes), client.wait, client.purpose);
-        let to = self.destination_of(purpose);
-        self.outputs.push_back(Output::Sip { to, bytes });
-        self.alarms.push(now + wait, Alarm::ClientResend(key));
-    }
-
-    fn give_up(&mut self, now: Instant, key: &str) {
-        let waits = |client: &Client| match client.state {
-            client::State::Trying => true,
-            client::State::Proceeding => !client.is_invite(),
-            client::State::Accepted | client::State::Completed => false,
-        };
-        if self.clients.get(key).is_some_and(waits) {
-            let client = self.clients.remove(key).expect("it was just there");
-            // RFC 3261 8.1.3.1: no answer counts as 408.
-            self.hear_final(now, client.purpose, None, &client.asked);
-        }
-    }
-
-    fn hear_response(&mut self, now: Instant, heard: &Heard) {
-        let status = heard.status.expect("a response");
-        let key = key(&heard.branch, heard.cseq_method);
-        let Some(client) = self.clients.get_mut(&key) else {
-            return self.hear_more_ok(heard);
-        };
-        let (said, purpose, is_invite) = (client.hear(status), client.purpose, client.is_invite());
-        let linger = client.linger();
-        if heard.vias != 1 {
-            self.breach(format!("a response with {} Via headers (RFC 3261 8.1.3.3)", heard.vias));
-        }
-        match said {
-            Said::Provisional => self.hear_provisional(now, purpose, heard),
-            Said::Final => {
-                self.alarms.push(now + linger, Alarm::ClientOver(key.clone()));
-                if is_invite && status >= 300 {
-                    self.acknowledge_failure(&key, heard);
-                }
-                let asked = self.clients[&key].asked.clone();
-                self.hear_final(now, purpose, Some(heard), &asked);
-            }
-            Said::Repeat if is_invite && status >= 300 => {
-                let client = &self.clients[&key];
-                let bytes = client.ack.clone().expect("sent with the first one");
-                let to = self.destination_of(purpose);
-                self.outputs.push_back(Output::Sip { to, bytes });
-            }
-            Said::Repeat => self.hear_more_ok(heard),
-            Said::Contradiction => {
-                let first = self.clients[&key].final_status.unwrap_or_default();
-                let call = &heard.call_id;
-                self.breach(format!("{} of {call} got {first} and then {status}", heard.method));
-            }
-        }
-    }
-
-    fn hear_provisional(&mut self, now: Instant, purpose: Purpose, heard: &Heard) {
-        if let Purpose::Invite(id) = purpose {
-            self.hear_ringing(now, id, heard);
-        }
-    }
-
-    /// The one place where a final answer, or its absence, reaches what the request was for.
-    fn hear_final(&mut self, now: Instant, purpose: Purpose, heard: Option<&Heard>, asked: &Heard) {
-        match purpose {
-            Purpose::Bye(id) => self.usages[id].close(now, Ending::LocalBye),
-            Purpose::Cancel(_) => {}
-            Purpose::Invite(id) => self.hear_invite_answer(now, id, heard, asked),
-            Purpose::Note(id) => self.hear_note_answer(now, id, heard),
-            Purpose::ReInvite(id) => self.hear_change_answer(now, id, heard, asked),
-            Purpose::Register => self.hear_registrar(now, heard, asked),
-            Purpose::Update(id) => self.hear_update_answer(now, id, heard),
-        }
-    }
-
-    fn acknowledge_failure(&mut self, key: &str, heard: &Heard) {
-        let client = &self.clients[key];
-        let (text, purpose) = (crate::speech::ack_of_failure(&client.asked, heard), client.purpose);
-        let to = self.destination_of(purpose);
-        let bytes = self.send(to, text);
-        self.clients.get_mut(key).expect("it was just there").ack = Some(bytes);
-    }
-
-    /// RFC 3261 13.2.2.4: every repeat of a 2xx gets its ACK again.
-    fn hear_more_ok(&mut self, heard: &Heard) {
-        if heard.cseq_method != Method::Invite || !matches!(heard.status, Some(200..=299)) {
-            return;
-        }
-        let mine =
-            |usage: &&Usage| usage.call_id == heard.call_id && usage.local_tag == heard.from_tag;
-        let Some(usage) = self.usages.iter().find(mine) else { return };
-        if usage.remote_tag.is_some() && usage.remote_tag != heard.to_tag {
-            let call = &heard.call_id;
-            return self.breaches.push(format!("{call}: a second 2xx came with another To tag"));
-        }
-        if let Some(ack) = usage.acks.get(&heard.cseq) {
-            let (to, bytes) = (self.target_of(usage), Rc::clone(ack));
-            self.outputs.push_back(Output::Sip { to, bytes });
-        }
-    }
-
-    // Server side -----------------------------------------------------------------------------
-
-    fn hear_request(&mut self, now: Instant, from: SocketAddr, mut heard: Heard) {
-        let key = key(&heard.branch, heard.method);
-        if heard.method == Method::Ack {
-            return self.hear_ack(now, &key, &heard);
-        }
-        if self.unheard.contains(&heard.call_id) {
-            return;
-        }
-        if let Some(server) = self.servers.get(&key) {
-            if let Some(bytes) = server.answer.clone().filter(|_| !server.quiet) {
-                self.outputs.push_back(Output::Sip { to: from, bytes });
-            }
-            return;
-        }
-        fill_via(&mut heard, from);
-        if !heard.headers.iter().any(|header| matches!(header, Header::MaxForwards(_))) {
-            self.breach(format!("{} without Max-Forwards (RFC 3261 8.1.1)", heard.method));
-        }
-        let server = Server {
-            asked: heard.clone(),
-            from,
-            answer: None,
-            status: 0,
-            usage: None,
-            quiet: false,
-            wait: T1,
-        };
-        self.servers.insert(key.clone(), server);
-        match (heard.method, &heard.to_tag) {
-            (Method::Cancel, _) => self.hear_cancel(now, &key, &heard),
-            (_, Some(_)) => self.hear_in_dialog(now, &key, &heard),
-            (Method::Invite, None) => self.hear_invite(now, &key, &heard),
-            (Method::Options, None) => self.answer(now, &key, Reply { status: 200, ..reply() }),
-            (_, None) => self.answer(now, &key, Reply { status: 481, ..reply() }),
-        }
-    }
-
-    /// Gives an answer in a server transaction and keeps it for repeats (RFC 3261 17.2).
-    fn answer(&mut self, now: Instant, key: &str, reply: Reply<'_>) {
-        let reliable = self.is_reliable();
-        let Some(server) = self.servers.get_mut(key) else { return };
-        let (status, is_invite) = (reply.status, server.asked.method == Method::Invite);
-        let drawn = self.random.word(8);
-        let to_tag = reply.to_tag.or_else(|| (status > 100).then_some(drawn.as_str()));
-        let text = response(&server.asked, Reply { to_tag, ..reply });
-        let bytes: Rc<[u8]> = Rc::from(in_dialect(text, self.settings.dialect));
-        server.answer = Some(Rc::clone(&bytes));
-        server.status = status;
-        server.quiet = is_invite && (200..300).contains(&status);
-        self.outputs.push_back(Output::Sip { to: server.from, bytes });
-        if status >= 200 {
-            self.alarms.push(give_up_at(now), Alarm::ServerOver(key.to_owned()));
-            if is_invite && status >= 300 && !reliable {
-                self.alarms.push(now + T1, Alarm::ServerResend(key.to_owned()));
-            }
-        }
-    }
-
-    /// Timer G: a failure is sent again until its ACK comes (RFC 3261 17.2.1).
-    fn resend_answer(&mut self, now: Instant, key: String) {
-        let Some(server) = self.servers.get_mut(&key).filter(|server| !server.quiet) else {
-            return;
-        };
-        let Some(bytes) = server.answer.clone() else { return };
-        server.wait = (2 * server.wait).min(T2);
-        self.outputs.push_back(Output::Sip { to: server.from, bytes });
-        self.alarms.push(now + server.wait, Alarm::ServerResend(key));
-    }
-
-    fn hear_ack(&mut self, now: Instant, key: &str, heard: &Heard) {
-        if let Some(server) = self.servers.get_mut(key).filter(|server| server.status >= 300) {
-            if !server.quiet {
-                server.quiet = true;
-                self.alarms.push(now + T4, Alarm::ServerOver(key.to_owned()));
-            }
-            return;
-        }
-        self.hear_ack_of_ok(now, heard);
-    }
-
-    // Parts -----------------------------------------------------------------------------------
-
     fn is_reliable(&self) -> bool {
         self.settings.transport.is_reliable()
     }
@@ -540,24 +336,4 @@ fn challenge_in(heard: &Heard, settings: &PhoneSettings) -> Option<(usage::Ask, 
         _ => return None,
     };
     Challenge::choose(heard.values(name), &settings.hashes).map(|challenge| (ask, challenge))
-}
-
-/// RFC 3581 4: the server fills `rport` in and adds `received`.
-fn fill_via(heard: &mut Heard, from: SocketAddr) {
-    let top = heard.headers.iter_mut().find_map(|header| match header {
-        Header::Via(via) => Some(via),
-        _ => None,
-    });
-    if let Some(via) = top {
-        let filled = via
-            .value()
-            .split(';')
-            .map(|part| match part.trim() {
-                "rport" => format!("rport={};received={}", from.port(), from.ip()),
-                part => part.to_owned(),
-            })
-            .collect::<Vec<_>>()
-            .join(";");
-        via.replace(filled);
-    }
 }

@@ -1,4 +1,4 @@
-//! Registration of a phone: digest, refresh, `*`, Min-Expires, a new flow (RFC 3261 10.2, RFC 3581).
+//! Registration of a phone: digest, refresh, `*`, Min-Expires, a new flow (RFC 3261 10.2).
 //! Owns:  the REGISTER dialogue with the gateway and what it granted.
 //! Gives: whether the phone believes that it can be called, and until when.
 //! Never: a binding of another phone.
@@ -58,7 +58,7 @@ impl Registration {
     }
 
     pub(super) fn forget(&mut self) {
-        // A restart: another Call-ID, nothing remembered (RFC 3261 10.2 asks for it per boot cycle).
+        // A restart: another Call-ID, nothing remembered (RFC 3261 10.2, one per boot cycle).
         self.call_id.push('r');
         self.credentials = None;
         self.granted_until = None;
@@ -91,7 +91,7 @@ impl Phone {
         self.registration.refused
     }
 
-    /// The connection to the gateway is gone: what was under way is lost, the rest goes over a new one.
+    /// The connection to the gateway is gone: what was under way is lost, the rest takes a new one.
     pub fn handle_flow_closed(&mut self, now: Instant) {
         if self.gone {
             return;

@@ -1,7 +1,7 @@
-//! Digest answers of a phone (RFC 3261 22, RFC 7616, RFC 8760), computed apart from the gateway's code.
+//! Digest answers of a phone (RFC 7616, RFC 8760), computed apart from the gateway's code.
 //! Owns:  `Challenge`, `Hash`, the Authorization value.
 //! Gives: the credentials for one request; the nonce count grows with every use of a nonce.
-//! Never: `sip::auth`; rsip's digest, which knows neither SHA-256's name nor nonce counts above 255.
+//! Never: `sip::auth`; rsip's digest, which knows neither SHA-256's name nor large nonce counts.
 //! Holds: of several challenges the phone takes the first that it can compute (RFC 8760 2.4).
 
 use std::fmt::Write as _;

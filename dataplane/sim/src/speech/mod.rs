@@ -1,4 +1,4 @@
-//! How the phones speak SIP: built and read by rsip, so our own wire layer cannot cancel its bugs out.
+//! How the phones speak SIP: built and read by rsip, so our wire layer cannot cancel its bugs out.
 //! Owns:  requests, responses and the dialects that a phone may write them in.
 //! Gives: bytes for the network; `heard` reads them back, `glance` reads raw text for the checker.
 //! Never: `sip::wire`; a default of rsip that draws random numbers of its own.

@@ -1,6 +1,6 @@
 //! The session descriptions of the phones: written as text, read as text (RFC 8866, RFC 3264).
 //! Owns:  `Talk` (what a phone says), `Spoken` (what it hears).
-//! Gives: an offer or answer with audio and, when asked, a video line that the other side may refuse.
+//! Gives: an offer or answer with audio and, when asked, a video line that may be refused.
 //! Never: `sip::sdp`.
 //! Holds: an answer has the lines of its offer, in the same order (RFC 3264 6).
 
