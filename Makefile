@@ -33,7 +33,7 @@ test: test-tools
 	@echo "== building everything"
 	$(CARGO) build --workspace --all-targets
 	@echo "== unit, property, simulation and real-peer tests"
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 fmt:
 	$(CARGO) fmt --all
