@@ -6,8 +6,9 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Result, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
 /// Wakes a parked shard.
 #[derive(Debug)]
@@ -45,9 +46,23 @@ impl Bell {
         self.parked.store(false, Ordering::Relaxed);
     }
 
-    /// A descriptor of its own for whoever waits on it.
-    pub(crate) fn listener(&self) -> Result<OwnedFd> {
-        self.file.as_fd().try_clone_to_owned()
+    /// Sleeps until the bell rings, at most for `most`; takes the ring with it.
+    #[allow(unsafe_code)]
+    pub(crate) fn wait(&self, most: Duration) {
+        let mut watched =
+            libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let most = libc::timespec {
+            tv_sec: libc::time_t::try_from(most.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: libc::c_long::from(most.subsec_nanos()),
+        };
+        // SAFETY: one watched descriptor of ours, both structures outlive the call, no signal mask.
+        // The standard library cannot wait for a descriptor with a time-out.
+        let ready = unsafe { libc::ppoll(&mut watched, 1, &most, std::ptr::null()) };
+        if ready > 0 {
+            // It is readable and nobody else reads it, so this does not wait.
+            let mut count = [0; 8];
+            (&self.file).read_exact(&mut count).expect("an eventfd of ours that was rung");
+        }
     }
 }
 

@@ -16,7 +16,6 @@ mod listeners;
 mod mesh;
 mod outputs;
 mod pace;
-mod park;
 mod pktinfo;
 mod preflight;
 mod process_limits;

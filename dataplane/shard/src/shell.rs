@@ -27,7 +27,6 @@ use crate::executor::{MEMORY_TRIES, MEMORY_WAIT, Start};
 use crate::link::Link;
 use crate::mesh::Mesh;
 use crate::pace::{Mode, Pace, TICK};
-use crate::park::Park;
 use crate::relay_sockets::RelaySockets;
 use crate::ring::buffers::{Group, Shape};
 use crate::ring::setup::SetupError;
@@ -51,6 +50,8 @@ const STREAM_BUFFER_BYTES: usize = 16 * 1_024;
 const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Turns that closing every socket may take; each ends hundreds of requests.
 const CLOSE_TURNS: usize = 256;
+/// Longest sleep while files are open, whose completions only the executor sees.
+const FILES_WAIT: Duration = Duration::from_millis(5);
 /// Floor of a sleep: a deadline that stays in the past must not spin the CPU.
 const SLEEP_MIN: Duration = Duration::from_micros(50);
 
@@ -141,8 +142,6 @@ impl Shell {
 
     /// Turns until the shard was told to stop and has nothing left to do.
     pub(crate) async fn run(mut self, mut pools: Pools) -> Result<(), String> {
-        let link = Arc::clone(&self.link);
-        let mut park = Park::new(&link.bell).map_err(|error| format!("wake-up: {error}"))?;
         self.backlog.push(Event::Started(self.shard));
         loop {
             let now = self.clock.now();
@@ -154,11 +153,10 @@ impl Shell {
                 // Files and their tasks get a turn as well.
                 glommio::executor().yield_task_queue_now().await;
             } else {
-                self.rest(&mut park).await;
+                self.rest().await;
             }
         }
         self.leave(&mut pools).map_err(of_enter)?;
-        park.close(&link.bell).await.map_err(|error| format!("closing the wake-up: {error}"))?;
         match self.backlog.len() {
             0 => Ok(()),
             left => Err(format!("stopped with {left} events that nobody took")),
@@ -166,7 +164,7 @@ impl Shell {
     }
 
     /// Sleeps until something is to be done.
-    async fn rest(&mut self, park: &mut Park) {
+    async fn rest(&mut self) {
         let ticking = self.pace.mode() == Mode::Tick;
         if self.bell_on == ticking {
             self.bell_on = !ticking;
@@ -185,9 +183,14 @@ impl Shell {
             || self.mesh.has_incoming()
             || (!ticking && self.ring.has_work());
         if !waiting {
-            park.sleep(self.wait(ticking)).await;
+            // The thread itself sleeps, not glommio's reactor: that one was seen to sleep through its
+            // own timers under load. Files need the executor, so with files open it gets a turn soon.
+            let files = self.captures.open_count() > 0;
+            let wait = self.wait(ticking);
+            self.link.bell.wait(if files { wait.min(FILES_WAIT) } else { wait });
         }
         self.link.bell.unpark();
+        glommio::executor().yield_task_queue_now().await;
     }
 
     fn wait(&mut self, ticking: bool) -> Duration {
