@@ -109,7 +109,7 @@ async fn a_question_collects_the_answer_of_every_shard() {
     assert_eq!(answers.len(), 3);
     let count = |answer: &Answer| match answer {
         Answer::Calls(calls) => calls.len(),
-        Answer::Dialogs(_) => panic!("calls were asked for"),
+        Answer::Dialogs(_) | Answer::Originated(_) => panic!("calls were asked for"),
     };
     assert_eq!(answers.iter().map(count).sum::<usize>(), 3);
 }

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::originate::Originate;
 use crate::snapshot::Snapshot;
 
 #[derive(Clone, Debug)]
@@ -16,6 +17,11 @@ pub enum Command {
     },
     /// No new calls (503 + Retry-After); standing ones go on. `Event::Drained` follows the last one.
     Drain,
+    /// Call two parties and join them; answered by one `event::Answer::Originated`.
+    Originate {
+        id: u64,
+        wanted: Box<Originate>,
+    },
     /// Replace users and trunks; answered by `Event::SnapshotLive`.
     Publish(Arc<Snapshot>),
     /// End every call (BYE or 503 to both legs), write what is open, then stop the executor.

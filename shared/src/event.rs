@@ -13,6 +13,7 @@ use crate::cdr::Cdr;
 use crate::ids::{CallId, ShardId};
 use crate::metrics::Counters;
 use crate::net::Transport;
+use crate::originate::Originated;
 use crate::time::WallMs;
 
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub enum Event {
 pub enum Answer {
     Calls(Vec<CallView>),
     Dialogs(Vec<DialogView>),
+    /// What became of a `command::Command::Originate`.
+    Originated(Originated),
 }
 
 /// A capture file that nobody writes any more, ready for the finalizer.

@@ -15,6 +15,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 )]
 pub struct ShardId(pub u8);
 
+impl ShardId {
+    /// The shard that keeps what is named so: the bindings of a user, the call of a Call-ID.
+    /// FNV-1a: the same on every shard and every start; nothing secret hangs on it.
+    pub fn of_name(name: &[u8], shards: u8) -> Self {
+        let hash = name.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
+        // The low bits of FNV are weak for short keys: fold the high half in.
+        let spread = (hash ^ (hash >> 32)) % u64::from(shards.max(1));
+        Self(u8::try_from(spread).expect("less than 256 shards"))
+    }
+}
+
 /// A B2BUA call: 48 bits of wall time in ms, 8 bits of shard, 72 random bits; 32 hex digits in text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u128);

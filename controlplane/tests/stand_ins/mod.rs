@@ -23,6 +23,7 @@ use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
 use shared::event::{Answer, CallState, CallView, DialogView, Event};
 use shared::ids::{CallId, ShardId, Side};
+use shared::originate::{Originate, Originated};
 use shared::time::WallMs;
 
 /// 2026-11-24T10:00:00Z
@@ -104,6 +105,9 @@ pub(crate) struct FakePlane {
     pub(crate) commands: Mutex<Vec<(ShardId, &'static str)>>,
     pub(crate) calls: Mutex<Vec<CallView>>,
     pub(crate) dialogs: Mutex<Vec<DialogView>>,
+    /// What becomes of every wish for a call, and the wishes that came.
+    pub(crate) originated: Mutex<Originated>,
+    pub(crate) wished: Mutex<Vec<(ShardId, Originate)>>,
     /// Where answers go when nobody pumps.
     pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
 }
@@ -123,6 +127,8 @@ impl FakePlane {
             commands: Mutex::default(),
             calls: Mutex::default(),
             dialogs: Mutex::default(),
+            originated: Mutex::new(Originated::Started(call_id(1))),
+            wished: Mutex::default(),
             direct: OnceLock::new(),
         })
     }
@@ -152,6 +158,10 @@ impl FakePlane {
                 Answer::Dialogs(dialogs.iter().filter(|d| d.shard == shard).cloned().collect())
             }
         };
+        self.give(shard, id, answer);
+    }
+
+    fn give(&self, shard: ShardId, id: u64, answer: Answer) {
         match self.direct.get() {
             Some(questions) => questions.answer(id, shard, answer),
             None => self.report(Event::Answer { id, shard, answer }),
@@ -176,6 +186,12 @@ impl Plane for FakePlane {
                 "ask"
             }
             Command::Drain => "drain",
+            Command::Originate { id, wanted } => {
+                self.wished.lock().expect("no test panics with it").push((shard, *wanted));
+                let originated = *self.originated.lock().expect("no test panics with it");
+                self.give(shard, id, Answer::Originated(originated));
+                "originate"
+            }
             Command::Publish(snapshot) => {
                 self.report(Event::SnapshotLive { shard, generation: snapshot.generation });
                 "publish"

@@ -33,7 +33,7 @@ use crate::transactions::{Asks, ClientKey, Owner};
 pub struct Core {
     pub(crate) desk: Desk,
     pub(crate) calls: Slots<Call>,
-    /// Calls by Call-ID and From tag of their A leg, to find merged requests (RFC 3261 8.2.2.2).
+    /// Calls by Call-ID and From tag of their INVITE, to find merged requests (RFC 3261 8.2.2.2).
     pub(crate) by_caller: FxHashMap<u64, Key>,
     pub(crate) registrar: Registrar,
     pub(crate) owners: RelayOwners,
@@ -198,19 +198,20 @@ impl Core {
 
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
-        if call.ended.is_some()
-            && let Some(trunk) = call.trunk_share.take()
-            && let Some(count) = self.trunk_calls.get_mut(&trunk)
-        {
-            *count = count.saturating_sub(1);
+        if call.ended.is_some() {
+            for trunk in call.trunk_shares.drain(..) {
+                if let Some(count) = self.trunk_calls.get_mut(&trunk) {
+                    *count = count.saturating_sub(1);
+                }
+            }
         }
         if !call.is_over() {
             return;
         }
         let call = self.calls.remove(key).expect("just found");
-        let caller =
-            self.caller_hash(&call.a_leg().dialog.call_id, &call.a_leg().dialog.remote_tag);
-        if self.by_caller.get(&caller) == Some(&key) {
+        if let Some(caller) = call.caller_hash
+            && self.by_caller.get(&caller) == Some(&key)
+        {
             self.by_caller.remove(&caller);
         }
         if let Some(ask) = call.asked {
@@ -241,8 +242,14 @@ impl Core {
                 (Told::Response, Asks::Invite, Some(response)) => {
                     call.handle_invite_response(desk, owners, leg, client, response);
                 }
+                (Told::Response, Asks::Align, Some(response)) => {
+                    call.handle_align_response(desk, client, response);
+                }
                 (Told::Response, Asks::Relayed(number), Some(response)) => {
                     call.handle_exchange_response(desk, number, client, response);
+                }
+                (Told::Failed(status), Asks::Align, _) => {
+                    call.handle_align_failed(desk, client, status);
                 }
                 (Told::Failed(status), Asks::Invite, _) => {
                     call.handle_invite_failed(desk, leg, status);
@@ -274,6 +281,7 @@ impl Core {
                     self.desk.out.event(Event::Drained(shard));
                 }
             }
+            Command::Originate { id, wanted } => self.originate(id, &wanted),
             Command::Publish(snapshot) => {
                 let generation = snapshot.generation;
                 self.desk.snapshot = snapshot;
@@ -315,6 +323,7 @@ impl Core {
                         call.offer_caller(desk, leg, client, &response);
                     }
                 }
+                Some(AfterOpen::Dial) => call.call_first_party(desk),
                 Some(AfterOpen::Exchange(number)) => call.send_exchange(desk, number),
                 Some(AfterOpen::Invite) => call.invite_targets(desk),
                 None => {}
@@ -338,7 +347,7 @@ impl Core {
                     }
                     call.refuse(desk, 503);
                 }
-                Some(AfterOpen::Invite) => call.refuse(desk, 503),
+                Some(AfterOpen::Dial | AfterOpen::Invite) => call.refuse(desk, 503),
                 None => {}
             }
             call.finish(desk);

@@ -10,11 +10,11 @@ use std::time::Duration;
 use shared::cdr::Direction;
 use shared::ids::ShardId;
 use shared::metrics::Counter;
-use shared::net::Source;
+use shared::net::{Destination, Source};
 use sip::wire::{HeaderName, Message, NameAddr, Start, Uri, Via};
 
 use crate::b2bua::setup::Invitation;
-use crate::b2bua::{Call, State, Target};
+use crate::b2bua::{Call, INVITER, State, Target};
 use crate::core::Core;
 use crate::desk::{Reply, TimerKey};
 use crate::gate::{self, Asked, Gate};
@@ -56,6 +56,7 @@ impl Core {
         let Some(slot) = self.calls.next_key() else {
             return gate::refuse_overload(&mut self.desk, key);
         };
+        let caller_hash = self.caller_hash(request);
         let invitation = Invitation {
             key: slot,
             server: key,
@@ -64,27 +65,26 @@ impl Core {
             direction,
             inbound_trunk: trunk,
             outbound_trunk: outbound,
+            caller_hash,
         };
         let Some(call) = Call::begin(&mut self.desk, invitation) else {
             return self.desk.refuse(key, 400);
         };
-        self.add_call(slot, call, key, &from);
+        self.by_caller.insert(caller_hash, slot);
+        if let Some(server) = self.desk.transactions.servers.find_mut(key) {
+            server.call = Some(slot);
+        }
+        self.add_call(slot, call);
         self.place_call(slot, place, uri);
     }
 
-    fn add_call(&mut self, slot: Key, call: Call, server: ServerKey, from: &Source) {
+    pub(crate) fn add_call(&mut self, slot: Key, call: Call) {
         self.desk.count(Counter::CallsStarted);
-        let dialog = &call.a_leg().dialog;
-        let caller = self.caller_hash(&dialog.call_id, &dialog.remote_tag);
-        self.by_caller.insert(caller, slot);
-        if let Some(flow) = from.flow {
+        if let Some(flow) = call.source.flow {
             self.flows.insert(flow);
         }
         let added = self.calls.insert(call);
         debug_assert!(added.is_ok_and(|key| key == slot), "next_key said there is room");
-        if let Some(server) = self.desk.transactions.servers.find_mut(server) {
-            server.call = Some(slot);
-        }
         self.current = Some(slot);
     }
 
@@ -99,14 +99,10 @@ impl Core {
         if request.values(HeaderName::Via).any(ours) {
             return Some(482);
         }
-        let tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-        let caller = self.caller_hash(request.call_id().unwrap_or_default(), tag);
-        let merged =
-            self.by_caller.get(&caller).and_then(|&key| self.calls.find(key)).is_some_and(|call| {
-                let number = request.cseq().ok().map(|cseq| cseq.number);
-                call.a_leg().dialog.remote_cseq == number
-            });
-        merged.then_some(482)
+        let known = self.by_caller.get(&self.caller_hash(request));
+        let inviter = known.and_then(|&key| self.calls.find(key)?.leg(INVITER));
+        let number = request.cseq().ok().map(|cseq| cseq.number);
+        inviter.is_some_and(|leg| leg.dialog.remote_cseq == number).then_some(482)
     }
 
     /// Whether the caller may call; else it was answered. A trunk's address is its identity.
@@ -143,7 +139,7 @@ impl Core {
         }
     }
 
-    fn place_call(&mut self, slot: Key, place: Place, uri: &[u8]) {
+    pub(crate) fn place_call(&mut self, slot: Key, place: Place, uri: &[u8]) {
         match place {
             Place::Nowhere(status) => {
                 self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
@@ -156,7 +152,7 @@ impl Core {
                     let status = if inbound { 403 } else { 503 };
                     return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
                 }
-                let target = Target { uri: uri.to_vec(), way, path: Vec::new() };
+                let target = trunk_target(uri, way);
                 self.with_call(Some(slot), |call, desk, owners| {
                     call.go(desk, owners, vec![target]);
                 });
@@ -167,7 +163,7 @@ impl Core {
 
     /// Counts the call against its trunk's limit; `false` when the trunk is full. Each shard keeps
     /// its share of the limit.
-    fn take_trunk_share(&mut self, name: &str, slot: Key) -> bool {
+    pub(crate) fn take_trunk_share(&mut self, name: &str, slot: Key) -> bool {
         let trunk = self.desk.snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
         let most = trunk.and_then(|trunk| trunk.max_calls).unwrap_or(u32::MAX);
         let share = most.div_ceil(u32::from(self.desk.settings.shards.max(1)));
@@ -177,7 +173,7 @@ impl Core {
         }
         *standing += 1;
         if let Some(call) = self.calls.find_mut(slot) {
-            call.trunk_share = Some(name.into());
+            call.trunk_shares.push(name.into());
         }
         true
     }
@@ -192,7 +188,7 @@ impl Core {
         self.ask(slot, owner, user);
     }
 
-    fn ask(&mut self, slot: Key, owner: ShardId, aor: Box<str>) {
+    pub(crate) fn ask(&mut self, slot: Key, owner: ShardId, aor: Box<str>) {
         let Ok(ask) = self.asks.insert(slot) else {
             return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
         };
@@ -228,7 +224,10 @@ impl Core {
         for flow in targets.iter().filter_map(|target| target.destination.flow) {
             self.flows.insert(flow);
         }
-        let targets = targets.into_iter().map(target_of).collect();
+        let targets: Vec<_> = targets.into_iter().map(target_of).collect();
+        if self.calls.find(slot).is_some_and(Call::awaits_first_party) {
+            return self.first_party_found(slot, targets);
+        }
         self.with_call(Some(slot), |call, desk, owners| {
             if call.ended.is_none() {
                 call.go(desk, owners, targets);
@@ -236,7 +235,10 @@ impl Core {
         });
     }
 
-    pub(crate) fn caller_hash(&self, call_id: &[u8], tag: &[u8]) -> u64 {
+    /// What a repeat of the request over another path has in common with it.
+    fn caller_hash(&self, request: &Message<'_>) -> u64 {
+        let call_id = request.call_id().unwrap_or_default();
+        let tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
         let mut hash = rustc_hash::FxHasher::default();
         hash.write(call_id);
         hash.write_u8(0);
@@ -246,7 +248,7 @@ impl Core {
 }
 
 /// A binding with Path goes to its first hop (RFC 3327 5.1); one without goes where it came from.
-fn target_of(binding: BindingTarget) -> Target {
+pub(crate) fn target_of(binding: BindingTarget) -> Target {
     let BindingTarget { uri, destination, path, .. } = binding;
     let hop = path.first().filter(|_| destination.flow.is_none()).and_then(|first| {
         let address = NameAddr::parse(first).ok()?;
@@ -262,5 +264,9 @@ fn target_of(binding: BindingTarget) -> Target {
     if let Some(hop) = hop.filter(|hop| hop.is_ipv4() == way.peer.is_ipv4()) {
         way.peer = hop;
     }
-    Target { uri, way, path }
+    Target { uri, way, path, is_trunk: false }
+}
+
+pub(crate) fn trunk_target(uri: &[u8], way: Destination) -> Target {
+    Target { uri: uri.to_vec(), way, path: Vec::new(), is_trunk: true }
 }

@@ -13,6 +13,7 @@ mod invite;
 pub mod io;
 mod locate;
 mod mint;
+mod originate;
 mod outbox;
 mod receive;
 mod registrar;

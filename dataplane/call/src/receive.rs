@@ -13,7 +13,7 @@ use shared::net::{Destination, Source};
 use sip::transaction::{ClientInput, ServerInput};
 use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, reply, scan};
 
-use crate::b2bua::orphan;
+use crate::b2bua::{INVITER, orphan};
 use crate::core::Core;
 use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
 use crate::gate::{self, Asked, Gate};
@@ -204,9 +204,8 @@ impl Core {
             return self.desk.refuse(key, 481);
         };
         let call = invite.call;
-        let tag = call
-            .and_then(|key| self.calls.find(key))
-            .map(|call| call.a_leg().dialog.local_tag.clone());
+        let inviter = call.and_then(|key| self.calls.find(key)?.leg(INVITER));
+        let tag = inviter.map(|leg| leg.dialog.local_tag.clone());
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
         self.desk.respond(key, answer, |_, _, out| out.end());
         self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));

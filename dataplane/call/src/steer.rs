@@ -28,24 +28,14 @@ pub(crate) fn owner(message: &Message<'_>, shards: u8) -> Option<ShardId> {
         let aor = message.to().ok().and_then(|to| to.parsed_uri().ok());
         if let Some(user) = aor.and_then(|uri| uri.user.map(|_| uri.user_unescaped().into_owned()))
         {
-            return Some(of_bytes(&user, shards));
+            return Some(ShardId::of_name(&user, shards));
         }
     }
     let call_id = message.first(HeaderName::CallId).unwrap_or_default();
-    Some(of_bytes(call_id, shards))
+    Some(ShardId::of_name(call_id, shards))
 }
 
 /// The shard that keeps the bindings of an AOR's user part.
 pub(crate) fn owner_of_aor(user: &str, shards: u8) -> ShardId {
-    of_bytes(user.as_bytes(), shards)
-}
-
-/// FNV-1a: the same on every shard and every start; nothing secret hangs on it.
-fn of_bytes(bytes: &[u8], shards: u8) -> ShardId {
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    // The low bits of FNV are weak for short keys: fold the high half in.
-    let spread = (hash ^ (hash >> 32)) % u64::from(shards.max(1));
-    ShardId(u8::try_from(spread).expect("less than 256 shards"))
+    ShardId::of_name(user.as_bytes(), shards)
 }

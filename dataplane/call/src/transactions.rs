@@ -35,6 +35,8 @@ pub(crate) enum Owner {
 /// What a leg asked with this transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asks {
+    /// A re-INVITE of ours that tells the leg what its new peer said.
+    Align,
     /// The INVITE that creates the leg.
     Invite,
     /// A request of the other leg, passed on: exchange number.

@@ -129,9 +129,10 @@ impl World {
         };
         self.ledger.event(self.now, &event)?;
         match event {
-            Told::Answer { answer: Answer::Calls(_) | Answer::Dialogs(_), .. } => {
-                self.noted.answers += 1;
-            }
+            Told::Answer { answer, .. } => match answer {
+                Answer::Calls(_) | Answer::Dialogs(_) => self.noted.answers += 1,
+                Answer::Originated(originated) => self.noted.originated.push(originated),
+            },
             Told::CallEnded(record) => {
                 self.noted.records.push(*record);
                 return self.break_silence();

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use shared::cdr::Cdr;
 use shared::event::Registration;
 use shared::ids::ShardId;
+use shared::originate::Originated;
 use shared::time::Instant;
 
 use crate::ledger::Breach;
@@ -22,6 +23,8 @@ pub struct Noted {
     pub drained: Vec<ShardId>,
     pub generations: Vec<u64>,
     pub answers: u32,
+    /// What programs heard to their wishes for a call.
+    pub originated: Vec<Originated>,
     /// Messages that moved from one shard to another.
     pub moved: u64,
     pub messages: u64,

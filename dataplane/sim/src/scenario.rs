@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::net::Transport;
+use shared::originate::Originate;
 
 use crate::broken::Broken;
 use crate::finish::Summary;
@@ -46,6 +47,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut world = World::new(settings, &specs);
     world.switch_on();
     lay_out_calls(&mut world, &specs, &mut random);
+    lay_out_wishes(&mut world, &specs, &mut random);
     lay_out_accidents(&mut world, &specs, &mut random);
     world.run_for(EVENING)?;
     world.finish()
@@ -114,6 +116,23 @@ fn lay_out_calls(world: &mut World, specs: &[PhoneSpec], random: &mut Random) {
         let plan = CallerPlan::draw(random, target);
         let at = BEGIN + random.millis(0, u64::try_from(CALLS_WITHIN.as_millis()).expect("short"));
         world.after(at, Act::Call(caller, plan));
+    }
+}
+
+/// Calls that a program asks for, now and then to a number that nobody has.
+fn lay_out_wishes(world: &mut World, specs: &[PhoneSpec], random: &mut Random) {
+    for _ in 0..random.below(4) {
+        let first = &specs[random.index(specs.len())];
+        let from =
+            if first.is_trunk { format!("sip:+49309999@{CARRIER}") } else { first.user.clone() };
+        let to = draw_target(specs, random.index(specs.len()), random);
+        if to.contains(&format!("sip:{}@", first.user)) {
+            continue;
+        }
+        let ring = random.percent(50).then(|| random.millis(3_000, 30_000));
+        let wanted = Originate { from: from.into(), to: to.into(), ring, ..Originate::default() };
+        let at = BEGIN + random.millis(0, u64::try_from(CALLS_WITHIN.as_millis()).expect("short"));
+        world.after(at, Act::Originate(wanted));
     }
 }
 

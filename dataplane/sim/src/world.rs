@@ -13,6 +13,7 @@ use std::time::Duration;
 use call::{Input, MeshMessage};
 use shared::command::Command;
 use shared::ids::{FlowKey, ShardId};
+use shared::originate::Originate;
 use shared::snapshot::Snapshot;
 use shared::time::{Instant, Now, WallMs};
 
@@ -30,6 +31,8 @@ use crate::trace::Trace;
 
 /// Steps of one run; a healthy one takes some tens of thousands.
 const STEPS_MAX: u64 = 5_000_000;
+/// The id that answers to programs' wishes carry here.
+const WISH: u64 = u64::MAX;
 /// 2026-11-24 in UTC, for people.
 const WALL_START: WallMs = WallMs(1_795_478_400_000);
 
@@ -96,6 +99,8 @@ pub enum Act {
     ComeBack(usize),
     Drain,
     HangUp(usize, UsageId),
+    /// A program asks some shard for a call between two users or numbers.
+    Originate(Originate),
     /// The same users again under the next generation.
     Publish,
     /// Bytes from an address that is no phone's.
@@ -305,6 +310,7 @@ impl World {
             Act::ComeBack(number) => self.seats[number].phone.come_back(now),
             Act::Drain => return self.command_all(|_| Command::Drain),
             Act::HangUp(number, usage) => self.seats[number].phone.hang_up_now(now, usage),
+            Act::Originate(wanted) => return self.originate(wanted),
             Act::Publish => {
                 let mut next = Snapshot::clone(&self.snapshot);
                 next.generation += 1;
@@ -335,6 +341,15 @@ impl World {
             Act::WipeBindings(number) => self.seats[number].phone.wipe_bindings(now),
         }
         Ok(())
+    }
+
+    /// Any shard may be asked: it asks the one that keeps the first party's bindings.
+    fn originate(&mut self, wanted: Originate) -> Verdict {
+        let shards = self.shells.len() as u64;
+        let shard = usize::try_from(self.random.below(shards)).expect("few shards");
+        self.ledger.wished(&wanted);
+        let wanted = Box::new(wanted);
+        self.feed(shard, Input::Command(Command::Originate { id: WISH, wanted }))
     }
 
     fn ask_shards(&mut self) -> Verdict {

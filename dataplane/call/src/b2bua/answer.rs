@@ -1,13 +1,12 @@
-//! Responses on B legs: ringing, early media, the answer, failures, forks (RFC 3261 13.2.2, 16.7).
-//! Owns:  the choice of the winner and of the best failure.
+//! Responses to our INVITEs: ringing, early media, the answer, failures, forks (RFC 3261 13.2.2, 16.7).
+//! Owns:  the choice of who takes a side, and of the best failure.
 //! Gives: `Call::handle_invite_response`, `handle_invite_failed`, `acknowledge`.
-//! Never: relays a 100; sends a second final response to the A leg.
+//! Never: relays a 100; sends a second final response to the inviter.
 //! Holds: a 2xx of a branch that lost gets its ACK and then BYE.
 
 use std::rc::Rc;
 
 use shared::cdr::HangupReason;
-use shared::ids::Side;
 use shared::metrics::Counter;
 use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message};
@@ -15,7 +14,7 @@ use sip::wire::{HeaderName, Message};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
-use super::{A_LEG, AfterOpen, Call, Failure, LegState, OwedAck, State, Unacked, orphan};
+use super::{AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, orphan};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
@@ -23,7 +22,7 @@ use crate::transactions::ClientKey;
 const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
 
 impl Call {
-    /// A response to the INVITE that created B leg `index`.
+    /// A response to the INVITE that created leg `index`.
     pub(crate) fn handle_invite_response(
         &mut self,
         desk: &mut Desk,
@@ -77,23 +76,39 @@ impl Call {
                 *give_up_at = (*give_up_at).max(desk.now.mono + 64 * desk.timers.t1);
             }
         }
-        if status == 100 || self.state != State::Ringing {
+        if status == 100 || !self.is_in_round(index) {
             return;
         }
         let leg = &mut self.legs[usize::from(index)];
         leg.rang = true;
         leg.dialog.learn(response);
-        if self.ringing.is_none() {
+        let aim = self.round.map(|round| round.aim);
+        if aim != Some(Aim::FirstParty) && self.ringing.is_none() {
             self.ringing = Some(desk.now);
         }
+        match aim {
+            Some(Aim::Answer) => self.pass_progress_on(desk, index, status, response),
+            Some(Aim::SecondParty) => self.hear_early(desk, index, response),
+            // Nobody could hear what the first party's network has to say.
+            Some(Aim::FirstParty) | None => {}
+        }
+    }
+
+    fn pass_progress_on(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        status: u16,
+        response: &Message<'_>,
+    ) {
         // An SDP in an unreliable 1xx of an offerless INVITE is no offer yet (RFC 3264, RFC 3261 13.2.1).
         let mut body = Vec::new();
         if carries(response) == Carries::Sdp
             && !self.offerless
             && let Ok(said) = read(response.body())
         {
-            self.heard(desk, Side::Callee, &said);
-            body = self.say(desk, A_LEG, &said);
+            self.heard(desk, index, &said);
+            body = self.say(desk, INVITER, &said);
         }
         self.tell_caller_progress(desk, status, response, &body);
     }
@@ -107,7 +122,7 @@ impl Call {
         response: &Message<'_>,
     ) {
         let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
-        let first = self.winner.is_none() && self.state == State::Ringing;
+        let round = self.round.filter(|round| index >= round.first_leg);
         let Some(leg) = self.leg_mut(index) else { return };
         if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
             return resend_ack(desk, client); // a repeated 2xx
@@ -117,27 +132,31 @@ impl Call {
         }
         leg.invite = None;
         leg.dialog.learn(response);
-        if !first {
+        let Some(round) = round else {
             // It lost the race, or the caller is gone: answered, acknowledged, hung up.
             leg.state = LegState::Ended;
-            orphan::hang_up(desk, client, response);
-            return self.settle_branches(desk);
-        }
+            return orphan::hang_up(desk, client, response);
+        };
         leg.state = LegState::Up;
         if leg.way.flow.is_none()
             && contact_uri(response).is_some()
-            && self.outbound_trunk.is_some()
-            && let Some(way) = contact_way(response, &self.legs[usize::from(index)].way)
+            && leg.is_trunk
+            && let Some(way) = contact_way(response, &leg.way)
         {
-            self.legs[usize::from(index)].way = way;
+            leg.way = way;
         }
-        self.winner = Some(index);
+        self.round = None;
+        self.joined[round.side.index()] = Some(index);
         self.ring_until = None;
         self.cancel_branches(desk, ELSEWHERE);
-        self.connect(desk, owners, index, client, response);
+        match round.aim {
+            Aim::Answer => self.connect(desk, owners, index, client, response),
+            Aim::FirstParty => self.first_party_answered(desk, index, client, response),
+            Aim::SecondParty => self.second_party_answered(desk, index, client, response),
+        }
     }
 
-    /// The winner's 2xx goes to the A leg.
+    /// The winner's 2xx goes to the inviter.
     fn connect(
         &mut self,
         desk: &mut Desk,
@@ -155,11 +174,11 @@ impl Call {
         };
         if !self.offerless {
             self.acknowledge(desk, OwedAck::new(index, client, response), None);
-            self.heard(desk, Side::Callee, &said);
-            let body = self.say(desk, A_LEG, &said);
+            self.heard(desk, index, &said);
+            let body = self.say(desk, INVITER, &said);
             return self.answer_caller(desk, response, &body, None);
         }
-        let ips = [self.a_leg().way.local.ip(), self.legs[usize::from(index)].way.local.ip()];
+        let ips = [INVITER, index].map(|leg| self.legs[usize::from(leg)].way.local.ip());
         match self.open_lines(desk, owners, &said, ips) {
             Ok(true) => {
                 let response = response.bytes().to_vec();
@@ -186,7 +205,7 @@ impl Call {
         self.acknowledge(desk, OwedAck::new(index, client, response), Some(&answer));
     }
 
-    /// The B leg's 2xx carries the offer: the A leg's ACK will carry the answer.
+    /// The called leg's 2xx carries the offer: the inviter's ACK will carry the answer.
     pub(crate) fn offer_caller(
         &mut self,
         desk: &mut Desk,
@@ -195,8 +214,8 @@ impl Call {
         response: &Message<'_>,
     ) {
         let Ok(offer) = read(response.body()) else { return };
-        self.heard(desk, Side::Callee, &offer);
-        let body = self.say(desk, A_LEG, &offer);
+        self.heard(desk, index, &offer);
+        let body = self.say(desk, INVITER, &offer);
         self.answer_caller(desk, response, &body, Some(OwedAck::new(index, client, response)));
     }
 
@@ -209,8 +228,8 @@ impl Call {
     ) {
         let Some(server) = self.invite.take() else { return };
         let status = response.status().unwrap_or(200);
-        let way = self.a_leg().way;
-        let tag = self.a_leg().dialog.local_tag.clone();
+        let inviter = &self.legs[usize::from(INVITER)];
+        let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
         let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
         let reply_to = desk.transactions.servers.find(server).map(|server| server.reply_to);
         let sent = desk.respond(server, answer, |desk, request, mut out| {
@@ -220,20 +239,25 @@ impl Call {
             compose::pass_through(&mut out, response);
             compose::write_body(out, SDP, body);
         });
-        self.state = State::Talking;
-        self.answered = Some(desk.now);
-        if self.ringing.is_none() {
-            self.ringing = self.answered;
-        }
-        desk.count(Counter::CallsAnswered);
-        let cseq = self.a_leg().dialog.remote_cseq.unwrap_or_default();
-        let leg = self.a_leg_mut();
+        self.talk(desk);
+        let leg = &mut self.legs[usize::from(INVITER)];
+        let cseq = leg.dialog.remote_cseq.unwrap_or_default();
         leg.state = LegState::Up;
         leg.dialog.state = sip::dialog::State::Confirmed;
         if let (Some(response), Some(to)) = (sent, reply_to) {
             leg.unacked = Some(Unacked::new(desk, response, to, cseq, owes));
         }
         self.arm(desk);
+    }
+
+    /// Both sides have a leg: from now on it counts as answered.
+    pub(crate) fn talk(&mut self, desk: &mut Desk) {
+        self.state = State::Talking;
+        self.answered = Some(desk.now);
+        if self.ringing.is_none() {
+            self.ringing = self.answered;
+        }
+        desk.count(Counter::CallsAnswered);
     }
 
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
@@ -264,7 +288,7 @@ impl Call {
         if global {
             self.cancel_branches(desk, ""); // RFC 3261 16.7 step 5
         }
-        self.settle_branches(desk);
+        self.settle_round(desk);
     }
 
     pub(crate) fn note_failure(&mut self, failure: Failure) {
@@ -279,13 +303,13 @@ impl Call {
     }
 
     /// When every branch has failed, the caller hears the best failure.
-    pub(crate) fn settle_branches(&mut self, desk: &mut Desk) {
-        if self.state != State::Ringing || self.winner.is_some() {
+    pub(crate) fn settle_round(&mut self, desk: &mut Desk) {
+        let Some(round) = self.round else { return };
+        let mut legs = self.legs.iter().skip(usize::from(round.first_leg));
+        if legs.any(|leg| leg.state == LegState::Inviting) {
             return;
         }
-        if self.b_legs().any(|(_, leg)| leg.state == LegState::Inviting) {
-            return;
-        }
+        self.round = None;
         let status = self.best_failure.as_ref().map_or(480, |failure| failure.status);
         let reason = match status {
             408 | 480 => HangupReason::NoAnswer,
@@ -298,7 +322,7 @@ impl Call {
 
     /// CANCEL to every branch that still rings; one that said nothing yet is cancelled when it does.
     pub(crate) fn cancel_branches(&mut self, desk: &mut Desk, reason: &'static str) {
-        for leg in self.legs.iter_mut().skip(1) {
+        for leg in &mut self.legs {
             let Some(invite) = leg.invite else { continue };
             if leg.cancelled || leg.state != LegState::Inviting {
                 continue;
@@ -314,10 +338,8 @@ impl Call {
 
     /// Nobody answered in time: 480 when somebody rang, 408 when nobody said anything.
     pub(crate) fn ring_timed_out(&mut self, desk: &mut Desk) {
-        if self.state != State::Ringing {
-            return;
-        }
-        let rang = self.legs.iter().any(|leg| leg.rang);
+        let Some(round) = self.round.take() else { return };
+        let rang = self.legs.iter().skip(usize::from(round.first_leg)).any(|leg| leg.rang);
         self.end(desk, HangupReason::NoAnswer, if rang { 480 } else { 408 }, None);
     }
 }
@@ -360,7 +382,7 @@ const fn rank(status: u16) -> u16 {
     }
 }
 
-/// What the caller hears for a B leg's status. A challenge is not ours to pass on (we cannot answer
+/// What the caller hears for a called leg's status. A challenge is not ours to pass on (we cannot answer
 /// it, and the caller has no business with that realm); a 503 would make the caller avoid us, not
 /// the next hop (RFC 3261 16.7 step 6).
 const fn told_caller(status: u16) -> u16 {

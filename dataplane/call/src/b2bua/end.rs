@@ -14,7 +14,7 @@ use sip::dialog::State as DialogState;
 use sip::wire::{Method, reason_phrase};
 
 use super::compose::readable;
-use super::{A_LEG, Call, Ended, LegState, State, small};
+use super::{Call, Ended, INVITER, LegState, State, small};
 use crate::desk::{Desk, Reply};
 use crate::transactions::Owner;
 
@@ -33,6 +33,9 @@ impl Call {
         self.ended = Some(Ended { at: desk.now, reason, status });
         self.state = State::Ending;
         self.ring_until = None;
+        self.round = None;
+        self.dial = None;
+        self.end_aligning();
         self.after_open = None;
         self.targets.clear();
         self.give_up_at = Some(desk.now.mono + 64 * desk.timers.t1);
@@ -54,7 +57,7 @@ impl Call {
         self.arm(desk);
     }
 
-    /// The INVITE of the A leg and requests on their way get their final responses.
+    /// The INVITE that asked for the call and requests on their way get their final responses.
     fn answer_pending(&mut self, desk: &mut Desk, status: u16) {
         for exchange in std::mem::take(&mut self.exchanges) {
             desk.refuse(exchange.server, 487); // RFC 3261 15.1.2
@@ -63,7 +66,7 @@ impl Call {
             }
         }
         let Some(server) = self.invite.take() else { return };
-        let leg = self.a_leg_mut();
+        let leg = &mut self.legs[usize::from(INVITER)];
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let tag = leg.dialog.local_tag.clone();
@@ -175,10 +178,15 @@ impl Call {
             let ms = at.mono.since(self.started.mono).as_millis();
             self.started.wall.add_ms(u64::try_from(ms).unwrap_or(u64::MAX))
         };
-        let roles = self
+        let first = self.caller_leg().map(|leg| leg.dialog.call_id.as_slice());
+        let mut roles: Vec<LegRole> = self
             .legs
             .iter()
-            .map(|leg| LegRole { call_id: readable(&leg.dialog.call_id), role: leg.side });
+            .map(|leg| LegRole { call_id: readable(&leg.dialog.call_id), role: leg.side })
+            .collect();
+        // A call that ended before it had a leg has the name that its first would have had.
+        let call_id = first.map_or_else(|| self.leg_call_id(0), readable);
+        roles.sort_by_key(|role| role.call_id != call_id);
         let failures = self.failures.iter().map(|failure| HangupMessage {
             code: failure.status,
             reason: phrase(failure.status, &failure.reason),
@@ -186,7 +194,7 @@ impl Call {
         });
         let last = self.failures.last().filter(|_| self.answered.is_none());
         Cdr {
-            call_id: readable(&self.a_leg().dialog.call_id),
+            call_id,
             session_id: self.id,
             caller: self.caller.clone(),
             callee: self.callee.clone(),
@@ -203,7 +211,7 @@ impl Call {
             status_code: if self.answered.is_some() { 200 } else { ended.status },
             hangup_reason: ended.reason,
             hangup_messages: failures.collect(),
-            sip_leg_roles: roles.collect(),
+            sip_leg_roles: roles,
             source_addr: self.source.peer.to_string(),
             sip_trunk: self.inbound_trunk.as_deref().map(str::to_owned),
             outbound_trunk: self.outbound_trunk.as_deref().map(str::to_owned),
@@ -224,7 +232,7 @@ impl Call {
         quality
     }
 
-    /// CANCEL of the A leg's INVITE (RFC 3261 9.2); the 200 to the CANCEL was sent.
+    /// CANCEL of the INVITE that asked for the call (RFC 3261 9.2); the 200 to the CANCEL was sent.
     pub(crate) fn cancelled_by_caller(&mut self, desk: &mut Desk) {
         if self.answered.is_none() {
             self.end(desk, HangupReason::Canceled, 487, None);
@@ -252,7 +260,6 @@ impl Call {
         desk.count(Counter::CallsPanicked);
         let status = if self.answered.is_some() { 200 } else { 500 };
         self.end(desk, HangupReason::BySystem, status, None);
-        debug_assert!(self.leg(A_LEG).is_some(), "every call has an A leg");
     }
 }
 

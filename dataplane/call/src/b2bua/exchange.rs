@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use shared::cdr::HangupReason;
+use shared::ids::Side;
 use shared::net::Source;
 use shared::time::Instant;
 use sip::dialog::Order;
@@ -15,7 +16,7 @@ use sip::wire::{HeaderName, Message, Method, scan};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
-use super::{A_LEG, AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
+use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
@@ -112,15 +113,19 @@ impl Call {
         }
         match was {
             LegState::Ended => {}
+            LegState::Up if self.answered.is_none() => {
+                // The first party of a call that we make, before the second has answered.
+                self.end(desk, HangupReason::Canceled, 487, Some(index));
+            }
             LegState::Up => {
                 let reason = match side {
-                    shared::ids::Side::Caller => HangupReason::ByCaller,
-                    shared::ids::Side::Callee => HangupReason::ByCallee,
+                    Side::Caller => HangupReason::ByCaller,
+                    Side::Callee => HangupReason::ByCallee,
                 };
                 self.end(desk, reason, 200, Some(index));
             }
-            // The caller may BYE an early dialog (RFC 3261 15.1.1); it is a CANCEL by another name.
-            LegState::Inviting if index == A_LEG => {
+            // Who called us may BYE an early dialog (RFC 3261 15.1.1): a CANCEL by another name.
+            LegState::Inviting if self.legs[usize::from(index)].invite.is_none() => {
                 self.end(desk, HangupReason::Canceled, 487, None);
             }
             LegState::Inviting => {
@@ -171,7 +176,7 @@ impl Call {
             Ok(offer) => offer,
             Err(error) => return self.fail_exchange(desk, number, error.status()),
         };
-        let mut ips = [self.a_leg().way.local.ip(); 2];
+        let mut ips = [self.legs[usize::from(to)].way.local.ip(); 2];
         for leg in [index, to] {
             let leg = &self.legs[usize::from(leg)];
             ips[leg.side.index()] = leg.way.local.ip();
@@ -196,6 +201,9 @@ impl Call {
             return Err(if other.from == index { (500, true) } else { (491, false) });
         }
         let unanswered = self.legs.iter().any(|leg| leg.unacked.is_some());
+        if self.aligning.as_ref().is_some_and(|aligning| aligning.is_out()) {
+            return Err((491, false));
+        }
         if method == Method::Invite && unanswered || self.after_open.is_some() {
             return Err((491, false));
         }
@@ -314,7 +322,12 @@ impl Call {
     }
 
     /// A 2xx whose exchange is over: a repeat, or one that came after the call's end.
-    fn repeated_answer(&mut self, desk: &mut Desk, client: ClientKey, response: &Message<'_>) {
+    pub(crate) fn repeated_answer(
+        &mut self,
+        desk: &mut Desk,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
         let found = desk.transactions.clients.find(client);
         if let Some((to, ack)) = found.and_then(|client| client.ack.clone()) {
             desk.out.send(to, ack);
@@ -343,8 +356,7 @@ impl Call {
         }
         let mut body = Vec::new();
         if let Some(said) = &said {
-            let side = self.legs[usize::from(to)].side;
-            self.heard(desk, side, said);
+            self.heard(desk, to, said);
             body = self.say(desk, from, said);
         }
         let reply_to = desk.transactions.servers.find(exchange.server).map(|one| one.reply_to);
@@ -364,8 +376,7 @@ impl Call {
             self.hear_offer(desk, exchange);
         }
         if is_sdp && let Ok(said) = read(response.body()) {
-            let side = self.legs[usize::from(exchange.to)].side;
-            self.heard(desk, side, &said);
+            self.heard(desk, exchange.to, &said);
             body = self.say(desk, exchange.from, &said);
         }
         let content_type = response.first(HeaderName::ContentType).unwrap_or(SDP);
@@ -378,8 +389,7 @@ impl Call {
         let Some(bytes) = bytes else { return };
         let Ok(request) = scan(&bytes) else { return };
         if let Ok(offer) = read(request.body()) {
-            let side = self.legs[usize::from(exchange.from)].side;
-            self.heard(desk, side, &offer);
+            self.heard(desk, exchange.from, &offer);
         }
     }
 
@@ -465,11 +475,10 @@ impl Call {
         let number = request.cseq().map_or(0, |cseq| cseq.number);
         let Some(leg) = self.leg_mut(index) else { return };
         let Some(unacked) = leg.unacked.take_if(|unacked| unacked.cseq == number) else { return };
-        let side = leg.side;
         if let Some(owed) = unacked.owes {
             let answer = read(request.body()).ok().filter(|_| carries(request) == Carries::Sdp);
             let body = answer.as_ref().map(|answer| {
-                self.heard(desk, side, answer);
+                self.heard(desk, index, answer);
                 self.say(desk, owed.leg, answer)
             });
             match &body {

@@ -1,6 +1,6 @@
 //! The media of a call: which relay serves which media line, and what SDP says to each side.
 //! Owns:  the lines with their ports; the rewriting of SDP between legs (RFC 3264, RFC 4566).
-//! Gives: `open_lines`, `heard` (an SDP from a side), `say` (an SDP to a leg).
+//! Gives: `open_lines`, `heard` (an SDP from a leg), `say` (an SDP to a leg).
 //! Never: a packet.
 //! Holds: every port that was taken is given back exactly once, when its relay closes.
 
@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use media::edit::{LocalPair, RelayEdit, RelayReport, Remote};
 use shared::cdr::StreamQuality;
-use shared::ids::{RelayKey, Side};
+use shared::ids::RelayKey;
 use shared::limits::RELAYS_PER_CALL_MAX;
 use shared::metrics::Counter;
 use shared::net::Destination;
@@ -30,6 +30,8 @@ pub(crate) struct Media {
     /// Relays whose report is still to come.
     pub open: usize,
     pub quality: Vec<StreamQuality>,
+    /// Whether somebody asked for this call to be recorded, or not to be.
+    pub wants_recording: Option<bool>,
     pub recording: bool,
     pub captured_packets: u64,
     closed: bool,
@@ -92,7 +94,8 @@ impl Call {
             desk.out.relay(RelayEdit::Close(relay)); // the call ended while it opened
             return false;
         }
-        if desk.settings.recording.auto_start {
+        let always = desk.settings.recording.auto_start;
+        if self.media.wants_recording.unwrap_or(always) {
             self.media.recording = true;
             let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
             desk.out.relay(RelayEdit::Record { relay, call: self.id, line: small(index), path });
@@ -130,8 +133,13 @@ impl Call {
         false
     }
 
-    /// An SDP of `side` was accepted: its relays send there, and expect packets from there.
-    pub(crate) fn heard(&mut self, desk: &mut Desk, side: Side, said: &Description<'_>) {
+    /// An SDP of `leg` was accepted: the relays of its side send there, and expect packets from
+    /// there.
+    pub(crate) fn heard(&mut self, desk: &mut Desk, leg: u8, said: &Description<'_>) {
+        let leg = &mut self.legs[usize::from(leg)];
+        let side = leg.side;
+        leg.said.clear();
+        leg.said.extend_from_slice(said.text());
         for (line, said) in self.media.lines.iter_mut().zip(&said.media) {
             let (Some(line), Some(ip)) = (line, said.connection) else { continue };
             if said.port == 0 {

@@ -1,11 +1,14 @@
-//! One B2BUA call: an A leg that called us, B legs that we called, and the media between them.
-//! Owns:  `Call` and `Leg`: the state of a call from its INVITE to its CDR.
-//! Gives: one file per part of a call's life: setup, answer, exchange, media, end.
+//! One B2BUA call: the legs that called us or that we called, and the media between the two sides.
+//! Owns:  `Call` and `Leg`: the state of a call from the wish for it to its CDR.
+//! Gives: one file per part of a call's life: setup, dial, answer, align, exchange, media, end.
 //! Never: a table of calls; `Calls` in `core` holds them, each call knows only itself and the desk.
-//! Holds: legs end together; the INVITE of the A leg gets exactly one final answer; one CDR.
+//! Holds: one leg at most talks on each side; legs end together; an INVITE that asked for the call
+//!        gets exactly one final answer; one CDR.
 
+pub(crate) mod align;
 pub(crate) mod answer;
 pub(crate) mod compose;
+pub(crate) mod dial;
 pub(crate) mod end;
 pub(crate) mod exchange;
 pub(crate) mod media;
@@ -26,11 +29,13 @@ use crate::desk::Desk;
 use crate::slots::Key;
 use crate::transactions::{ClientKey, ServerKey};
 
+pub(crate) use align::Aligning;
+pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
 pub(crate) use media::Media;
 
-/// Leg 0 is the A leg.
-pub(crate) const A_LEG: u8 = 0;
+/// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
+pub(crate) const INVITER: u8 = 0;
 
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -49,21 +54,26 @@ pub(crate) struct Call {
     pub ringing: Option<Now>,
     pub answered: Option<Now>,
     pub ended: Option<Ended>,
-    /// The A leg, then B legs in the order in which they were called.
+    /// In the order in which they came to be; a leg keeps its number, which is in its tag.
     pub legs: Vec<Leg>,
-    /// The B leg that answered first.
-    pub winner: Option<u8>,
-    /// The A leg's INVITE, until it has its final response.
+    /// The leg that talks on each side, or is to talk once the other side has one.
+    pub joined: [Option<u8>; 2],
+    /// INVITEs of ours that are out.
+    pub round: Option<Round>,
+    /// What is left to do for a call that we make.
+    pub dial: Option<Box<Dial>>,
+    pub aligning: Option<Box<Aligning>>,
+    /// The INVITE that asked for the call, until it has its final response.
     pub invite: Option<ServerKey>,
     pub max_forwards: u8,
-    /// The INVITE of the A leg carried no offer: the B leg's 2xx does, the A leg's ACK answers.
+    /// That INVITE carried no offer: the answering leg's 2xx does, the inviter's ACK answers.
     pub offerless: bool,
     pub media: Media,
     pub exchanges: Vec<Exchange>,
     pub exchanges_made: u32,
     /// What goes on when the relays that were asked for are open.
     pub after_open: Option<AfterOpen>,
-    /// B targets that wait for the relays.
+    /// Targets that wait for the relays, or for the first party.
     pub targets: Vec<Target>,
     pub best_failure: Option<Failure>,
     pub failures: Vec<Failure>,
@@ -73,8 +83,10 @@ pub(crate) struct Call {
     pub armed: Option<Instant>,
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
-    /// The trunk whose limit this call counts against, while it stands.
-    pub(crate) trunk_share: Option<Box<str>>,
+    /// The trunks whose limits this call counts against, while it stands.
+    pub(crate) trunk_shares: Vec<Box<str>>,
+    /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
+    pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.
     pub(crate) abandoned: Vec<ClientKey>,
     /// The question to another shard's registrar.
@@ -95,14 +107,35 @@ pub(crate) enum State {
     Talking,
 }
 
+/// INVITEs that are out for one side of the call: the first to answer takes the side.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub side: Side,
+    pub aim: Aim,
+    /// Its legs are those from this one on.
+    pub first_leg: u8,
+}
+
+/// What an answered round leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// The INVITE that asked for the call is answered.
+    Answer,
+    /// The first party of a call that we make: now the second is called.
+    FirstParty,
+    /// The second party: the call stands.
+    SecondParty,
+}
+
 #[derive(Debug)]
 pub(crate) struct Leg {
     pub side: Side,
     pub dialog: Dialog,
     /// Where requests of this dialog go.
     pub way: Destination,
+    pub is_trunk: bool,
     pub state: LegState,
-    /// The INVITE client transaction of a B leg, until it has its final response.
+    /// The client transaction of our INVITE to it, until that has its final response.
     pub invite: Option<ClientKey>,
     /// A response, even 100, was seen: CANCEL is allowed (RFC 3261 9.1).
     pub provisional: bool,
@@ -119,6 +152,8 @@ pub(crate) struct Leg {
     pub origin_id: u64,
     pub origin_version: u64,
     pub last_sdp: Vec<u8>,
+    /// What this leg itself said last.
+    pub said: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +200,7 @@ pub(crate) enum AfterOpen {
         client: ClientKey,
         response: Vec<u8>,
     },
+    Dial,
     Exchange(u32),
     Invite,
 }
@@ -175,6 +211,8 @@ pub(crate) struct Target {
     pub uri: Vec<u8>,
     pub way: Destination,
     pub path: Vec<Vec<u8>>,
+    /// A trunk's peer may answer for another host of it, and says so in Contact.
+    pub is_trunk: bool,
 }
 
 /// A final response other than 2xx, or the lack of one.
@@ -196,14 +234,6 @@ pub(crate) struct Ended {
 }
 
 impl Call {
-    pub(crate) fn a_leg(&self) -> &Leg {
-        &self.legs[usize::from(A_LEG)]
-    }
-
-    pub(crate) fn a_leg_mut(&mut self) -> &mut Leg {
-        &mut self.legs[usize::from(A_LEG)]
-    }
-
     pub(crate) fn leg(&self, leg: u8) -> Option<&Leg> {
         self.legs.get(usize::from(leg))
     }
@@ -212,23 +242,37 @@ impl Call {
         self.legs.get_mut(usize::from(leg))
     }
 
-    pub(crate) fn b_legs(&self) -> impl Iterator<Item = (u8, &Leg)> {
-        self.legs.iter().enumerate().skip(1).map(|(index, leg)| (small(index), leg))
+    /// The leg that talks on this side, or is to.
+    pub(crate) fn joined_on(&self, side: Side) -> Option<&Leg> {
+        self.leg(self.joined[side.index()]?)
     }
 
-    /// The leg that talks with `leg`: for the A leg the winner, or the only B leg with a dialog.
+    /// The leg that the call is named after: the caller's, or the first that was called for it.
+    pub(crate) fn caller_leg(&self) -> Option<&Leg> {
+        let first = || self.legs.iter().find(|leg| leg.side == Side::Caller);
+        self.joined_on(Side::Caller).or_else(first)
+    }
+
+    /// The leg that talks with `leg`; before the answer the only one of a round that has a dialog.
     pub(crate) fn peer_of(&self, leg: u8) -> Option<u8> {
-        if leg != A_LEG {
-            return (self.winner.is_none_or(|winner| winner == leg)).then_some(A_LEG);
+        let side = self.leg(leg)?.side;
+        let [own, other] = [side, side.other()].map(|side| self.joined[side.index()]);
+        if own.is_some_and(|joined| joined != leg) {
+            return None; // another took its side
         }
-        if self.winner.is_some() {
-            return self.winner;
+        if other.is_some() || own.is_none() {
+            return other;
         }
-        let mut early = self.b_legs().filter(|(_, leg)| {
-            leg.state == LegState::Inviting && !leg.dialog.remote_tag.is_empty()
+        let mut early = self.legs.iter().enumerate().filter(|(_, one)| {
+            one.side != side && one.state == LegState::Inviting && !one.dialog.remote_tag.is_empty()
         });
-        let first = early.next().map(|(index, _)| index);
+        let first = early.next().map(|(index, _)| small(index));
         if early.next().is_some() { None } else { first }
+    }
+
+    /// Whether a leg belongs to the round that is out.
+    pub(crate) fn is_in_round(&self, leg: u8) -> bool {
+        self.round.is_some_and(|round| leg >= round.first_leg)
     }
 
     /// When this call wants to be woken.
@@ -237,7 +281,9 @@ impl Call {
         let resend = self.legs.iter().filter_map(|leg| {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
-        resend.chain(exchanges).chain(self.ring_until).chain(self.give_up_at).min()
+        let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
+        let own = [self.ring_until, self.give_up_at, aligning];
+        resend.chain(exchanges).chain(own.into_iter().flatten()).min()
     }
 
     /// Arms the wheel for the deadline, unless an earlier entry stands.
@@ -258,6 +304,7 @@ impl Call {
             self.resend_answer(desk, small(index));
         }
         self.expire_exchanges(desk);
+        self.align_timeout(desk);
         if self.ring_until.is_some_and(|at| at <= now) {
             self.ring_until = None;
             self.ring_timed_out(desk);
@@ -295,7 +342,7 @@ impl Call {
     }
 }
 
-/// Legs are at most 1 + `BRANCHES_PER_CALL_MAX`.
+/// Legs are bounded: two rounds of `BRANCHES_PER_CALL_MAX` at most.
 pub(crate) fn small(index: usize) -> u8 {
-    u8::try_from(index).expect("a call has at most 17 legs")
+    u8::try_from(index).expect("a call has far fewer than 256 legs")
 }

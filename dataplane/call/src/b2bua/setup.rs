@@ -1,21 +1,27 @@
-//! Setup: from the INVITE of the A leg to INVITEs on B legs (RFC 3261 13, 16.6).
-//! Owns:  the birth of a call, the offer's way through, the B legs' INVITEs.
-//! Gives: `Call::begin`, `Call::invite_targets`.
-//! Never: answers the A leg with success; that is `answer`.
-//! Holds: B legs share the callee side's ports; each has tags, Call-ID and Contact of its own.
+//! Setup: from the INVITE that asks for a call to our INVITEs (RFC 3261 13, 16.6).
+//! Owns:  the birth of a call, the offer's way through, the INVITEs of a round.
+//! Gives: `Call::begin`, `Call::invite_targets`, `Call::call_round`.
+//! Never: answers the inviter with success; that is `answer`.
+//! Holds: legs of one side share its ports; each has tags, Call-ID and Contact of its own.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use shared::cdr::{Direction, HangupReason};
-use shared::ids::Side;
+use shared::headers::ExtraHeader;
+use shared::ids::{CallId, Side};
 use shared::limits::BRANCHES_PER_CALL_MAX;
 use shared::net::{Destination, Source};
+use shared::time::Now;
 use sip::dialog::{Dialog, State as DialogState, party};
+use sip::sdp::Description;
 use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
-use super::{A_LEG, AfterOpen, Call, Failure, Leg, LegState, Media, State, Target, small};
+use super::{
+    AfterOpen, Aim, Call, Failure, INVITER, Leg, LegState, Media, Round, State, Target, small,
+};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::slots::Key;
@@ -31,6 +37,22 @@ pub(crate) struct Invitation<'m> {
     pub direction: Direction,
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
+    pub caller_hash: u64,
+}
+
+/// What the INVITEs of one round have in common.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'o> {
+    pub side: Side,
+    pub aim: Aim,
+    pub ring: Duration,
+    /// `From` and `To` without tags.
+    pub from: Vec<u8>,
+    pub to: Vec<u8>,
+    /// The request whose headers may cross.
+    pub crossing: Option<&'o Message<'o>>,
+    pub headers: &'o [ExtraHeader],
+    pub offer: Option<&'o Description<'o>>,
 }
 
 impl Call {
@@ -39,32 +61,55 @@ impl Call {
         let Invitation { key, server, request, from, direction, .. } = invitation;
         let sip::wire::Start::Request { uri, .. } = request.start() else { return None };
         let caller = request.from().ok()?;
-        let tag = desk.mint.tag(key, A_LEG);
+        let tag = desk.mint.tag(key, INVITER);
         let dialog = Dialog::from_request(request, tag)?;
         let id = desk.mint.call_id(desk.now.wall);
         let way = way_of_caller(request, &from);
         let max_forwards = request.max_forwards().ok()?.unwrap_or(shared::limits::MAX_FORWARDS);
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
-        let a_leg = new_leg(desk, Side::Caller, dialog, way);
+        let inviter = new_leg(desk, Side::Caller, dialog, way);
         Some(Self {
+            direction,
+            caller: compose::party_user(&caller),
+            callee: uri_user(uri),
+            caller_uri: compose::readable(caller.uri),
+            callee_uri: compose::readable(uri),
+            user_agent,
+            legs: vec![inviter],
+            joined: [Some(INVITER), None],
+            invite: Some(server),
+            max_forwards: max_forwards.saturating_sub(1),
+            inbound_trunk: invitation.inbound_trunk,
+            outbound_trunk: invitation.outbound_trunk,
+            caller_hash: Some(invitation.caller_hash),
+            ..Self::blank(key, id, desk.now, from)
+        })
+    }
+
+    /// A call with nothing in it.
+    pub(crate) fn blank(key: Key, id: CallId, started: Now, source: Source) -> Self {
+        Self {
             key,
             id,
             state: State::Opening,
-            direction,
-            caller: compose::party_user(&caller),
-            callee: callee_user(uri),
-            caller_uri: compose::readable(caller.uri),
-            callee_uri: compose::readable(uri),
-            source: from,
-            user_agent,
-            started: desk.now,
+            direction: Direction::Internal,
+            caller: String::new(),
+            callee: String::new(),
+            caller_uri: String::new(),
+            callee_uri: String::new(),
+            source,
+            user_agent: None,
+            started,
             ringing: None,
             answered: None,
             ended: None,
-            legs: vec![a_leg],
-            winner: None,
-            invite: Some(server),
-            max_forwards: max_forwards.saturating_sub(1),
+            legs: Vec::new(),
+            joined: [None; 2],
+            round: None,
+            dial: None,
+            aligning: None,
+            invite: None,
+            max_forwards: shared::limits::MAX_FORWARDS,
             offerless: false,
             media: Media::default(),
             exchanges: Vec::new(),
@@ -76,13 +121,14 @@ impl Call {
             ring_until: None,
             give_up_at: None,
             armed: None,
-            inbound_trunk: invitation.inbound_trunk,
-            outbound_trunk: invitation.outbound_trunk,
-            trunk_share: None,
+            inbound_trunk: None,
+            outbound_trunk: None,
+            trunk_shares: Vec::new(),
+            caller_hash: None,
             abandoned: Vec::new(),
             asked: None,
             cdr_sent: false,
-        })
+        }
     }
 
     /// Targets are known: open what the offer needs, then call them.
@@ -90,7 +136,11 @@ impl Call {
         self.targets = targets;
         self.targets.truncate(BRANCHES_PER_CALL_MAX);
         let Some(first) = self.targets.first() else { return self.refuse(desk, 480) };
-        let ips = [self.a_leg().way.local.ip(), first.way.local.ip()];
+        let theirs = first.way.local.ip();
+        if self.dial.is_some() {
+            return self.open_dial(desk, owners, theirs);
+        }
+        let ips = [self.legs[usize::from(INVITER)].way.local.ip(), theirs];
         let Some(request) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&request) else { return self.refuse(desk, 500) };
         match carries(&request) {
@@ -123,58 +173,81 @@ impl Call {
         }
     }
 
-    /// Sends an INVITE to every target (RFC 3261 16.6: a parallel fork).
+    /// Passes the INVITE on to every target.
     pub(crate) fn invite_targets(&mut self, desk: &mut Desk) {
         let Some(bytes) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&bytes) else { return self.refuse(desk, 500) };
-        self.state = State::Ringing;
         let offer = if self.offerless { None } else { read(request.body()).ok() };
         if let Some(offer) = &offer {
-            self.heard(desk, Side::Caller, offer);
+            self.heard(desk, INVITER, offer);
         }
-        for target in std::mem::take(&mut self.targets) {
-            let leg = self.add_b_leg(desk, &request, &target);
-            let body = offer.as_ref().map(|offer| self.say(desk, leg, offer));
-            self.send_invite(desk, leg, &request, &target, body.as_deref().unwrap_or_default());
-        }
-        self.ring_until = Some(desk.now.mono + desk.settings.timers.ring);
-        self.arm(desk);
-        self.settle_branches(desk);
+        let of = |address: Result<NameAddr<'_>, _>| {
+            address.map_or_else(|_| Vec::new(), |address| party(&address))
+        };
+        let outgoing = Outgoing {
+            side: Side::Callee,
+            aim: Aim::Answer,
+            ring: desk.settings.timers.ring,
+            from: of(request.from()),
+            to: of(request.to()),
+            crossing: Some(&request),
+            headers: &[],
+            offer: offer.as_ref(),
+        };
+        let targets = std::mem::take(&mut self.targets);
+        self.call_round(desk, &outgoing, &targets);
     }
 
-    fn add_b_leg(&mut self, desk: &mut Desk, request: &Message<'_>, target: &Target) -> u8 {
+    /// Sends an INVITE to every target at once (RFC 3261 16.6: a parallel fork).
+    pub(crate) fn call_round(
+        &mut self,
+        desk: &mut Desk,
+        outgoing: &Outgoing<'_>,
+        targets: &[Target],
+    ) {
+        let (side, aim) = (outgoing.side, outgoing.aim);
+        self.state = State::Ringing;
+        self.best_failure = None;
+        self.round = Some(Round { side, aim, first_leg: small(self.legs.len()) });
+        for target in targets {
+            let leg = self.add_leg(desk, outgoing, target);
+            let body = outgoing.offer.map(|offer| self.say(desk, leg, offer)).unwrap_or_default();
+            self.send_invite(desk, leg, outgoing, &body);
+        }
+        self.ring_until = Some(desk.now.mono + outgoing.ring);
+        self.arm(desk);
+        self.settle_round(desk);
+    }
+
+    fn add_leg(&mut self, desk: &mut Desk, outgoing: &Outgoing<'_>, target: &Target) -> u8 {
         let index = small(self.legs.len());
-        let (from, to) = (request.from(), request.to());
         let dialog = Dialog {
             state: DialogState::Early,
-            call_id: format!("{}.{index}", self.id).into_bytes(),
+            call_id: self.leg_call_id(index).into_bytes(),
             local_tag: desk.mint.tag(self.key, index),
             remote_tag: Vec::new(),
-            local_party: from.map_or_else(|_| Vec::new(), |from| party(&from)),
-            remote_party: to.map_or_else(|_| Vec::new(), |to| party(&to)),
+            local_party: outgoing.from.clone(),
+            remote_party: outgoing.to.clone(),
             remote_target: target.uri.clone(),
             routes: target.path.clone(),
             local_cseq: 0,
             remote_cseq: None,
         };
-        let leg = new_leg(desk, Side::Callee, dialog, target.way);
-        self.legs.push(leg);
+        let leg = new_leg(desk, outgoing.side, dialog, target.way);
+        self.legs.push(Leg { is_trunk: target.is_trunk, ..leg });
         index
     }
 
-    fn send_invite(
-        &mut self,
-        desk: &mut Desk,
-        index: u8,
-        request: &Message<'_>,
-        target: &Target,
-        body: &[u8],
-    ) {
+    /// The Call-ID of a leg that we call.
+    pub(crate) fn leg_call_id(&self, leg: u8) -> String {
+        format!("{}.{leg}", self.id)
+    }
+
+    fn send_invite(&mut self, desk: &mut Desk, index: u8, outgoing: &Outgoing<'_>, body: &[u8]) {
         let (key, max_forwards) = (self.key, self.max_forwards);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
-        let dialog = &leg.dialog;
-        let way = target.way;
+        let (dialog, way) = (&leg.dialog, leg.way);
         let owner = Owner::Leg { call: key, leg: index, asks: Asks::Invite };
         let sent = desk.request(
             Method::Invite,
@@ -187,14 +260,19 @@ impl Call {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
-                compose::pass_through(&mut out, request);
+                if let Some(request) = outgoing.crossing {
+                    compose::pass_through(&mut out, request);
+                }
+                for header in outgoing.headers {
+                    out.line(header.name().as_bytes(), header.value().as_bytes());
+                }
                 compose::write_body(out, SDP, body);
             },
         );
         leg.invite = sent;
         if sent.is_none() {
             leg.state = LegState::Ended;
-            let target = compose::readable(&target.uri);
+            let target = compose::readable(&leg.dialog.remote_target);
             self.note_failure(Failure {
                 status: 503,
                 reason: Vec::new(),
@@ -204,13 +282,13 @@ impl Call {
         }
     }
 
-    /// The INVITE of the A leg, as long as it has no final response.
+    /// The INVITE that asked for the call, as long as it has no final response.
     pub(crate) fn invite_bytes(&self, desk: &Desk) -> Option<std::rc::Rc<Vec<u8>>> {
         let server = desk.transactions.servers.find(self.invite?)?;
         Some(std::rc::Rc::clone(&server.request))
     }
 
-    /// The attempt fails before any B leg exists.
+    /// The attempt fails before anybody was called.
     pub(crate) fn refuse(&mut self, desk: &mut Desk, status: u16) {
         let reason = match status {
             408 | 480 => HangupReason::NoAnswer,
@@ -221,7 +299,7 @@ impl Call {
         self.end(desk, reason, status, None);
     }
 
-    /// 1xx to the A leg, with what the B leg's response carries.
+    /// 1xx to the inviter, with what the called leg's response carries.
     pub(crate) fn tell_caller_progress(
         &mut self,
         desk: &mut Desk,
@@ -230,8 +308,8 @@ impl Call {
         body: &[u8],
     ) {
         let Some(server) = self.invite else { return };
-        let way = self.a_leg().way;
-        let tag = self.a_leg().dialog.local_tag.clone();
+        let inviter = &self.legs[usize::from(INVITER)];
+        let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
         let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
         desk.respond(server, answer, |desk, request, mut out| {
             out.copy(request, HeaderName::RecordRoute);
@@ -248,6 +326,7 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         side,
         dialog,
         way,
+        is_trunk: false,
         state: LegState::Inviting,
         invite: None,
         provisional: false,
@@ -260,10 +339,11 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         origin_id: desk.mint.random() & 0x7fff_ffff,
         origin_version: 1,
         last_sdp: Vec::new(),
+        said: Vec::new(),
     }
 }
 
-/// Where requests to the A leg go: back over its flow or through its NAT; else to its Contact, which
+/// Where requests to the inviter go: back over its flow or through its NAT; else to its Contact, which
 /// may be another host than the proxy that the INVITE came through (RFC 3261 12.2.1.1).
 fn way_of_caller(request: &Message<'_>, from: &Source) -> Destination {
     let back = from.back();
@@ -318,7 +398,8 @@ fn is_private(ip: IpAddr) -> bool {
     }
 }
 
-fn callee_user(uri: &[u8]) -> String {
+/// The user part of a URI for people, or its host.
+pub(crate) fn uri_user(uri: &[u8]) -> String {
     match Uri::parse(uri) {
         Ok(parsed) if parsed.user.is_some() => compose::readable(&parsed.user_unescaped()),
         Ok(parsed) => parsed.host.to_string(),

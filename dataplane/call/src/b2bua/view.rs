@@ -5,19 +5,18 @@
 //! Holds: ids in a view are the ones of the CDR that follows.
 
 use shared::event::{CallState, CallView, DialogView};
-use shared::ids::ShardId;
+use shared::ids::{ShardId, Side};
 
 use super::compose::readable;
 use super::{Call, LegState, State};
 
 impl Call {
     pub(crate) fn view(&self, shard: ShardId) -> CallView {
-        let mut call_ids = vec![readable(&self.a_leg().dialog.call_id)];
-        let b_leg = self
-            .winner
-            .and_then(|leg| self.leg(leg))
-            .or_else(|| self.b_legs().last().map(|(_, leg)| leg));
-        call_ids.extend(b_leg.map(|leg| readable(&leg.dialog.call_id)));
+        let callee = self
+            .joined_on(Side::Callee)
+            .or_else(|| self.legs.iter().rfind(|leg| leg.side == Side::Callee));
+        let named = self.caller_leg().into_iter().chain(callee);
+        let call_ids = named.map(|leg| readable(&leg.dialog.call_id)).collect();
         CallView {
             id: self.id,
             shard,

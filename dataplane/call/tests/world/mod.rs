@@ -237,7 +237,7 @@ pub fn register(user: &str, at: &str, cseq: u32, extra: &str) -> String {
         "REGISTER sip:pbx.test SIP/2.0\r\n\
          Via: SIP/2.0/UDP {at};branch=z9hG4bKreg{user}{cseq};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:{user}@pbx.test>;tag=r{user}\r\n\
-         To: <sip:{user}@pbx.test>\r\nCall-ID: reg-{user}\r\nCSeq: {cseq} REGISTER\r\n\
+         To: <sip:{user}@pbx.test>\r\nCall-ID: reg-{user}-{at}\r\nCSeq: {cseq} REGISTER\r\n\
          Contact: <sip:{user}@{at}>\r\nExpires: 300\r\n{extra}Content-Length: 0\r\n\r\n"
     )
 }
@@ -303,14 +303,28 @@ pub fn tag(value: &str) -> String {
 
 /// A request of Ben's inside the dialog that `invite` (to him) and his tag `ben` made.
 pub fn from_ben(method: &str, invite: &str, cseq: u32, branch: &str, body: &str) -> String {
+    from_called(BEN, "ben", method, invite, cseq, branch, body)
+}
+
+/// The same of whoever was called at `peer` and answered with `tag`.
+pub fn from_called(
+    peer: &str,
+    tag: &str,
+    method: &str,
+    invite: &str,
+    cseq: u32,
+    branch: &str,
+    body: &str,
+) -> String {
     let (from, to) = (header(invite, "To"), header(invite, "From"));
     let contact = header(invite, "Contact");
     let uri = contact.trim_start_matches('<').trim_end_matches('>');
     let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
     format!(
-        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {BEN};branch=z9hG4bK{branch};rport\r\n\
-         Max-Forwards: 70\r\nFrom: {from};tag=ben\r\nTo: {to}\r\nCall-ID: {}\r\n\
-         CSeq: {cseq} {method}\r\nContact: <sip:1002@{BEN}>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {peer};branch=z9hG4bK{branch};rport\r\n\
+         Max-Forwards: 70\r\nFrom: {from};tag={tag}\r\nTo: {to}\r\nCall-ID: {}\r\n\
+         CSeq: {cseq} {method}\r\nContact: <sip:{tag}@{peer}>\r\n{kind}Content-Length: {}\r\n\r\n\
+         {body}",
         header(invite, "Call-ID"),
         body.len()
     )

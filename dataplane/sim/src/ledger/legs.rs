@@ -24,6 +24,10 @@ pub(super) struct Legs {
 #[derive(Debug)]
 pub(super) struct Leg {
     pub(super) side: Side,
+    /// We called it for a wish, whichever side it is on.
+    pub(super) is_wished: bool,
+    /// The record bears its Call-ID.
+    pub(super) is_named: bool,
     pub(super) began_at: Instant,
     pub(super) peer: SocketAddr,
     pub(super) uri: String,
@@ -64,6 +68,8 @@ impl Leg {
     fn new(side: Side, now: Instant, message: &Glance<'_>, peer: SocketAddr) -> Self {
         Self {
             side,
+            is_wished: false,
+            is_named: false,
             began_at: now,
             peer,
             uri: message.uri.to_owned(),
@@ -98,7 +104,12 @@ impl Leg {
 
     /// A record is due: the attempt got past the gate.
     pub(super) fn is_attempt(&self) -> bool {
-        self.side == Side::Caller && self.last.is_some()
+        self.is_wished || (self.side == Side::Caller && self.last.is_some())
+    }
+
+    /// The gateway sent its first INVITE.
+    pub(super) fn is_called(&self) -> bool {
+        self.is_wished || self.side == Side::Callee
     }
 }
 
@@ -116,10 +127,10 @@ impl Legs {
             ("CANCEL", None) => leg.cancelled_at = leg.cancelled_at.or(Some(now)),
             // Another number belongs to a challenge.
             ("ACK", None) => leg.acknowledged |= leg.answered_cseq == Some(message.cseq),
-            ("INVITE", Some(status)) if leg.side == Side::Callee && leg.answered.is_none() => {
+            ("INVITE", Some(status)) if leg.is_called() && leg.answered.is_none() => {
                 first_answer(leg, now, status, message);
             }
-            ("INVITE", Some(200..=299)) if leg.side == Side::Callee => {
+            ("INVITE", Some(200..=299)) if leg.is_called() => {
                 leg.answer_tags.extend(message.to_tag.map(str::to_owned));
             }
             (method, Some(408 | 481)) if method != "BYE" && method != "CANCEL" => {
@@ -129,18 +140,23 @@ impl Legs {
         }
     }
 
-    /// `news`: not a repeat of something that was sent before.
+    /// `news`: not a repeat of something that was sent before. `wish`: the side of a leg that is
+    /// called for a wish.
     pub(super) fn message_out(
         &mut self,
         now: Instant,
         message: &Glance<'_>,
         peer: SocketAddr,
         news: bool,
+        wish: Option<Side>,
     ) -> Verdict {
         if message.is_request("INVITE") && message.to_tag.is_none() {
             let id = message.call_id.to_owned();
             let leg = self.by_call_id.entry(id);
-            let leg = leg.or_insert_with(|| Leg::new(Side::Callee, now, message, peer));
+            let leg = leg.or_insert_with(|| {
+                let leg = Leg::new(wish.unwrap_or(Side::Callee), now, message, peer);
+                Leg { is_wished: wish.is_some(), ..leg }
+            });
             return silent_after_end(now, leg, message, news);
         }
         let Some(leg) = self.by_call_id.get_mut(message.call_id) else { return Ok(()) };
@@ -148,7 +164,7 @@ impl Legs {
         match (message.method, message.status) {
             ("BYE", None) if news => file_bye(leg, now, message, false),
             ("BYE", Some(200..=299)) => accept_bye(leg, message),
-            ("INVITE", Some(status)) if leg.side == Side::Caller && leg.answered.is_none() => {
+            ("INVITE", Some(status)) if !leg.is_called() && leg.answered.is_none() => {
                 answer_to_caller(leg, now, status, message);
             }
             _ => {}
@@ -173,9 +189,17 @@ impl Legs {
         })
     }
 
+    /// Every leg of a record.
+    pub(super) fn of_record(&self, id: CallId) -> impl Iterator<Item = &Leg> {
+        self.by_call_id.values().filter(move |leg| leg.record.is_some_and(|(of, _)| of == id))
+    }
+
     /// The callee's leg that the caller was joined with: later answers lost the race.
     pub(super) fn winner<'a>(&'a self, call_id: &'a str) -> Option<(&'a String, &'a Leg)> {
-        let answered_at = |leg: &Leg| leg.answered.as_ref().map(|(at, _)| *at);
+        let answered_at = |leg: &Leg| {
+            let at = leg.answered.as_ref().map(|(at, _)| *at);
+            at.filter(|_| leg.side == Side::Callee)
+        };
         let first_at = self.siblings(call_id).filter_map(|(_, leg)| answered_at(leg)).min()?;
         // Answers that landed on different shards may change places over the mesh; the loser is the
         // one that was hung up at once.
@@ -189,7 +213,7 @@ impl Legs {
     pub(super) fn was_told(&self, call_id: &str, tag: &str, asks: &Asks) -> bool {
         let Some(leg) = self.by_call_id.get(call_id) else { return false };
         let said_bye = |bye: &Bye| !bye.incoming && bye.tags.iter().any(|found| found == tag);
-        let refused = leg.side == Side::Caller && leg.last.is_some() && leg.answered.is_none();
+        let refused = !leg.is_called() && leg.last.is_some() && leg.answered.is_none();
         refused || leg.byes.iter().any(said_bye) || asks.sent_of(call_id, "CANCEL").next().is_some()
     }
 
@@ -200,17 +224,18 @@ impl Legs {
         if self.by_call_id.get(call_id).is_some_and(|leg| leg.byes.iter().any(ended)) {
             return true;
         }
-        let unacknowledged =
-            |leg: &Leg| leg.side == Side::Caller && leg.offerless && !leg.acknowledged;
+        let unacknowledged = |leg: &Leg| !leg.is_called() && leg.offerless && !leg.acknowledged;
         self.siblings(call_id).any(|(_, leg)| unacknowledged(leg))
     }
 
     /// After quiet: every dialog that was answered has ended, and both legs of a call together.
     pub(super) fn close(&self, asks: &Asks) -> Verdict {
         for (call_id, leg) in &self.by_call_id {
-            match leg.side {
-                Side::Callee => close_callee(call_id, leg, asks)?,
-                Side::Caller => self.close_caller(call_id, leg)?,
+            if leg.is_called() {
+                close_called(call_id, leg, asks)?;
+            }
+            if !leg.is_called() || leg.is_named {
+                self.close_caller(call_id, leg)?;
             }
         }
         Ok(())
@@ -238,7 +263,7 @@ impl Legs {
 }
 
 /// RFC 3261 13.2.2.4, 9.1: no phone is left ringing or off the hook.
-fn close_callee(call_id: &str, leg: &Leg, asks: &Asks) -> Verdict {
+fn close_called(call_id: &str, leg: &Leg, asks: &Asks) -> Verdict {
     for tag in &leg.answer_tags {
         let ended = leg.byes.iter().any(|bye| bye.tags.contains(tag)) || leg.dead_at.is_some();
         if !ended {

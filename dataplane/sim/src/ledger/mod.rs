@@ -9,12 +9,14 @@ mod legs;
 pub mod media;
 mod records;
 mod registrations;
+mod wishes;
 
 use std::net::SocketAddr;
 
-use shared::event::Event;
+use shared::event::{Answer, Event};
 use shared::ids::{FlowKey, ShardId};
 use shared::net::{Destination, Source};
+use shared::originate::Originate;
 use shared::time::Instant;
 
 use crate::ledger::asks::Asks;
@@ -22,6 +24,7 @@ use crate::ledger::legs::Legs;
 use crate::ledger::media::Media;
 use crate::ledger::records::Records;
 use crate::ledger::registrations::Registrations;
+use crate::ledger::wishes::Wishes;
 use crate::phone::Report;
 use crate::speech::glance::Glance;
 
@@ -50,6 +53,7 @@ pub struct Ledger {
     pub media: Media,
     records: Records,
     pub registrations: Registrations,
+    wishes: Wishes,
 }
 
 impl Ledger {
@@ -80,7 +84,8 @@ impl Ledger {
         } else {
             self.asks.request_out(now, &message, to, bytes)?
         };
-        self.legs.message_out(now, &message, to.peer, news)?;
+        let wish = self.wishes.side_of(&message);
+        self.legs.message_out(now, &message, to.peer, news, wish)?;
         if news {
             self.registrations.response_out(now, &message)?;
         }
@@ -93,13 +98,22 @@ impl Ledger {
 
     pub fn event(&mut self, now: Instant, event: &Event) -> Verdict {
         match event {
-            Event::CallEnded(record) => self.records.ended(now, record, &mut self.legs),
+            Event::Answer { answer: Answer::Originated(said), .. } => self.wishes.answered(*said),
+            Event::CallEnded(record) => {
+                let wished = self.wishes.find(record.session_id).is_some();
+                self.records.ended(now, record, &mut self.legs, wished)
+            }
             Event::Registration(change) => self.registrations.event(now, change),
             Event::Notice(notice) if notice.code == "panic" => {
                 Err(Breach::new("panic", notice.detail.clone()))
             }
             _ => Ok(()),
         }
+    }
+
+    /// A program is about to ask for this call.
+    pub fn wished(&mut self, wanted: &Originate) {
+        self.wishes.wished(wanted);
     }
 
     /// A relay was reported silent: its call is expected to end for that.
@@ -131,7 +145,7 @@ impl Ledger {
     pub fn close(&self, reports: &[(usize, Report)]) -> Verdict {
         self.asks.close(&self.legs)?;
         self.legs.close(&self.asks)?;
-        self.records.close(&self.legs, &self.asks, reports)
+        self.records.close(&self.legs, &self.asks, &self.wishes, reports)
     }
 
     /// Whether the gateway did its part to end what this phone still holds.

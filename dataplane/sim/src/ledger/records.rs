@@ -13,6 +13,7 @@ use shared::time::Instant;
 
 use crate::ledger::asks::{Asks, millis};
 use crate::ledger::legs::{Leg, Legs};
+use crate::ledger::wishes::{self, Wishes};
 use crate::ledger::{Breach, Verdict};
 use crate::phone::Report;
 use crate::speech::glance::user_of;
@@ -35,7 +36,14 @@ pub struct Attempt<'a> {
 }
 
 impl Records {
-    pub(super) fn ended(&mut self, now: Instant, record: &Cdr, legs: &mut Legs) -> Verdict {
+    /// `wished`: the call was made for a program.
+    pub(super) fn ended(
+        &mut self,
+        now: Instant,
+        record: &Cdr,
+        legs: &mut Legs,
+        wished: bool,
+    ) -> Verdict {
         let id = record.session_id;
         let wrong = |facts: String| Err(Breach::new("record", format!("{id}: {facts}")));
         if self.by_id.contains_key(&id) {
@@ -43,7 +51,8 @@ impl Records {
         }
         let roles = &record.sip_leg_roles;
         let first = roles.first().map(|role| (role.call_id.as_str(), role.role));
-        if first != Some((record.call_id.as_str(), Side::Caller)) {
+        let may_lack_legs = wished && roles.is_empty() && record.answer_time.is_none();
+        if first != Some((record.call_id.as_str(), Side::Caller)) && !may_lack_legs {
             return wrong(format!("the first leg is {first:?}, the call {}", record.call_id));
         }
         let times =
@@ -66,6 +75,7 @@ impl Records {
                 return Err(Breach::new("two records", facts));
             }
             leg.record = Some((id, now));
+            leg.is_named = role.call_id == record.call_id;
         }
         self.by_id.insert(id, (now, Box::new(record.clone())));
         Ok(())
@@ -84,15 +94,30 @@ impl Records {
         leg.record.and_then(|(id, _)| self.by_id.get(&id)).map(|(_, record)| record.as_ref())
     }
 
-    pub(super) fn close(&self, legs: &Legs, asks: &Asks, reports: &[(usize, Report)]) -> Verdict {
+    pub(super) fn close(
+        &self,
+        legs: &Legs,
+        asks: &Asks,
+        wishes: &Wishes,
+        reports: &[(usize, Report)],
+    ) -> Verdict {
         for (call_id, leg) in &legs.by_call_id {
             match self.of(leg) {
                 None => may_lack_record(call_id, leg)?,
-                Some(record) if leg.side == Side::Caller => {
-                    self.compare(record, call_id, leg, legs, asks)?;
+                Some(record) if leg.is_named => {
+                    match wishes.find(record.session_id) {
+                        Some(wish) => wishes::compare(record, wish, leg, legs)?,
+                        None => self.compare(record, call_id, leg, asks)?,
+                    }
+                    if record.answer_time.is_some() {
+                        answered_call(record, call_id, leg, legs)?;
+                    }
                 }
                 Some(_) => {}
             }
+        }
+        if let Some(id) = wishes.ids().find(|id| !self.by_id.contains_key(id)) {
+            return Err(Breach::new("no record", format!("{id}, which a program asked for")));
         }
         for (phone, report) in reports {
             self.compare_report(*phone, report, legs)?;
@@ -101,7 +126,7 @@ impl Records {
         silence(legs, reports)
     }
 
-    fn compare(&self, record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs, asks: &Asks) -> Verdict {
+    fn compare(&self, record: &Cdr, call_id: &str, leg: &Leg, asks: &Asks) -> Verdict {
         let wrong = |what: &str, facts: String| {
             Err(Breach::new(
                 "record",
@@ -137,11 +162,7 @@ impl Records {
         if leg.rang_at.is_some() && record.ring_time.is_none() {
             return wrong("ring", "the caller heard ringing, the record has none".to_owned());
         }
-        if answered {
-            answered_call(record, call_id, leg, legs)
-        } else {
-            failed_call(record, call_id, leg)
-        }
+        if answered { Ok(()) } else { failed_call(record, call_id, leg) }
     }
 
     /// What a phone saw and what the books say.
@@ -164,7 +185,7 @@ impl Records {
 /// A challenge that was never answered is no attempt; neither is what the gate turned away.
 fn may_lack_record(call_id: &str, leg: &Leg) -> Verdict {
     let turned_away = matches!(leg.last, None | Some((400 | 403 | 420 | 482 | 483 | 503, _)));
-    if leg.side == Side::Caller && (turned_away || !leg.is_attempt()) {
+    if !leg.is_called() && (turned_away || !leg.is_attempt()) {
         return Ok(());
     }
     let (side, at) = (leg.side, millis(leg.began_at));
@@ -177,13 +198,19 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
         Err(Breach::new("record", format!("{call_id} ({}): {what}: {facts}", record.session_id)))
     };
     let mut ends: Vec<(Instant, Side, bool)> = Vec::new();
-    for other in legs.winner(call_id).map(|(_, other)| other).into_iter().chain([leg]) {
+    let other = legs.winner(call_id).map(|(_, other)| other);
+    // A call that we make is answered by the second party.
+    let answer = if leg.is_wished {
+        other.and_then(|leg| leg.answered.as_ref())
+    } else {
+        leg.answered.as_ref()
+    };
+    for other in other.into_iter().chain([leg]) {
         ends.extend(other.bye().map(|bye| (bye.at, other.side, bye.incoming)));
         ends.extend(other.dead_at.map(|at| (at, other.side, false)));
     }
     ends.sort_by_key(|(at, ..)| *at);
-    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (&leg.answered, ends.first())
-    else {
+    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (answer, ends.first()) else {
         return wrong("it never ended", String::new());
     };
     let (talked, said) = (ended_at - *answered_at, Duration::from_millis(record.duration_ms));
@@ -234,7 +261,10 @@ fn failed_call(record: &Cdr, call_id: &str, leg: &Leg) -> Verdict {
 fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
     let by_mark: BTreeMap<u64, &Report> =
         reports.iter().map(|(_, report)| (report.mark, report)).collect();
-    let record_of = |call_id: &str| legs.by_call_id.get(call_id).and_then(|leg| leg.record);
+    let place_of = |report: &Report| {
+        let leg = legs.by_call_id.get(&report.call_id);
+        (leg.and_then(|leg| leg.record), leg.map_or(report.role, |leg| leg.side))
+    };
     for (phone, report) in reports {
         // A stranger's packets carry no mark; whether they may get through is for the media book.
         for mark in report.heard_from.iter().filter(|mark| **mark != 0) {
@@ -242,8 +272,8 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
                 let facts = format!("phone {phone} in {}: mark {mark:x}", report.call_id);
                 return Err(Breach::new("foreign media", facts));
             };
-            let (one, two) = (record_of(&report.call_id), record_of(&speaker.call_id));
-            if one != two || speaker.role == report.role {
+            let ((one, here), (two, there)) = (place_of(report), place_of(speaker));
+            if one != two || here == there {
                 let facts = format!("{} heard {}", report.call_id, speaker.call_id);
                 return Err(Breach::new("foreign media", facts));
             }
@@ -260,7 +290,12 @@ fn silence(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
     let by_call: BTreeMap<&str, &Report> =
         reports.iter().map(|(_, report)| (report.call_id.as_str(), report)).collect();
     let spoke = |report: &Report| report.packets_sent >= LONG_TALK && !report.silenced;
-    for (_, caller) in reports.iter().filter(|(_, report)| report.role == Side::Caller) {
+    let is_callers = |report: &Report| {
+        legs.by_call_id
+            .get(&report.call_id)
+            .is_some_and(|leg| leg.side == Side::Caller && (leg.is_named || !leg.is_wished))
+    };
+    for (_, caller) in reports.iter().filter(|(_, report)| is_callers(report)) {
         let winner = legs.winner(&caller.call_id).and_then(|(id, _)| by_call.get(id.as_str()));
         let Some(callee) = winner else { continue };
         // The early media of a leg that lost the race can take a stream before its owner does.

@@ -5,6 +5,7 @@
 //! Holds: every line that some peer could read as a line is one here, so no address hides.
 
 mod lines;
+mod offer;
 mod parse;
 #[cfg(test)]
 mod random;
@@ -15,6 +16,7 @@ mod samples;
 use std::fmt;
 use std::net::IpAddr;
 
+pub use offer::{AUDIO, Codec, audio_after, formats_agree, offer_audio};
 pub use parse::parse;
 pub use rewrite::{LineChange, Rewrite, rewrite};
 
@@ -29,6 +31,8 @@ pub struct Description<'a> {
     pub direction: Option<Direction>,
     /// At most `limits::MEDIA_LINES_MAX`.
     pub media: Vec<MediaLine<'a>>,
+    /// The whole body.
+    text: &'a [u8],
     /// Everything before the first `m=`.
     head: &'a [u8],
     has_connection: bool,
@@ -92,6 +96,11 @@ pub enum SdpError {
 }
 
 impl<'a> Description<'a> {
+    /// The body as it was received.
+    pub const fn text(&self) -> &'a [u8] {
+        self.text
+    }
+
     /// The description level's attributes: name, and what follows the colon.
     pub fn attributes(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         lines::attributes(self.head)
@@ -128,6 +137,12 @@ impl<'a> MediaLine<'a> {
         self.carries_rtp()
             && lines::words(self.formats)
                 .any(|word| lines::number::<u8>(word) == Some(payload_type))
+    }
+
+    /// The first format of an RTP line: what its writer would rather be sent (RFC 3264 5.1).
+    pub fn first_payload(&self) -> Option<u8> {
+        let first = lines::words(self.formats).next().filter(|_| self.carries_rtp())?;
+        lines::number(first)
     }
 
     /// The unspecified address with port 9 is an ICE placeholder instead (RFC 8840 4.1.1).

@@ -19,7 +19,7 @@ pub fn parse(body: &[u8]) -> Result<Description<'_>, SdpError> {
         return Err(SdpError::TooLong { limit: SDP_BYTES_MAX });
     }
     let Cut { before: head, media: mut next } = cut_section(body);
-    let mut description = parse_head(head)?;
+    let mut description = Description { text: body, ..parse_head(head)? };
     while let Some(Media { value, rest }) = next {
         if description.media.len() == MEDIA_LINES_MAX {
             return Err(SdpError::TooManyMediaLines { limit: MEDIA_LINES_MAX });
@@ -43,6 +43,7 @@ fn parse_head(head: &[u8]) -> Result<Description<'_>, SdpError> {
         session_connection: None,
         direction: None,
         media: Vec::new(),
+        text: head,
         head,
         has_connection: false,
         has_name: false,

@@ -1,0 +1,232 @@
+//! Alignment: a re-INVITE of ours tells a leg what its new peer said (RFC 3725 4, RFC 3261 14).
+//! Owns:  `Aligning`: which leg, how often it was tried, when next.
+//! Gives: `Call::align`, which does nothing where the two agree already.
+//! Never: an INVITE while another one is under way in the dialog (RFC 3261 14.1).
+//! Holds: it ends: agreed, refused, or given up after `WAIT_MAX`.
+
+use std::time::Duration;
+
+use shared::cdr::HangupReason;
+use shared::event::Severity;
+use shared::time::Instant;
+use sip::sdp::{Description, formats_agree};
+use sip::wire::{Message, Method};
+
+use super::compose::{self, Carries, SDP, carries, write_body};
+use super::media::read;
+use super::{Call, Failure, INVITER, LegState, OwedAck};
+use crate::desk::{ALLOW, Desk};
+use crate::transactions::{Asks, ClientKey, Owner};
+
+/// From the first wish for it; a person may have to agree to a re-INVITE.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Until the next look when the dialog is busy with an INVITE of the peer.
+const BUSY_WAIT: Duration = Duration::from_millis(500);
+
+#[derive(Debug)]
+pub(crate) struct Aligning {
+    leg: u8,
+    /// The re-INVITE that is out.
+    client: Option<ClientKey>,
+    /// The next try, while none is out.
+    try_at: Instant,
+    give_up_at: Instant,
+}
+
+impl Aligning {
+    pub(crate) fn deadline(&self) -> Instant {
+        if self.is_out() { self.give_up_at } else { self.try_at.min(self.give_up_at) }
+    }
+
+    pub(crate) const fn is_out(&self) -> bool {
+        self.client.is_some()
+    }
+}
+
+impl Call {
+    /// Makes `leg` agree with what its peer said, if it does not already.
+    pub(crate) fn align(&mut self, desk: &mut Desk, leg: u8) {
+        self.end_aligning();
+        let suits = |mine: &Description<'_>, theirs: &Description<'_>| formats_agree(mine, theirs);
+        if self.compare_with_peer(leg, suits) {
+            return;
+        }
+        let now = desk.now.mono;
+        let aligning = Aligning { leg, client: None, try_at: now, give_up_at: now + WAIT_MAX };
+        self.aligning = Some(Box::new(aligning));
+        self.try_to_align(desk);
+        self.arm(desk);
+    }
+
+    /// What `leg` said and what its peer said; `false` where one of them said nothing yet.
+    fn compare_with_peer(
+        &self,
+        leg: u8,
+        fits: impl Fn(&Description<'_>, &Description<'_>) -> bool,
+    ) -> bool {
+        let peer = self.peer_of(leg).and_then(|peer| self.leg(peer));
+        let (Some(mine), Some(peer)) = (self.leg(leg), peer) else { return false };
+        match (read(&mine.said), read(&peer.said)) {
+            (Ok(mine), Ok(theirs)) => fits(&mine, &theirs),
+            _ => false,
+        }
+    }
+
+    fn try_to_align(&mut self, desk: &mut Desk) {
+        let Some(leg) = self.aligning.as_ref().map(|aligning| aligning.leg) else { return };
+        let Some(peer) = self.peer_of(leg) else { return self.end_aligning() };
+        if self.is_inviting() {
+            if let Some(aligning) = &mut self.aligning {
+                aligning.try_at = desk.now.mono + BUSY_WAIT;
+            }
+            return;
+        }
+        let said = std::mem::take(&mut self.legs[usize::from(peer)].said);
+        let body = read(&said).map(|theirs| self.say(desk, leg, &theirs)).unwrap_or_default();
+        self.legs[usize::from(peer)].said = said;
+        let sent = self.send_reinvite(desk, leg, &body);
+        match (&mut self.aligning, sent) {
+            (Some(aligning), Some(_)) => aligning.client = sent,
+            _ => self.alignment_failed(desk, 503),
+        }
+    }
+
+    fn send_reinvite(&mut self, desk: &mut Desk, index: u8, body: &[u8]) -> Option<ClientKey> {
+        let owner = Owner::Leg { call: self.key, leg: index, asks: Asks::Align };
+        let leg = &mut self.legs[usize::from(index)];
+        let cseq = leg.dialog.next_cseq();
+        let (dialog, way) = (&leg.dialog, leg.way);
+        desk.request(Method::Invite, dialog.request_uri(), way, 70, owner, |desk, mut out| {
+            dialog.write_request_headers(&mut out, cseq, "INVITE");
+            desk.write_contact(&mut out, &way);
+            out.header("Allow", ALLOW);
+            out.header("User-Agent", desk.settings.product.as_bytes());
+            write_body(out, SDP, body);
+        })
+    }
+
+    /// An INVITE or UPDATE of a peer is under way, or its ACK is still to come.
+    fn is_inviting(&self) -> bool {
+        let offers = |method| matches!(method, Method::Invite | Method::Update);
+        self.exchanges.iter().any(|exchange| offers(exchange.method))
+            || self.legs.iter().any(|leg| leg.unacked.is_some())
+            || self.after_open.is_some()
+    }
+
+    pub(crate) fn handle_align_response(
+        &mut self,
+        desk: &mut Desk,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        let status = response.status().unwrap_or_default();
+        let Some(leg) = self.aligning_by(client) else {
+            if (200..300).contains(&status) {
+                self.repeated_answer(desk, client, response);
+            }
+            return;
+        };
+        match status {
+            0..=199 => {}
+            200..=299 => self.alignment_agreed(desk, leg, client, response),
+            // Glare, or an INVITE of theirs that we do not know of yet (RFC 3261 14.1, 14.2).
+            491 | 500 => self.align_later(desk, leg),
+            _ => self.alignment_failed(desk, status),
+        }
+        self.arm(desk);
+    }
+
+    /// The leg whose re-INVITE this is, while it is the one that is waited for.
+    fn aligning_by(&self, client: ClientKey) -> Option<u8> {
+        let aligning = self.aligning.as_ref().filter(|one| one.client == Some(client))?;
+        Some(aligning.leg)
+    }
+
+    fn alignment_agreed(
+        &mut self,
+        desk: &mut Desk,
+        leg: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        self.legs[usize::from(leg)].dialog.refresh_target(response);
+        self.acknowledge(desk, OwedAck::new(leg, client, response), None);
+        let said =
+            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        match said {
+            Some(said) => {
+                self.aligning = None;
+                self.heard(desk, leg, &said);
+            }
+            None => self.alignment_failed(desk, 502),
+        }
+    }
+
+    /// RFC 3261 14.1: who made the Call-ID waits 2.1 to 4 s, the other one up to 2 s.
+    fn align_later(&mut self, desk: &mut Desk, leg: u8) {
+        let is_ours = self.caller_hash.is_none() || leg != INVITER;
+        let tens = desk.mint.random() % 191 + if is_ours { 210 } else { 10 };
+        if let Some(aligning) = &mut self.aligning {
+            aligning.client = None;
+            aligning.try_at = desk.now.mono + Duration::from_millis(10 * tens);
+        }
+    }
+
+    pub(crate) fn handle_align_failed(&mut self, desk: &mut Desk, client: ClientKey, status: u16) {
+        if self.aligning_by(client).is_some() {
+            self.alignment_failed(desk, status);
+            self.arm(desk);
+        }
+    }
+
+    pub(crate) fn align_timeout(&mut self, desk: &mut Desk) {
+        let now = desk.now.mono;
+        let Some(aligning) = &self.aligning else { return };
+        if aligning.give_up_at <= now {
+            if let Some(client) = aligning.client {
+                desk.drop_client(client);
+            }
+            self.alignment_failed(desk, 408);
+        } else if !aligning.is_out() && aligning.try_at <= now {
+            self.try_to_align(desk);
+        }
+    }
+
+    /// The leg stays with what it said before. That is the end of a call whose ends have no codec in
+    /// common, and of a leg that is gone (RFC 3261 12.2.1.2).
+    fn alignment_failed(&mut self, desk: &mut Desk, status: u16) {
+        let Some(aligning) = self.aligning.take() else { return };
+        let leg = aligning.leg;
+        let target = compose::readable(&self.legs[usize::from(leg)].dialog.remote_target);
+        self.note_failure(Failure { status, reason: Vec::new(), target, contacts: Vec::new() });
+        let id = self.id;
+        desk.notice(Severity::Warning, "alignment_failed", || {
+            format!("call {id}: leg {leg} answered {status} to what its new peer speaks")
+        });
+        if status == 481 {
+            self.legs[usize::from(leg)].state = LegState::Ended;
+            self.end(desk, HangupReason::Failed, 200, Some(leg));
+        } else if status == 408 || !self.compare_with_peer(leg, can_understand) {
+            self.end(desk, HangupReason::Failed, 200, None);
+        }
+    }
+
+    /// The call ends, or the leg gets another peer: nobody waits for the answer any more.
+    pub(crate) fn end_aligning(&mut self) {
+        if let Some(aligning) = self.aligning.take() {
+            self.abandoned.extend(aligning.client);
+        }
+    }
+}
+
+/// Each first line's first format, which is the one that is sent, stands in the other line too.
+fn can_understand(mine: &Description<'_>, theirs: &Description<'_>) -> bool {
+    let (Some(mine), Some(theirs)) = (mine.media.first(), theirs.media.first()) else {
+        return false;
+    };
+    let speaks = |line: &sip::sdp::MediaLine<'_>| line.first_payload();
+    let heard = |line: &sip::sdp::MediaLine<'_>, payload: Option<u8>| {
+        payload.is_some_and(|payload| line.port != 0 && line.has_payload(payload))
+    };
+    heard(theirs, speaks(mine)) && heard(mine, speaks(theirs))
+}

@@ -1,0 +1,275 @@
+//! A wish for a call that we make ourselves, from a program or a REFER: who and where the parties are.
+//! Owns:  the order of the refusals; what is refused here leaves no CDR.
+//! Gives: a call in its first state, or the reason why there is none.
+//! Never: a call for a party that routing would not let a caller reach.
+//! Holds: the second party is placed as if the first had called it from where it is.
+
+use shared::cdr::Direction;
+use shared::event::{Answer, Event};
+use shared::ids::CallId;
+use shared::net::{Source, Transport};
+use shared::originate::{Originate, Originated, Party, Unstarted};
+use sip::dialog::party;
+use sip::wire::{NameAddr, Uri};
+
+use crate::b2bua::setup::uri_user;
+use crate::b2bua::{Call, Dial, State, Target, compose};
+use crate::core::Core;
+use crate::gate;
+use crate::invite::{target_of, trunk_target};
+use crate::locate::{self, Place};
+use crate::slots::Key;
+use crate::steer;
+
+/// The first party as far as this shard knows it.
+enum First {
+    /// Its bindings are kept by another shard.
+    Elsewhere(Box<str>),
+    Here {
+        targets: Vec<Target>,
+        trunk: Option<Box<str>>,
+    },
+}
+
+/// A call that exists, and what is known about its parties.
+pub(crate) struct Begun {
+    pub(crate) id: CallId,
+    slot: Key,
+    first: First,
+    place: Place,
+}
+
+impl Core {
+    /// A program asks. Its answer leaves before anything that the call itself does.
+    pub(crate) fn originate(&mut self, id: u64, wanted: &Originate) {
+        let begun = self.begin_originating(wanted);
+        let originated = match &begun {
+            Ok(begun) => Originated::Started(begun.id),
+            Err(why) => Originated::Refused(*why),
+        };
+        let (shard, answer) = (self.desk.settings.shard, Answer::Originated(originated));
+        self.desk.out.event(Event::Answer { id, shard, answer });
+        if let Ok(begun) = begun {
+            self.go_on_originating(begun);
+        }
+    }
+
+    /// A call in its first state: nobody is called yet.
+    pub(crate) fn begin_originating(&mut self, wanted: &Originate) -> Result<Begun, Unstarted> {
+        if self.draining || gate::overloaded(&self.desk, self.calls.len()) {
+            return Err(Unstarted::Overloaded);
+        }
+        let first_uri = self.address(&wanted.from).ok_or(Unstarted::Unreadable(Party::From))?;
+        let second_uri = self.address(&wanted.to).ok_or(Unstarted::Unreadable(Party::To))?;
+        let first_party = self.named_party(&first_uri);
+        let caller = match &wanted.caller_id {
+            Some(text) => self.shown_party(text).ok_or(Unstarted::Unreadable(Party::CallerId))?,
+            None => first_party.clone(),
+        };
+        let first = self.find_first_party(&first_uri)?;
+        let source = match &first {
+            First::Here { targets, .. } => targets.first().map(as_source),
+            First::Elsewhere(_) => None,
+        };
+        let source = source.unwrap_or_else(|| self.own_source());
+        let place = locate::locate(&self.desk, &second_uri, &source);
+        if let Place::Nowhere(status) = place {
+            return Err(Unstarted::Unreachable(Party::To, status));
+        }
+        let slot = self.calls.next_key().ok_or(Unstarted::Overloaded)?;
+        let dial = Dial {
+            first: None,
+            first_party,
+            second_party: self.named_party(&second_uri),
+            caller,
+            second_uri,
+            ring: wanted.ring.unwrap_or(self.desk.settings.timers.ring),
+            headers: wanted.headers.clone(),
+        };
+        let call = self.new_call(slot, &first_uri, dial, source, wanted.record);
+        let id = call.id;
+        self.add_call(slot, call);
+        Ok(Begun { id, slot, first, place })
+    }
+
+    fn new_call(
+        &mut self,
+        key: Key,
+        first_uri: &[u8],
+        dial: Dial,
+        source: Source,
+        record: Option<bool>,
+    ) -> Call {
+        let id = self.desk.mint.call_id(self.desk.now.wall);
+        let shown = NameAddr::parse(&dial.caller).map(|caller| caller.uri.to_vec());
+        let mut call = Call {
+            state: State::Locating,
+            caller: uri_user(first_uri),
+            callee: uri_user(&dial.second_uri),
+            caller_uri: compose::readable(&shown.unwrap_or_else(|_| first_uri.to_vec())),
+            callee_uri: compose::readable(&dial.second_uri),
+            dial: Some(Box::new(dial)),
+            ..Call::blank(key, id, self.desk.now, source)
+        };
+        call.media.wants_recording = record;
+        call
+    }
+
+    /// Where the first party is called; its address is our own user's or a trunk's.
+    fn find_first_party(&self, uri: &[u8]) -> Result<First, Unstarted> {
+        match locate::locate(&self.desk, uri, &self.own_source()) {
+            Place::Nowhere(status) => Err(Unstarted::Unreachable(Party::From, status)),
+            Place::Trunk { way, .. } if way.local.ip().is_unspecified() => {
+                Err(Unstarted::Unreachable(Party::From, 500))
+            }
+            Place::Trunk { name, way } => {
+                Ok(First::Here { targets: vec![trunk_target(uri, way)], trunk: Some(name) })
+            }
+            Place::User(user) => {
+                let settings = &self.desk.settings;
+                if steer::owner_of_aor(&user, settings.shards) != settings.shard {
+                    return Ok(First::Elsewhere(user));
+                }
+                let targets: Vec<_> =
+                    self.registrar.targets(&user).into_iter().map(target_of).collect();
+                if targets.is_empty() {
+                    return Err(Unstarted::NotRegistered(Party::From));
+                }
+                Ok(First::Here { targets, trunk: None })
+            }
+        }
+    }
+
+    pub(crate) fn go_on_originating(&mut self, begun: Begun) {
+        let Begun { slot, first, place, .. } = begun;
+        let second_trunk = match &place {
+            Place::Trunk { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        let first_trunk = match &first {
+            First::Here { trunk, .. } => trunk.clone(),
+            First::Elsewhere(_) => None,
+        };
+        if let Some(call) = self.calls.find_mut(slot)
+            && (first_trunk.is_some() || second_trunk.is_some())
+        {
+            call.direction = Direction::Outbound;
+            call.outbound_trunk = second_trunk.or_else(|| first_trunk.clone());
+        }
+        if let Some(trunk) = first_trunk
+            && !self.take_trunk_share(&trunk, slot)
+        {
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+        }
+        match first {
+            First::Elsewhere(user) => {
+                let owner = steer::owner_of_aor(&user, self.desk.settings.shards);
+                self.ask(slot, owner, user);
+            }
+            First::Here { targets, .. } => self.place_second_party(slot, targets, place),
+        }
+    }
+
+    /// The shard that keeps the first party's bindings has answered.
+    pub(crate) fn first_party_found(&mut self, slot: Key, targets: Vec<Target>) {
+        let Some(call) = self.calls.find_mut(slot) else { return };
+        let Some(first) = targets.first() else {
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 480));
+        };
+        call.source = as_source(first);
+        let source = call.source;
+        let uri = call.dial.as_ref().map(|dial| dial.second_uri.clone()).unwrap_or_default();
+        let place = locate::locate(&self.desk, &uri, &source);
+        self.place_second_party(slot, targets, place);
+    }
+
+    fn place_second_party(&mut self, slot: Key, first: Vec<Target>, place: Place) {
+        for flow in first.iter().filter_map(|target| target.way.flow) {
+            self.flows.insert(flow);
+        }
+        let Some(dial) = self.calls.find_mut(slot).and_then(|call| call.dial.as_mut()) else {
+            return;
+        };
+        dial.first = Some(first);
+        let uri = dial.second_uri.clone();
+        self.place_call(slot, place, &uri);
+    }
+
+    /// A SIP URI as it is; anything else is a user part of our own domain.
+    fn address(&self, text: &str) -> Option<Vec<u8>> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > ADDRESS_BYTES_MAX {
+            return None;
+        }
+        let has_scheme = text.split_once(':').is_some_and(|(scheme, _)| {
+            !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphabetic())
+        });
+        let uri = if has_scheme {
+            text.as_bytes().to_vec()
+        } else {
+            let mut uri = b"sip:".to_vec();
+            escape_user(text, &mut uri)?;
+            uri.push(b'@');
+            uri.extend_from_slice(self.desk.settings.realm.as_bytes());
+            uri
+        };
+        Uri::parse(&uri).is_ok_and(|parsed| parsed.headers.is_empty()).then_some(uri)
+    }
+
+    /// The address with the name that a user of ours is known by.
+    fn named_party(&self, uri: &[u8]) -> Vec<u8> {
+        let known = Uri::parse(uri).ok().and_then(|uri| {
+            let user = uri.user_unescaped();
+            self.desk.snapshot.users.get(std::str::from_utf8(&user).ok()?)
+        });
+        let name = known.and_then(|user| user.display_name.as_deref()).unwrap_or_default();
+        let plain = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
+        let name: String = name.chars().filter(plain).collect();
+        party(&NameAddr { display: name.as_bytes(), uri, params: b"" })
+    }
+
+    /// What somebody wrote to be shown: `"Name" <sip:...>`, a URI, or a user part of ours.
+    fn shown_party(&self, text: &str) -> Option<Vec<u8>> {
+        if !text.contains('<') {
+            return self.address(text).map(|uri| self.named_party(&uri));
+        }
+        let address = NameAddr::parse(text.as_bytes()).ok()?;
+        let is_whole = address.params.is_empty() && text.len() <= ADDRESS_BYTES_MAX;
+        let uri = address.parsed_uri().ok().filter(|uri| uri.is_sip() && is_whole)?;
+        let plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
+        (uri.headers.is_empty() && address.display.iter().all(plain)).then(|| party(&address))
+    }
+
+    /// As if the wish had come to our first listener from itself.
+    fn own_source(&self) -> Source {
+        let settings = &self.desk.settings;
+        let (transport, local) = match (settings.udp.first(), settings.tcp.first()) {
+            (Some(udp), _) => (Transport::Udp, *udp),
+            (None, Some(tcp)) => (Transport::Tcp, *tcp),
+            (None, None) => (Transport::Udp, std::net::SocketAddr::from(([0, 0, 0, 0], 5060))),
+        };
+        Source { transport, local, peer: local, flow: None }
+    }
+}
+
+/// Longer than any number or name that people give each other.
+const ADDRESS_BYTES_MAX: usize = 256;
+
+/// As if this contact had called us.
+fn as_source(target: &Target) -> Source {
+    let way = target.way;
+    Source { transport: way.transport, local: way.local, peer: way.peer, flow: way.flow }
+}
+
+/// RFC 3261 25.1: what is no part of a user name as it stands is written as `%xx`.
+fn escape_user(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte),
+            b'-' | b'_' | b'.' | b'!' | b'~' | b'*' | b'\'' | b'(' | b')' | b'+' => out.push(byte),
+            0..=0x20 | 0x7f => return None,
+            _ => out.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    Some(())
+}
