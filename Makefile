@@ -26,7 +26,7 @@ demo:
 	./target/release/ringgate demo
 
 test-tools:
-	@echo "== test peers: SIPp, baresip, sippy, network namespaces"
+	@echo "== test peers: SIPp, baresip, sippy, network namespaces, PostgreSQL"
 	@sh loadtest/peers/install.sh target/peers
 
 test: test-tools

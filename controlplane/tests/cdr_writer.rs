@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use controlplane::board::{Board, Counts};
 use controlplane::cdrs::{CdrWriter, recover};
-use controlplane::store::{RecordSearch, Store};
+use controlplane::store::{RecordSearch, Records, Store};
 use shared::cdr::Cdr;
 use stand_ins::{Folder, MoodyStore, cdr};
 

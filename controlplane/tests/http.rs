@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use controlplane::api::{App, router};
 use controlplane::board::{Board, Stage};
 use controlplane::questions::Questions;
-use controlplane::store::{Recording, RecordingState, Store};
+use controlplane::store::{Connections, Recording, RecordingState, Recordings, Records};
 use serde_json::{Value, json};
 use shared::config::{Sources, load};
 use shared::event::DialogView;

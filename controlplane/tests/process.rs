@@ -178,3 +178,23 @@ fn the_demo_checks_its_own_call_and_leaves_the_recording() {
     assert!(path.starts_with(folder.path()), "the demo stays in its folder: {}", path.display());
     assert!(path.metadata().expect("it is there").len() > 16_000);
 }
+
+#[test]
+fn a_gateway_on_postgresql_keeps_what_it_stored() {
+    let folder = Folder::new("postgres");
+    write_config(folder.path(), spare_port(), "");
+    let file = folder.path().join("ringgate.toml");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    let url = stand_ins::postgres::empty_database();
+    std::fs::write(&file, format!("database_url = \"{url}\"\n{text}")).expect("it is writable");
+    for start in ["first", "second"] {
+        let gate = Gate::start(folder.path());
+        assert_eq!(gate.banner.contains("user 1001  password"), start == "first", "{start}");
+        assert!(gate.banner.contains("database postgres at /gate_"), "{}", gate.banner);
+        assert_eq!(gate.get("/readyz").0, 200, "{start}");
+        assert_eq!(gate.get("/console/call-records").1["total_items"], 0, "{start}");
+        gate.signal(Signal::TERM);
+        assert_eq!(gate.end().0, Some(0), "{start}");
+    }
+    assert!(!folder.path().join("data/ringgate.sqlite3").exists(), "no file beside the server");
+}

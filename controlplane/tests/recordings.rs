@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use controlplane::board::{Board, Counts};
 use controlplane::recordings::{Finalizer, NotFinished, finalize, leftovers, recording_path};
-use controlplane::store::{RecordingState, SqliteStore, Store};
+use controlplane::store::{Db, RecordingState, Recordings, Store};
 use media::capture::{write_header, write_packet};
 use media::relay::Component;
 use media::tone::{Tone, goertzel_power, mean_power};
@@ -69,7 +69,7 @@ fn tones(wav: &Path) -> [f64; 2] {
 
 struct Desk {
     folder: Folder,
-    store: Arc<SqliteStore>,
+    store: Arc<Db>,
     board: Arc<Board>,
 }
 
@@ -79,7 +79,7 @@ impl Desk {
         for name in ["captures", "recordings"] {
             std::fs::create_dir(folder.path().join(name)).expect("the folder is writable");
         }
-        let store = SqliteStore::in_memory().await.expect("a database in memory");
+        let store = Db::in_memory().await.expect("a database in memory");
         Self { folder, store: Arc::new(store), board: Arc::new(Board::new(&[0])) }
     }
 

@@ -5,11 +5,12 @@ mod stand_ins;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use controlplane::store::{RecordSearch, SqliteStore, Store};
+use controlplane::store::{Connections, Db, RecordSearch, Records};
 use loadtest::phone::{Call, HungUpBy, Phone};
 use media::tone::{goertzel_power, mean_power};
 use rustix::process::Signal;
 use shared::cdr::{Cdr, HangupReason};
+use shared::config::Database;
 use stand_ins::Folder;
 use stand_ins::program::{Gate, spare_port, write_config};
 
@@ -78,7 +79,8 @@ fn wait_for_capture(gate: &Gate, folder: &Path) {
 
 /// The only call record of a gateway that has ended.
 async fn only_record(folder: &Path) -> Cdr {
-    let store = SqliteStore::open(&folder.join("data/ringgate.sqlite3")).await.expect("it opens");
+    let store =
+        Db::open(&Database::Sqlite(folder.join("data/ringgate.sqlite3"))).await.expect("it opens");
     let search = RecordSearch { page: 1, per_page: 5, ..Default::default() };
     let mut found = store.records(&search).await.expect("it is read");
     store.close().await;

@@ -1,13 +1,15 @@
 #!/bin/sh
-# Installs the foreign SIP peers of the tests: SIPp, baresip and the namespace tools from the
-# distribution, sippy into a Python environment of its own.
+# Installs the foreign peers of the tests: SIPp, baresip, the namespace tools and the PostgreSQL server
+# from the distribution, sippy into a Python environment of its own.
 # Usage: install.sh FOLDER   (the environment; the tests give target/peers)
 set -eu
 folder=${1:?usage: install.sh FOLDER}
 missing=
-for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables; do
+for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables openssl:openssl; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
+    missing="$missing postgresql"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
 if [ -n "$missing" ]; then
     echo "peers: installing$missing"
@@ -23,4 +25,4 @@ if ! "$folder/bin/python" -c 'import sippy' 2>/dev/null; then
     "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps \
         sippy==2.5.0 ElPeriodic==1.5.2 pycryptodome==4.4.0
 fi
-echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy ready"
+echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy, PostgreSQL ready"

@@ -15,6 +15,7 @@ pub mod message;
 pub mod mutate;
 pub mod netns;
 pub mod phone;
+pub mod postgres;
 pub mod process;
 pub mod scene;
 pub mod sdp;

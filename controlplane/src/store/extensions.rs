@@ -1,44 +1,71 @@
 //! Extensions in SQL: who may register although no file names them.
 //! Owns:  the columns of `extensions`, and the mark of the first start.
-//! Gives: what `Store` promises about extensions.
+//! Gives: `Extensions`.
 //! Never: a secret in an error message.
 //! Holds: the first start happens once per database, whether or not it adds anybody.
 
 use shared::config::parse_hex;
 use shared::snapshot::Secret;
 use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::any::AnyRow;
 
-use super::sqlite::{now_ms, odd_row, of_sqlx};
-use super::{Extension, StoreError};
+use super::db::{Connections, now_ms};
+use super::error::{odd_row, of_sqlx};
+use super::{Db, Pending, StoreError};
 
-pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Extension>, StoreError> {
+#[derive(Clone, Debug)]
+pub struct Extension {
+    pub extension: String,
+    pub display_name: Option<String>,
+    pub secret: Secret,
+    pub enabled: bool,
+    pub allow_guest_calls: bool,
+}
+
+pub trait Extensions: Connections {
+    fn extensions(&self) -> Pending<'_, Vec<Extension>> {
+        Box::pin(all(self.db()))
+    }
+
+    /// Whether a gateway was ever up with this database.
+    fn started_before(&self) -> Pending<'_, bool> {
+        Box::pin(started_before(self.db()))
+    }
+
+    /// On the first start of this database: adds the extensions and gives `true`. Later: `false`.
+    fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool> {
+        Box::pin(first_start(self.db(), extensions))
+    }
+}
+
+impl Extensions for Db {}
+
+async fn all(db: &Db) -> Result<Vec<Extension>, StoreError> {
     let rows = sqlx::query(
         "SELECT extension, display_name, status, login_disabled, allow_guest_calls, sip_password, \
          ha1_realm, ha1_md5, ha1_sha256, ha1_sha512_256 FROM extensions ORDER BY extension",
     )
-    .fetch_all(pool)
+    .fetch_all(db.readers())
     .await
     .map_err(of_sqlx)?;
     rows.iter().map(read).collect()
 }
 
-pub(super) async fn started_before(pool: &SqlitePool) -> Result<bool, StoreError> {
+async fn started_before(db: &Db) -> Result<bool, StoreError> {
     let found = sqlx::query("SELECT 1 FROM facts WHERE name = 'first_start'");
-    Ok(found.fetch_optional(pool).await.map_err(of_sqlx)?.is_some())
+    Ok(found.fetch_optional(db.readers()).await.map_err(of_sqlx)?.is_some())
 }
 
-pub(super) async fn first_start(
-    pool: &SqlitePool,
-    extensions: &[Extension],
-) -> Result<bool, StoreError> {
+async fn first_start(db: &Db, extensions: &[Extension]) -> Result<bool, StoreError> {
     let now = now_ms();
-    let mut transaction = pool.begin().await.map_err(of_sqlx)?;
-    let marked = sqlx::query("INSERT OR IGNORE INTO facts (name, value) VALUES ('first_start', ?)")
-        .bind(now.to_string())
-        .execute(&mut *transaction)
-        .await
-        .map_err(of_sqlx)?;
+    let mut transaction = db.begin().await?;
+    let marked = sqlx::query(
+        "INSERT INTO facts (name, value) VALUES ('first_start', $1) ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(now.to_string())
+    .execute(&mut *transaction)
+    .await
+    .map_err(of_sqlx)?;
     if marked.rows_affected() == 0 {
         return Ok(false);
     }
@@ -48,12 +75,12 @@ pub(super) async fn first_start(
         };
         sqlx::query(
             "INSERT INTO extensions (extension, display_name, login_disabled, allow_guest_calls, \
-             sip_password, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+             sip_password, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(&extension.extension)
         .bind(&extension.display_name)
-        .bind(!extension.enabled)
-        .bind(extension.allow_guest_calls)
+        .bind(i64::from(!extension.enabled))
+        .bind(i64::from(extension.allow_guest_calls))
         .bind(password.as_ref())
         .bind(now)
         .bind(now)
@@ -65,9 +92,9 @@ pub(super) async fn first_start(
     Ok(true)
 }
 
-fn read(row: &SqliteRow) -> Result<Extension, StoreError> {
+fn read(row: &AnyRow) -> Result<Extension, StoreError> {
     let text = |column: &str| row.try_get::<Option<String>, _>(column).map_err(of_sqlx);
-    let flag = |column: &str| row.try_get::<bool, _>(column).map_err(of_sqlx);
+    let flag = |column: &str| Ok(row.try_get::<i64, _>(column).map_err(of_sqlx)? != 0);
     let extension: String = row.try_get("extension").map_err(of_sqlx)?;
     let secret = match (text("sip_password")?, text("ha1_realm")?) {
         (Some(password), _) => Secret::Plain(password.into()),

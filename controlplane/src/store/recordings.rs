@@ -1,6 +1,6 @@
 //! Recordings in SQL: one row per capture that was ever closed.
 //! Owns:  the columns of `recordings`.
-//! Gives: what `Store` promises about recordings.
+//! Gives: `Recordings`.
 //! Never: a file; the finalizer has them.
 //! Holds: a row names its capture until the recording is ready.
 
@@ -10,15 +10,80 @@ use std::path::{Path, PathBuf};
 
 use shared::ids::CallId;
 use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
+use sqlx::any::AnyRow;
 
-use super::sqlite::{from_sql, now_ms, odd_row, of_sqlx, to_sql};
-use super::{Recording, RecordingState, StoreError};
+use super::db::{Connections, from_sql, now_ms, to_sql};
+use super::error::{odd_row, of_sqlx};
+use super::{Db, Pending, StoreError};
 
-pub(super) async fn put(pool: &SqlitePool, recording: &Recording) -> Result<(), StoreError> {
+/// What became of the capture of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recording {
+    pub call: CallId,
+    pub state: RecordingState,
+    pub capture: PathBuf,
+    /// Set when it is ready.
+    pub path: Option<PathBuf>,
+    pub duration_ms: Option<u64>,
+    pub size: Option<u64>,
+    /// Packets that did not reach the capture.
+    pub packets_lost: u64,
+    /// Why it is not ready, or what is missing in it.
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordingState {
+    /// Nobody sent anything that could be recorded.
+    Empty,
+    /// The capture is kept and tried again on the next start.
+    Failed,
+    Pending,
+    Ready,
+    /// A codec that we do not decode; the capture is kept.
+    Unsupported,
+}
+
+impl RecordingState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Failed => "failed",
+            Self::Pending => "pending",
+            Self::Ready => "ready",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Empty, Self::Failed, Self::Pending, Self::Ready, Self::Unsupported]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+}
+
+pub trait Recordings: Connections {
+    /// Inserts or replaces.
+    fn put_recording<'a>(&'a self, recording: &'a Recording) -> Pending<'a, ()> {
+        Box::pin(put(self.db(), recording))
+    }
+
+    fn recording(&self, call: CallId) -> Pending<'_, Option<Recording>> {
+        Box::pin(one(self.db(), call))
+    }
+}
+
+impl Recordings for Db {}
+
+async fn put(db: &Db, recording: &Recording) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT OR REPLACE INTO recordings (session_id, state, capture_path, path, duration_ms, \
-         size, packets_lost, error, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO recordings (session_id, state, capture_path, path, duration_ms, size, \
+         packets_lost, error, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (session_id) DO UPDATE SET state = excluded.state, \
+         capture_path = excluded.capture_path, path = excluded.path, \
+         duration_ms = excluded.duration_ms, size = excluded.size, \
+         packets_lost = excluded.packets_lost, error = excluded.error, \
+         updated_at = excluded.updated_at",
     )
     .bind(recording.call.to_string())
     .bind(recording.state.as_str())
@@ -29,25 +94,25 @@ pub(super) async fn put(pool: &SqlitePool, recording: &Recording) -> Result<(), 
     .bind(to_sql(recording.packets_lost))
     .bind(&recording.error)
     .bind(now_ms())
-    .execute(pool)
+    .execute(db.writer())
     .await
     .map_err(of_sqlx)?;
     Ok(())
 }
 
-pub(super) async fn one(pool: &SqlitePool, call: CallId) -> Result<Option<Recording>, StoreError> {
+async fn one(db: &Db, call: CallId) -> Result<Option<Recording>, StoreError> {
     let row = sqlx::query(
         "SELECT session_id, state, capture_path, path, duration_ms, size, packets_lost, error \
-         FROM recordings WHERE session_id = ?",
+         FROM recordings WHERE session_id = $1",
     )
     .bind(call.to_string())
-    .fetch_optional(pool)
+    .fetch_optional(db.readers())
     .await
     .map_err(of_sqlx)?;
     row.as_ref().map(read).transpose()
 }
 
-pub(super) fn read(row: &SqliteRow) -> Result<Recording, StoreError> {
+pub(super) fn read(row: &AnyRow) -> Result<Recording, StoreError> {
     let text = |column: &str| row.try_get::<&str, _>(column).map_err(of_sqlx);
     let number = |column: &str| {
         let number = row.try_get::<Option<i64>, _>(column).map_err(of_sqlx)?;

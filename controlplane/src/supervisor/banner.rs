@@ -60,6 +60,7 @@ impl Banner<'_> {
         )?;
         let database = match files.database() {
             Database::Memory => "database in memory".to_owned(),
+            Database::Postgres { url, .. } => format!("database postgres at {}", url.place()),
             Database::Sqlite(path) => format!("database {}", path.display()),
         };
         writeln!(out, "  Files      {}; {database}", files.folder().display())?;

@@ -24,7 +24,7 @@ use crate::cdrs;
 use crate::configuration::Configured;
 use crate::exit::Exit;
 use crate::recordings::leftovers;
-use crate::store::{Extension, SqliteStore, Store, StoreError};
+use crate::store::{Db, Extension, Store, StoreError};
 
 #[derive(Debug)]
 pub enum StartFailed {
@@ -126,16 +126,13 @@ pub(super) fn unsaved(config: &Config) -> PathBuf {
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
-    let store = match config.files().database() {
-        Database::Memory => SqliteStore::in_memory().await,
-        Database::Sqlite(path) => {
-            if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-                private_folder(folder)?;
-            }
-            SqliteStore::open(path).await
-        }
-    };
-    Ok(Arc::new(store.map_err(|error| error.to_string())?))
+    let database = config.files().database();
+    if let Database::Sqlite(path) = database
+        && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty())
+    {
+        private_folder(folder)?;
+    }
+    Ok(Arc::new(Db::open(database).await.map_err(|error| error.to_string())?))
 }
 
 async fn recover(store: &dyn Store, folder: &Path) -> Result<(), String> {

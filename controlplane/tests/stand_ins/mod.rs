@@ -1,24 +1,20 @@
 //! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod postgres;
 pub(crate) mod program;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use controlplane::plane::Plane;
-use controlplane::store::{
-    CallRecord, Extension, Pending, RecordPage, RecordSearch, Recording, SqliteStore, Store,
-    StoreError,
-};
+use controlplane::store::{Connections, Db, Extensions, Pending, Recordings, Records, StoreError};
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
 use shared::event::{Answer, CallState, CallView, DialogView, Event};
@@ -239,7 +235,7 @@ pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
 /// A store that fails as often as it is told to, and remembers the sizes of its batches.
 #[derive(Debug)]
 pub(crate) struct MoodyStore {
-    pub(crate) real: SqliteStore,
+    pub(crate) real: Db,
     pub(crate) failures: AtomicU64,
     pub(crate) batches: Mutex<Vec<usize>>,
     pub(crate) failed: tokio::sync::Notify,
@@ -248,7 +244,7 @@ pub(crate) struct MoodyStore {
 impl MoodyStore {
     pub(crate) async fn new(failures: u64) -> Arc<Self> {
         Arc::new(Self {
-            real: SqliteStore::in_memory().await.expect("a database in memory"),
+            real: Db::in_memory().await.expect("a database in memory"),
             failures: AtomicU64::new(failures),
             batches: Mutex::default(),
             failed: tokio::sync::Notify::new(),
@@ -256,7 +252,24 @@ impl MoodyStore {
     }
 }
 
-impl Store for MoodyStore {
+impl Connections for MoodyStore {
+    fn db(&self) -> &Db {
+        &self.real
+    }
+
+    fn ping(&self) -> Pending<'_, ()> {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
+        }
+        self.real.ping()
+    }
+}
+
+impl Extensions for MoodyStore {}
+
+impl Recordings for MoodyStore {}
+
+impl Records for MoodyStore {
     fn add_cdrs<'a>(&'a self, batch: &'a [Cdr]) -> Pending<'a, ()> {
         let left = self.failures.load(Ordering::Relaxed);
         if left > 0 {
@@ -266,44 +279,5 @@ impl Store for MoodyStore {
         }
         self.batches.lock().expect("no test panics with it").push(batch.len());
         self.real.add_cdrs(batch)
-    }
-
-    fn records<'a>(&'a self, search: &'a RecordSearch) -> Pending<'a, RecordPage> {
-        self.real.records(search)
-    }
-
-    fn record<'a>(&'a self, id: &'a str) -> Pending<'a, Option<CallRecord>> {
-        self.real.record(id)
-    }
-
-    fn extensions(&self) -> Pending<'_, Vec<Extension>> {
-        self.real.extensions()
-    }
-
-    fn started_before(&self) -> Pending<'_, bool> {
-        self.real.started_before()
-    }
-
-    fn first_start<'a>(&'a self, extensions: &'a [Extension]) -> Pending<'a, bool> {
-        self.real.first_start(extensions)
-    }
-
-    fn put_recording<'a>(&'a self, recording: &'a Recording) -> Pending<'a, ()> {
-        self.real.put_recording(recording)
-    }
-
-    fn recording(&self, call: CallId) -> Pending<'_, Option<Recording>> {
-        self.real.recording(call)
-    }
-
-    fn ping(&self) -> Pending<'_, ()> {
-        if self.failures.load(Ordering::Relaxed) > 0 {
-            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
-        }
-        self.real.ping()
-    }
-
-    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.real.close()
     }
 }

@@ -100,8 +100,12 @@ fn shown(path: &str, value: &Value) -> String {
     let is_reference = |text: &str| SecretRef::parse(text).is_some();
     match value {
         Value::Text(text) if keys::is_secret(path) && !is_reference(text) => "\"***\"".to_owned(),
-        // A URL may carry a password before its host.
-        Value::Text(text) if text.contains("://") && text.contains('@') => "\"***\"".to_owned(),
+        // A URL may carry a password before its host or among its options.
+        Value::Text(text)
+            if text.contains("://") && (text.contains('@') || text.contains("password=")) =>
+        {
+            "\"***\"".to_owned()
+        }
         _ if keys::is_secret(path) && !matches!(value, Value::Text(_)) => "***".to_owned(),
         Value::List(list) => {
             let items: Vec<_> = list.iter().map(|item| shown(path, &item.value)).collect();

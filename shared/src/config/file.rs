@@ -18,7 +18,8 @@ pub(super) struct ConfigFile {
     pub(super) rtp_end_port: Option<u16>,
     #[serde(rename = "data_dir")]
     pub(super) folder: Option<String>,
-    pub(super) database_url: Option<String>,
+    pub(super) database_url: Option<SecretText>,
+    pub(super) database_pool: PoolFile,
     pub(super) log_level: Option<String>,
     pub(super) log_file: Option<String>,
     pub(super) proxy: ProxyFile,
@@ -26,6 +27,16 @@ pub(super) struct ConfigFile {
     pub(super) ami: AmiFile,
     pub(super) console: ConsoleFile,
     pub(super) dataplane: DataplaneFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PoolFile {
+    pub(super) max_connections: Option<u32>,
+    pub(super) min_connections: Option<u32>,
+    pub(super) acquire_timeout_secs: Option<u64>,
+    pub(super) idle_timeout_secs: Option<u64>,
+    pub(super) max_lifetime_secs: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

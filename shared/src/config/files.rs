@@ -1,5 +1,5 @@
 //! What the gateway writes and where: database, recordings, log, RTP ports.
-//! Owns:  `Files`, `Database`, the RTP range.
+//! Owns:  `Files`, the RTP range.
 //! Gives: paths; everything lies under the data folder unless the file says otherwise.
 //! Never: creates a folder or looks at the disk.
 //! Holds: the RTP range starts even and has room for one call.
@@ -7,8 +7,10 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::database::Database;
 use super::file::ConfigFile;
 use super::problem::Report;
+use super::secret::ReadSecret;
 use crate::settings::PortSlice;
 
 #[derive(Clone, Debug)]
@@ -19,12 +21,6 @@ pub struct Files {
     recordings: PathBuf,
     log_level: String,
     log_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Database {
-    Memory,
-    Sqlite(PathBuf),
 }
 
 /// Set when recording is enabled.
@@ -66,13 +62,10 @@ impl Files {
         self.log_file.as_deref()
     }
 
-    pub(super) fn check(file: &ConfigFile, report: &mut Report<'_>) -> Self {
+    pub(super) fn check(file: &ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
         let folder =
             PathBuf::from(path("data_dir", file.folder.as_deref(), report).unwrap_or("./data"));
-        let database = match file.database_url.as_deref() {
-            None => Database::Sqlite(folder.join("ringgate.sqlite3")),
-            Some(url) => database(url, report),
-        };
+        let database = Database::check(file, &folder, read, report);
         let recording = file
             .recording
             .enabled
@@ -102,37 +95,6 @@ fn path<'f>(key: &str, written: Option<&'f str>, report: &mut Report<'_>) -> Opt
         return None;
     }
     Some(path)
-}
-
-/// `sqlite://FILE`, `sqlite:FILE`, `sqlite::memory:`.
-fn database(url: &str, report: &mut Report<'_>) -> Database {
-    const KEY: &str = "database_url";
-    const HINT: &str = "write \"sqlite://./data/ringgate.sqlite3\"";
-    let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
-    match scheme {
-        "sqlite" => {}
-        "postgres" | "postgresql" | "mysql" | "mariadb" => {
-            report.error_try(KEY, format!("{scheme} is not built yet"), HINT);
-            return Database::Memory;
-        }
-        _ => {
-            report.error_try(KEY, "is not the URL of a database that we know", HINT);
-            return Database::Memory;
-        }
-    }
-    if rest == ":memory:" {
-        report.warning(KEY, "call records and extensions are lost when the gateway stops");
-        return Database::Memory;
-    }
-    let (file, options) = rest.split_once('?').unwrap_or((rest, ""));
-    let file = file.strip_prefix("//").unwrap_or(file);
-    if file.is_empty() {
-        report.error_try(KEY, "names no file", HINT);
-    }
-    if !matches!(options, "" | "mode=rwc") {
-        report.warning(KEY, format!("options \"{options}\" are not used: ours are fixed"));
-    }
-    Database::Sqlite(PathBuf::from(file))
 }
 
 fn log_level(written: Option<&str>, report: &mut Report<'_>) -> String {

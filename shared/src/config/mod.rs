@@ -6,6 +6,7 @@
 
 mod access;
 mod cores;
+mod database;
 mod effective;
 mod env;
 mod file;
@@ -26,9 +27,10 @@ use serde::Deserialize;
 
 pub use access::{Http, Network, OWN_API_PREFIX};
 pub use cores::{ControlCpus, Dataplane, ShardCpus, parse_list};
+pub use database::{Database, DatabasePool, DatabaseUrl};
 pub use effective::{Effective, Row};
 pub use env::ENV_PREFIX;
-pub use files::{Database, Files, Recording};
+pub use files::{Files, Recording};
 pub use keys::Use;
 pub use problem::{Origin, Problem};
 pub use secret::{ReadSecret, SecretRef};
@@ -122,7 +124,7 @@ impl Config {
 
     fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
         let http = Http::check(&file, report);
-        let files = Files::check(&file, report);
+        let files = Files::check(&file, read, report);
         let rtp_ports = files::rtp_ports(&file, report);
         let external_ip = files::external_ip(file.external_ip.as_deref(), report);
         let dataplane = Dataplane::check(&file.dataplane, report);

@@ -33,7 +33,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("webrtc_port_start", PORT),
     later("webrtc_port_end", PORT),
     later("ice_servers", Any),
-    later("database_pool", Any),
     later("demo_mode", Bool),
     later("max_audio_download_bytes", COUNT),
     later("media.comfort_noise", Bool),
