@@ -19,6 +19,7 @@ pub mod questions;
 pub mod recordings;
 pub mod store;
 pub mod supervisor;
+pub mod webhooks;
 
 /// What we call ourselves in SIP, HTTP and on the command line.
 pub const PRODUCT: &str = concat!("Ringgate/", env!("CARGO_PKG_VERSION"));

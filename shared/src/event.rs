@@ -105,6 +105,16 @@ pub enum RegistrationChange {
     Unregistered,
 }
 
+impl RegistrationChange {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Registered => "registered",
+            Self::Unregistered => "unregistered",
+        }
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct CallView {
     pub id: CallId,

@@ -1,6 +1,7 @@
 //! Golden outputs of the configuration checks: what an operator reads, word for word.
 
 use shared::config::{Loaded, SecretRef, Sources, load};
+use shared::event::RegistrationChange;
 
 fn read_secret(place: SecretRef<'_>) -> Result<String, String> {
     match place {
@@ -443,4 +444,59 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     assert_eq!(config.sip().realms(), ["pbx.example"]);
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
+}
+
+#[test]
+fn webhook_secrets_and_targets_are_checked_and_never_shown() {
+    let wrong = r#"[webhooks]
+secret = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_tooshort", "hunter2", "env:MISSING"]
+
+[proxy.locator_webhook]
+url = "ftp://events.example/"
+events = ["registered", "gone"]
+headers = { "Content-Length" = "3", "X Y" = "z", X-Key = "file:/run/secrets/1001" }
+timeout_ms = 10
+"#;
+    let mut errors = lines(&check(wrong, &[], false));
+    errors.retain(|line| line.contains(": error: "));
+    assert_eq!(
+        errors,
+        [
+            "ringgate.toml:2: error: webhooks.secret[1]: holds 6 bytes; a key has 24 to 64; make one \
+             with: echo whsec_$(openssl rand -base64 32)",
+            "ringgate.toml:2: error: webhooks.secret[2]: must start with \"whsec_\"; make one with: \
+             echo whsec_$(openssl rand -base64 32)",
+            "ringgate.toml:2: error: webhooks.secret[3]: env:MISSING cannot be read: the variable is \
+             not set",
+            "ringgate.toml:5: error: proxy.locator_webhook.url: must start with http:// or https://, \
+             not ftp:",
+            "ringgate.toml:6: error: proxy.locator_webhook.events[1]: \"gone\" is not an event; write \
+             \"registered\", \"unregistered\" or \"offline\"",
+            "ringgate.toml:7: error: proxy.locator_webhook.headers.Content-Length: is a header that \
+             the gateway writes itself",
+            "ringgate.toml:7: error: proxy.locator_webhook.headers.X Y: is not a header name",
+            "ringgate.toml:8: error: proxy.locator_webhook.timeout_ms: must be 1000 to 60000, not 10",
+        ]
+    );
+    let text = "[webhooks]\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+                [proxy.locator_webhook]\nurl = \"http://10.0.0.9:81/x\"\nevents = [\"offline\"]\n\
+                headers = { X-Key = \"env:PASSWORD_1002\" }\n";
+    let config = check(text, &[], false).config.expect("it is valid");
+    assert_eq!(config.webhooks().keys().len(), 1);
+    let hook = config.locator_webhook().expect("it is written");
+    assert!(hook.wants(RegistrationChange::Offline) && !hook.wants(RegistrationChange::Registered));
+    assert_eq!(hook.target.headers[0].value, "from-the-environment");
+    assert_eq!(config.named_urls().count(), 1);
+    let shown = format!("{config:?}");
+    for secret in ["MfKQ9r8", "from-the-environment", "/x"] {
+        assert!(!shown.contains(secret), "{secret} shows");
+    }
+    let wrong_kind = check("[webhooks]\nsecret = 7\n", &[], false);
+    assert_eq!(
+        lines(&wrong_kind),
+        [
+            "ringgate.toml:2: error: webhooks.secret: must be text in quotes or a list of texts, not a \
+          whole number"
+        ]
+    );
 }

@@ -138,6 +138,7 @@ impl Gateway {
             store: Arc::clone(&store),
             publisher: Publisher { plane, board: Arc::clone(&board) },
             ipv6: prepared.ipv6,
+            client: prepared.client,
         };
         let folder = prepared.folder;
         Self {

@@ -25,6 +25,7 @@ use crate::configuration::Configured;
 use crate::exit::Exit;
 use crate::recordings::leftovers;
 use crate::store::{Db, Extension, Store, StoreError};
+use crate::webhooks::Client;
 
 #[derive(Debug)]
 pub enum StartFailed {
@@ -72,6 +73,8 @@ pub(super) struct Prepared {
     pub(super) users: usize,
     pub(super) listener: TcpListener,
     pub(super) ipv6: bool,
+    /// For every call to the outside.
+    pub(super) client: Arc<Client>,
 }
 
 impl Prepared {
@@ -101,6 +104,7 @@ impl Prepared {
         let snapshot = snapshot::build_with(config, known, ipv6, FIRST_GENERATION).await;
         let snapshot = snapshot.map_err(StartFailed::Config)?;
         let users = snapshot.users.len();
+        let client = Client::of_config(config).map_err(failed)?;
         let listener = TcpListener::bind(config.http().addr()).await;
         let listener =
             listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
@@ -116,6 +120,7 @@ impl Prepared {
             users,
             listener,
             ipv6,
+            client: Arc::new(client),
         })
     }
 }

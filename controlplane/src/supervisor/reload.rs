@@ -1,4 +1,4 @@
-//! SIGHUP: users and trunks anew, while calls go on.
+//! SIGHUP: users, trunks and the rules of outbound calls anew, while calls go on.
 //! Owns:  the comparison of what runs with what is written.
 //! Gives: a new snapshot on every shard, or the reasons why the old one stays.
 //! Never: changes a listener or a CPU; the log names the keys that wait for a restart.
@@ -14,6 +14,7 @@ use shared::event::Severity;
 use super::snapshot::{self, Publisher};
 use crate::configuration;
 use crate::store::Store;
+use crate::webhooks::Client;
 
 #[derive(Debug)]
 pub struct Reloader {
@@ -23,6 +24,7 @@ pub struct Reloader {
     pub store: Arc<dyn Store>,
     pub publisher: Publisher,
     pub ipv6: bool,
+    pub client: Arc<Client>,
 }
 
 /// The errors alone; warnings are in `check-config`.
@@ -61,6 +63,7 @@ impl Reloader {
             let late: Vec<_> = late.iter().map(|shard| shard.0.to_string()).collect();
             format!("shard {} does not serve generation {generation} yet", late.join(", "))
         })?;
+        self.client.adopt(&configured.config);
         let needs_restart = configured.effective.needs_restart(&self.started_with);
         Ok(Reloaded { generation, users, trunks, needs_restart })
     }

@@ -104,8 +104,10 @@ fn read(text: &str, kind: Kind, origin: &Origin) -> Value {
         Kind::Int(..) => {
             text.trim().parse().map_or_else(|_| Value::Text(text.to_owned()), Value::Int)
         }
-        Kind::Texts if !text.trim_start().starts_with('[') => words(),
-        Kind::Any | Kind::Number | Kind::Tables | Kind::Texts => from_toml(text, origin),
+        Kind::Texts | Kind::TextOrTexts if !text.trim_start().starts_with('[') => words(),
+        Kind::Any | Kind::Number | Kind::Tables | Kind::Texts | Kind::TextOrTexts => {
+            from_toml(text, origin)
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::webhooks::{LocatorWebhookFile, WebhooksFile};
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ConfigFile {
@@ -27,6 +29,7 @@ pub(super) struct ConfigFile {
     pub(super) ami: AmiFile,
     pub(super) console: ConsoleFile,
     pub(super) dataplane: DataplaneFile,
+    pub(super) webhooks: WebhooksFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +62,7 @@ pub(super) struct ProxyFile {
     pub(super) enable_latching: Option<bool>,
     pub(super) latching_probation_max_packets: Option<u8>,
     pub(super) ami_path: Option<String>,
+    pub(super) locator_webhook: Option<LocatorWebhookFile>,
     pub(super) user_backends: Option<Vec<BackendFile>>,
     pub(super) trunks: BTreeMap<String, TrunkFile>,
 }

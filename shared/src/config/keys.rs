@@ -4,7 +4,7 @@
 //! Never: a check that needs two keys; those live with the section.
 //! Holds: a key is in one of the two lists, once.
 
-use self::Kind::{Bool, Int, Tables, Text, Texts, Word};
+use self::Kind::{Bool, Int, Tables, Text, TextOrTexts, Texts, Word};
 use self::Use::{Reload, Start};
 use super::original;
 
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     /// A list of tables.
     Tables,
     Text,
+    /// One text or a list of them.
+    TextOrTexts,
     Texts,
     /// One of these words.
     Word(&'static [&'static str]),
@@ -125,6 +127,7 @@ pub(super) const USED: &[Key] = &[
     key("dataplane.control_cores", Text, Start, "\"rest\""),
     key("dataplane.media_lock", Word(&["strict", "relearn", "off"]), Start, "\"strict\""),
     key("dataplane.fast_path", Word(&["auto", "ring", "off", "ebpf"]), Start, "\"auto\""),
+    key("webhooks.secret", TextOrTexts, Reload, ""),
 ];
 
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {

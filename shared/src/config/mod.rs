@@ -20,10 +20,12 @@ mod sip;
 mod tree;
 mod trunks;
 mod users;
+mod webhooks;
 
 use std::net::IpAddr;
 
 use serde::Deserialize;
+use url::Url;
 
 pub use access::{Http, Network, OWN_API_PREFIX};
 pub use cores::{ControlCpus, Dataplane, ShardCpus, parse_list};
@@ -37,6 +39,9 @@ pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
 pub use trunks::{HostPort, TrunkConfig};
 pub use users::{Backend, parse_hex};
+pub use webhooks::{
+    LocatorWebhook, SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url,
+};
 
 use crate::event::Severity;
 use crate::settings::PortSlice;
@@ -84,6 +89,8 @@ pub struct Config {
     dataplane: Dataplane,
     backends: Vec<Backend>,
     trunks: Vec<TrunkConfig>,
+    webhooks: Webhooks,
+    locator_webhook: Option<LocatorWebhook>,
 }
 
 impl Config {
@@ -122,6 +129,20 @@ impl Config {
         &self.trunks
     }
 
+    pub const fn webhooks(&self) -> &Webhooks {
+        &self.webhooks
+    }
+
+    pub const fn locator_webhook(&self) -> Option<&LocatorWebhook> {
+        self.locator_webhook.as_ref()
+    }
+
+    /// Every URL that this configuration wants to be called: the only ones that may lie in our own
+    /// network.
+    pub fn named_urls(&self) -> impl Iterator<Item = &Url> {
+        self.locator_webhook.iter().map(|hook| &hook.target.url)
+    }
+
     fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
         let http = Http::check(&file, report);
         let files = Files::check(&file, read, report);
@@ -137,7 +158,22 @@ impl Config {
         }
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
         let trunks = trunks::check(file.proxy.trunks, report);
-        Self { http, files, sip, external_ip, rtp_ports, dataplane, backends, trunks }
+        let webhooks = Webhooks::check(&file.webhooks, read, report);
+        let locator_webhook = file.proxy.locator_webhook.as_ref();
+        let locator_webhook =
+            locator_webhook.and_then(|hook| LocatorWebhook::check(hook, read, report));
+        Self {
+            http,
+            files,
+            sip,
+            external_ip,
+            rtp_ports,
+            dataplane,
+            backends,
+            trunks,
+            webhooks,
+            locator_webhook,
+        }
     }
 }
 

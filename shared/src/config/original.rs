@@ -47,7 +47,6 @@ pub(super) const NOT_YET: &[Key] = &[
     watch_out("archive", Any),
     watch_out("sipflow", Any),
     watch_out("callrecord", Any),
-    watch_out("webhooks", Any),
     // Monitoring.
     later("metrics.enabled", Bool),
     later("metrics.path", Text),
@@ -100,7 +99,10 @@ pub(super) const NOT_YET: &[Key] = &[
     // Registrar and users.
     later("proxy.ensure_user", Bool),
     later("proxy.locator", Any),
-    watch_out("proxy.locator_webhook", Any),
+    watch_out("proxy.locator_webhook.url", Text),
+    later("proxy.locator_webhook.events", Texts),
+    later("proxy.locator_webhook.headers.*", Text),
+    later("proxy.locator_webhook.timeout_ms", Int(1_000, 60_000)),
     watch_out("proxy.jwt_auth", Any),
     later("proxy.dialog_auth_cache", Any),
     later("proxy.contact_username", Text),

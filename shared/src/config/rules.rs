@@ -186,7 +186,8 @@ fn mismatch(kind: Kind, node: &Node, secret: bool) -> Option<(String, Option<Str
         }
         (Kind::Word(_), Value::Text(_)) => None,
         (Kind::Word(words), _) => expected(&format!("one of {}", quoted(words))),
-        (Kind::Texts, Value::List(list)) => {
+        (Kind::TextOrTexts, Value::Text(_)) => None,
+        (Kind::Texts | Kind::TextOrTexts, Value::List(list)) => {
             let odd = list.iter().find(|item| !matches!(item.value, Value::Text(_)))?;
             Some((format!("must be a list of texts, but has {}", odd.value.kind()), None))
         }
@@ -195,6 +196,7 @@ fn mismatch(kind: Kind, node: &Node, secret: bool) -> Option<(String, Option<Str
             Some(("must be a list of texts, not text".to_owned(), hint))
         }
         (Kind::Texts, _) => expected("a list of texts"),
+        (Kind::TextOrTexts, _) => expected("text in quotes or a list of texts"),
         (Kind::Tables, Value::List(list)) => {
             let odd = list.iter().find(|item| !matches!(item.value, Value::Table(_)))?;
             Some((format!("must be a list of tables, but has {}", odd.value.kind()), None))
