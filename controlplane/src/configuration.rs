@@ -1,4 +1,4 @@
-//! Reads the configuration: which file, its text, the environment, the secrets it points to.
+//! Reads the configuration: which file, its text, the environment, the files and secrets it names.
 //! Owns:  the choice of the file and everything that touches the disk for it.
 //! Gives: `Configured`, or every problem at once.
 //! Never: a meaning of a key; `shared::config` has them all.
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use shared::config::{self, Config, Effective, Origin, Problem, SecretRef, Sources};
 use shared::event::Severity;
+
+use crate::named_files::read_named;
 
 /// Taken when it is there and no other file is named.
 const FILE_DEFAULT: &str = "ringgate.toml";
@@ -71,7 +73,10 @@ pub fn from_parts(
         },
     };
     let text = text.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let loaded = config::load(&Sources { file: text, env, read_secret: &read_secret, strict });
+    let sources = Sources { file: text, env, read_secret: &read_secret, strict };
+    let loaded = config::load_with(&sources, &|pattern| {
+        read_named(pattern, |path| read_text(path, FILE_BYTES_MAX))
+    });
     match loaded.config {
         Some(config) => {
             Ok(Configured { config, problems: loaded.problems, effective: loaded.effective, file })

@@ -13,6 +13,7 @@ pub mod configuration;
 pub mod demo;
 pub mod exit;
 pub mod logs;
+mod named_files;
 pub mod plane;
 pub mod pump;
 pub mod questions;

@@ -74,7 +74,7 @@ impl Questions {
         }
         let _forget = Forget { questions: self, id };
         for shard in shards(&*self.plane) {
-            let command = Command::Ask { id, question };
+            let command = Command::Ask { id, question: question.clone() };
             self.plane.send(shard, command).map_err(|_| Unanswered::QueueFull(shard))?;
         }
         let deadline = Instant::now() + DEADLINE;

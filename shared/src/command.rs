@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::originate::Originate;
+use crate::route::Trial;
 use crate::snapshot::Snapshot;
 
 #[derive(Clone, Debug)]
@@ -22,14 +23,18 @@ pub enum Command {
         id: u64,
         wanted: Box<Originate>,
     },
-    /// Replace users and trunks; answered by `Event::SnapshotLive`.
+    /// Replace users, trunks and routes; answered by `Event::SnapshotLive`.
     Publish(Arc<Snapshot>),
     /// End every call (BYE or 503 to both legs), write what is open, then stop the executor.
     Stop,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
+    /// Of these users; a shard knows those that hash to it.
+    Bindings(Arc<[Box<str>]>),
     Calls,
     Dialogs,
+    /// Where would this call go? Any shard knows.
+    Explain(Arc<Trial>),
 }

@@ -14,6 +14,7 @@ use crate::ids::{CallId, ShardId};
 use crate::metrics::Counters;
 use crate::net::Transport;
 use crate::originate::Originated;
+use crate::route::Explanation;
 use crate::time::WallMs;
 
 #[derive(Clone, Debug)]
@@ -43,10 +44,12 @@ pub enum Event {
 
 #[derive(Clone, Debug)]
 pub enum Answer {
+    Bindings(Vec<BindingView>),
     Calls(Vec<CallView>),
     Dialogs(Vec<DialogView>),
     /// What became of a `command::Command::Originate`.
     Originated(Originated),
+    Explained(Box<Explanation>),
 }
 
 /// A capture file that nobody writes any more, ready for the finalizer.
@@ -113,6 +116,24 @@ impl RegistrationChange {
             Self::Unregistered => "unregistered",
         }
     }
+}
+
+/// One registered contact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindingView {
+    /// User part of the AOR.
+    pub aor: String,
+    pub contact: String,
+    pub destination: SocketAddr,
+    pub transport: Transport,
+    pub user_agent: Option<String>,
+    pub instance: Option<String>,
+    pub path: Vec<String>,
+    /// Seconds that are left.
+    pub expires_s: u64,
+    /// Seconds since it was last refreshed.
+    pub age_s: u64,
+    pub shard: ShardId,
 }
 
 #[derive(Clone, Debug, Serialize)]

@@ -8,6 +8,7 @@
 pub mod cdr;
 pub mod command;
 pub mod config;
+pub mod document;
 pub mod event;
 pub mod headers;
 pub mod ids;
@@ -15,6 +16,7 @@ pub mod limits;
 pub mod metrics;
 pub mod net;
 pub mod originate;
+pub mod route;
 pub mod settings;
 pub mod snapshot;
 pub mod time;

@@ -1,22 +1,39 @@
-//! What the control plane publishes to every shard: users and trunks, immutable, with a generation.
+//! What the control plane publishes to every shard: users, trunks, routes; immutable, with a generation.
 //! Owns:  `Snapshot`, `User`, `Secret`, `Trunk`.
 //! Gives: look-up by name in O(1); a shard swaps the `Arc` between turns.
 //! Never: changes after it was published.
-//! Holds: secrets are not shown by `Debug`.
+//! Holds: secrets are not shown by `Debug`; a part that did not change is the same `Arc` in the next
+//!        generation, so that one new extension does not copy ten thousand others.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::Network;
 use crate::net::Transport;
+use crate::route::RouteTable;
+
+/// By user name, exactly as in the AOR's user part.
+pub type Users = HashMap<Box<str>, Arc<User>>;
 
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Grows by one with every publication; shards report the one they serve.
     pub generation: u64,
-    /// By user name, exactly as in the AOR's user part.
-    pub users: HashMap<Box<str>, User>,
-    pub trunks: Vec<Trunk>,
+    pub users: Arc<Users>,
+    pub trunks: Arc<Vec<Trunk>>,
+    pub routes: Arc<RouteTable>,
+}
+
+impl Snapshot {
+    /// The same with a table of routes that no other thread uses: an expression keeps scratch space,
+    /// and two shards must not meet in it.
+    #[must_use]
+    pub fn for_shard(&self) -> Self {
+        Self { routes: Arc::new(RouteTable::clone(&self.routes)), ..self.clone() }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -63,6 +80,63 @@ pub struct Trunk {
     pub transport: Transport,
     /// Further source addresses that are this trunk (`inbound_hosts`); port 0 matches any port.
     pub inbound: Vec<SocketAddr>,
+    /// The same, whole networks at a time.
+    pub inbound_networks: Vec<Network>,
     pub max_calls: Option<u32>,
     pub enabled: bool,
+    /// Which way calls go through it.
+    pub direction: TrunkDirection,
+    /// A call from its addresses is its own only when these start the users of From and To.
+    pub from_prefix: Option<Box<str>>,
+    pub to_prefix: Option<Box<str>>,
+    /// Share of a weighted choice.
+    pub weight: u32,
+    /// The called address gets the trunk's host; else it keeps the one that was dialled.
+    pub rewrite_host: bool,
+    pub max_ring: Option<Duration>,
+}
+
+impl Trunk {
+    /// A trunk that serves both ways, with nothing out of the ordinary.
+    pub fn plain(name: &str, host: &str, address: SocketAddr, transport: Transport) -> Self {
+        Self {
+            name: name.into(),
+            host: host.into(),
+            address,
+            local: None,
+            transport,
+            inbound: Vec::new(),
+            inbound_networks: Vec::new(),
+            max_calls: None,
+            enabled: true,
+            direction: TrunkDirection::Both,
+            from_prefix: None,
+            to_prefix: None,
+            weight: WEIGHT_DEFAULT,
+            rewrite_host: true,
+            max_ring: None,
+        }
+    }
+}
+
+/// The original's weight of a trunk that names none.
+pub const WEIGHT_DEFAULT: u32 = 100;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrunkDirection {
+    #[default]
+    Both,
+    /// Calls come from it; none go to it.
+    Inbound,
+    Outbound,
+}
+
+impl TrunkDirection {
+    pub const fn takes_calls(self) -> bool {
+        !matches!(self, Self::Inbound)
+    }
+
+    pub const fn gives_calls(self) -> bool {
+        !matches!(self, Self::Outbound)
+    }
 }

@@ -197,8 +197,9 @@ max_calls = 30
 dest = "sips:carrier.example"
 [proxy.trunks.network]
 dest = "sip:192.0.2.1"
-inbound_hosts = ["192.0.2.0/24"]
+inbound_hosts = ["192.0.2.0/24", "192.0.2.0/40"]
 max_cps = 5
+direction = "outbund"
 [proxy.trunks.user]
 dest = "sip:me@carrier.example"
 "#,
@@ -207,11 +208,13 @@ dest = "sip:me@carrier.example"
              \"sip:HOST:PORT\"",
             "ringgate.toml:7: error: proxy.trunks.secure.dest: trunks over TLS are not built \
              yet; use \"udp\" or \"tcp\"",
-            "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[0]: networks are not \
-             built yet as inbound hosts; list the addresses one by one",
+            "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[1]: \"192.0.2.0/40\" is \
+             not a network",
             "ringgate.toml:11: warning: proxy.trunks.network.max_cps: accepted, not used yet: \
              what it asks for does not happen",
-            "ringgate.toml:13: error: proxy.trunks.user.dest: must not have a user part: the \
+            "ringgate.toml:12: error: proxy.trunks.network.direction: must be one of \"inbound\", \
+             \"outbound\", \"bidirectional\", not \"outbund\"; did you mean \"outbound\"?",
+            "ringgate.toml:14: error: proxy.trunks.user.dest: must not have a user part: the \
              called number goes there; write \"sip:HOST:PORT\"",
         ],
     );
@@ -436,11 +439,12 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let loaded = check(ORIGINAL, &[], true);
     let lines = lines(&loaded);
     assert!(loaded.config.is_some(), "{lines:#?}");
-    for key in ["callrecord", "proxy.http_router", "proxy.routes", "proxy.acl_rules"] {
+    for key in ["callrecord", "proxy.http_router", "proxy.acl_rules"] {
         let line = format!("warning: {key}: accepted, not used yet: what it asks for does not");
         assert!(lines.iter().any(|found| found.contains(&line)), "{key} is not in {lines:#?}");
     }
     let config = loaded.config.expect("it is valid");
+    assert_eq!(config.routes()[0].route.conditions.len(), 1);
     assert_eq!(config.sip().realms(), ["pbx.example"]);
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));

@@ -57,7 +57,7 @@ async fn calls(app: &App) -> Result<Vec<CallView>, Problem> {
         .into_iter()
         .flat_map(|answer| match answer {
             Answer::Calls(calls) => calls,
-            Answer::Dialogs(_) | Answer::Originated(_) => Vec::new(),
+            _ => Vec::new(),
         })
         .collect();
     calls.sort_by_key(|call| call.id);

@@ -21,7 +21,7 @@ async fn list(State(app): State<App>) -> Result<Json<Vec<DialogView>>, Problem> 
     let answers = app.questions.ask(Question::Dialogs).await?;
     let dialogs = answers.into_iter().flat_map(|answer| match answer {
         Answer::Dialogs(dialogs) => dialogs,
-        Answer::Calls(_) | Answer::Originated(_) => Vec::new(),
+        _ => Vec::new(),
     });
     let mut dialogs: Vec<DialogView> = dialogs.collect();
     dialogs.sort_by_key(|dialog| (dialog.call, dialog.side.index()));

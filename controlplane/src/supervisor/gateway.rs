@@ -136,7 +136,7 @@ impl Gateway {
             file: configured.file,
             started_with: configured.effective,
             store: Arc::clone(&store),
-            publisher: Publisher { plane, board: Arc::clone(&board) },
+            publisher: Publisher::new(plane, Arc::clone(&board)),
             ipv6: prepared.ipv6,
             client: prepared.client,
         };

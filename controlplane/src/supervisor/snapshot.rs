@@ -1,20 +1,20 @@
-//! What the shards know about users and trunks: built here, published as one immutable value.
+//! What the shards know about users, trunks and routes: built here, published as one immutable value.
 //! Owns:  the chain of user backends, the names of trunks, the generation.
 //! Gives: `build`, `Publisher`.
 //! Never: publishes half of something: an error leaves the running snapshot alone.
 //! Holds: generations grow by one; every shard gets every published one, or it is said which did not.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shared::command::Command;
-use shared::config::{Backend, Config, HostPort, TrunkConfig};
+use shared::config::{Backend, Config, HostPort, TrunkConfig, TrunkSource};
 use shared::ids::ShardId;
 use shared::net::Transport;
-use shared::snapshot::{Snapshot, Trunk, User};
+use shared::route::RouteTable;
+use shared::snapshot::{Snapshot, Trunk, User, Users};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -53,12 +53,19 @@ pub(super) async fn build_with(
     for trunk in config.trunks() {
         trunks.push(resolve(trunk, config, ipv6).await?);
     }
-    Ok(Snapshot { generation, users, trunks })
+    let routes = config.routes().iter().map(|written| written.route.clone()).collect();
+    let routes = RouteTable::sorted(routes, config.emergency().cloned());
+    Ok(Snapshot {
+        generation,
+        users: Arc::new(users),
+        trunks: Arc::new(trunks),
+        routes: Arc::new(routes),
+    })
 }
 
 /// The first backend that knows a name decides about it.
-fn users(backends: &[Backend], extensions: Vec<Extension>) -> HashMap<Box<str>, User> {
-    let mut users = HashMap::new();
+fn users(backends: &[Backend], extensions: Vec<Extension>) -> Users {
+    let mut users = Users::new();
     let mut extensions = extensions.into_iter().map(of_extension).peekable();
     for backend in backends {
         let known: Vec<User> = match backend {
@@ -66,7 +73,7 @@ fn users(backends: &[Backend], extensions: Vec<Extension>) -> HashMap<Box<str>, 
             Backend::Memory(known) => known.clone(),
         };
         for user in known {
-            users.entry(user.username.clone()).or_insert(user);
+            users.entry(user.username.clone()).or_insert_with(|| Arc::new(user));
         }
     }
     users
@@ -101,11 +108,17 @@ async fn resolve(trunk: &TrunkConfig, config: &Config, ipv6: bool) -> Result<Tru
         let word = trunk.transport.uri_word();
         return Err(format!("{key}: it is reached over {word}, which is switched off here"));
     }
-    let mut inbound = Vec::new();
-    for host in &trunk.inbound {
-        let found = look_up(host, 0).await;
-        let found = found.map_err(|reason| format!("{key}.inbound_hosts: {host} {reason}"))?;
-        inbound.extend(found);
+    let (mut inbound, mut inbound_networks) = (Vec::new(), Vec::new());
+    for source in &trunk.inbound {
+        match source {
+            TrunkSource::Network(network) => inbound_networks.push(*network),
+            TrunkSource::Host(host) => {
+                let found = look_up(host, 0).await;
+                let found =
+                    found.map_err(|reason| format!("{key}.inbound_hosts: {host} {reason}"))?;
+                inbound.extend(found);
+            }
+        }
     }
     Ok(Trunk {
         name: trunk.name.as_str().into(),
@@ -114,8 +127,15 @@ async fn resolve(trunk: &TrunkConfig, config: &Config, ipv6: bool) -> Result<Tru
         local: local_towards(address),
         transport: trunk.transport,
         inbound,
+        inbound_networks,
         max_calls: trunk.max_calls,
         enabled: trunk.enabled,
+        direction: trunk.direction,
+        from_prefix: trunk.from_prefix.as_deref().map(Into::into),
+        to_prefix: trunk.to_prefix.as_deref().map(Into::into),
+        weight: trunk.weight,
+        rewrite_host: trunk.rewrite_host,
+        max_ring: trunk.max_ring,
     })
 }
 
@@ -146,19 +166,28 @@ fn local_towards(address: SocketAddr) -> Option<IpAddr> {
 pub struct Publisher {
     pub plane: Arc<dyn Plane>,
     pub board: Arc<Board>,
+    /// The table of routes that was published last, and each shard's own copy of it.
+    tables: Mutex<(Arc<RouteTable>, Vec<Arc<RouteTable>>)>,
 }
 
 impl Publisher {
+    pub fn new(plane: Arc<dyn Plane>, board: Arc<Board>) -> Self {
+        Self { plane, board, tables: Mutex::default() }
+    }
+
     /// Offers the snapshot until every shard serves it; the error names those that do not.
     pub async fn publish(&self, snapshot: Arc<Snapshot>) -> Result<(), Vec<ShardId>> {
         let generation = snapshot.generation;
         self.board.counts.published.store(generation, Ordering::Relaxed);
+        let tables = self.tables(&snapshot.routes);
+        let for_shard = |shard: &ShardId| {
+            let routes = Arc::clone(&tables[usize::from(shard.0)]);
+            Command::Publish(Arc::new(Snapshot { routes, ..Snapshot::clone(&snapshot) }))
+        };
         let mut waiting: Vec<ShardId> = shards(&*self.plane).collect();
         let offered = timeout(LIVE_DEADLINE, async {
             loop {
-                waiting.retain(|shard| {
-                    self.plane.send(*shard, Command::Publish(Arc::clone(&snapshot))).is_err()
-                });
+                waiting.retain(|shard| self.plane.send(*shard, for_shard(shard)).is_err());
                 if waiting.is_empty() {
                     break;
                 }
@@ -173,6 +202,17 @@ impl Publisher {
         let late = shards(&*self.plane)
             .filter(|shard| states[usize::from(shard.0)].generation < generation);
         Err(late.collect())
+    }
+
+    /// One copy per shard, made when the rules changed: two threads must not meet in one matcher.
+    fn tables(&self, routes: &Arc<RouteTable>) -> Vec<Arc<RouteTable>> {
+        // The pair is whole between any two statements that hold the lock.
+        let mut known = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&known.0, routes) || known.1.is_empty() {
+            let own = |_| Arc::new(RouteTable::clone(routes));
+            *known = (Arc::clone(routes), shards(&*self.plane).map(own).collect());
+        }
+        known.1.clone()
     }
 }
 
@@ -205,11 +245,7 @@ mod tests {
     fn the_first_backend_that_knows_a_name_decides() {
         let file = Backend::Memory(vec![user("1", "file"), user("2", "file")]);
         let rows = || vec![extension("2", "row"), extension("3", "row")];
-        let password = |users: &HashMap<Box<str>, User>, name: &str| match &users
-            .get(name)
-            .expect("known")
-            .secret
-        {
+        let password = |users: &Users, name: &str| match &users.get(name).expect("known").secret {
             Secret::Plain(password) => password.to_string(),
             Secret::Ha1 { .. } => panic!("no hash was written"),
         };

@@ -17,9 +17,10 @@ use controlplane::plane::Plane;
 use controlplane::store::{Connections, Db, Extensions, Pending, Recordings, Records, StoreError};
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
-use shared::event::{Answer, CallState, CallView, DialogView, Event};
+use shared::event::{Answer, BindingView, CallState, CallView, DialogView, Event};
 use shared::ids::{CallId, ShardId, Side};
 use shared::originate::{Originate, Originated};
+use shared::route::Explanation;
 use shared::time::WallMs;
 
 /// 2026-11-24T10:00:00Z
@@ -104,6 +105,8 @@ pub(crate) struct FakePlane {
     /// What becomes of every wish for a call, and the wishes that came.
     pub(crate) originated: Mutex<Originated>,
     pub(crate) wished: Mutex<Vec<(ShardId, Originate)>>,
+    pub(crate) bindings: Mutex<Vec<BindingView>>,
+    pub(crate) explanation: Mutex<Option<Explanation>>,
     /// Where answers go when nobody pumps.
     pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
 }
@@ -125,6 +128,8 @@ impl FakePlane {
             dialogs: Mutex::default(),
             originated: Mutex::new(Originated::Started(call_id(1))),
             wished: Mutex::default(),
+            bindings: Mutex::default(),
+            explanation: Mutex::default(),
             direct: OnceLock::new(),
         })
     }
@@ -152,6 +157,19 @@ impl FakePlane {
             Question::Dialogs => {
                 let dialogs = self.dialogs.lock().expect("no test panics with it");
                 Answer::Dialogs(dialogs.iter().filter(|d| d.shard == shard).cloned().collect())
+            }
+            Question::Bindings(names) => {
+                let bindings = self.bindings.lock().expect("no test panics with it");
+                let asked = |view: &&BindingView| names.iter().any(|name| **name == *view.aor);
+                // The bindings of the test world are kept by the first shard.
+                let mine = bindings.iter().filter(asked).filter(|_| shard.0 == 0);
+                Answer::Bindings(mine.cloned().collect())
+            }
+            Question::Explain(trial) => {
+                let explanation = self.explanation.lock().expect("no test panics with it");
+                let mut explanation = explanation.clone().expect("the test has set one");
+                explanation.rewrites = vec![("to.user".to_owned(), trial.to.clone())];
+                Answer::Explained(Box::new(explanation))
             }
         };
         self.give(shard, id, answer);

@@ -26,6 +26,7 @@ use crate::desk::{Desk, TimerKey, Told};
 use crate::io::{Input, MeshMessage, Output};
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
+use crate::router::Turns;
 use crate::slots::{Key, Slots};
 use crate::transactions::{Asks, ClientKey, Owner};
 
@@ -43,6 +44,7 @@ pub struct Core {
     pub(crate) flows: FxHashSet<FlowKey>,
     /// Standing calls by outbound trunk.
     pub(crate) trunk_calls: FxHashMap<Box<str>, u32>,
+    pub(crate) turns: Turns,
     pub(crate) draining: bool,
     /// The call that the present input belongs to, for the panic handler.
     pub(crate) current: Option<Key>,
@@ -76,6 +78,7 @@ impl Core {
             asks: Slots::new(CALLS_PER_SHARD_MAX),
             flows: FxHashSet::default(),
             trunk_calls: FxHashMap::default(),
+            turns: Turns::default(),
             draining: false,
             current: None,
             due: Vec::new(),
@@ -267,9 +270,14 @@ impl Core {
         match command {
             Command::Ask { id, question } => {
                 let answer = match question {
+                    Question::Bindings(names) => {
+                        let now = self.desk.now.mono;
+                        Answer::Bindings(self.registrar.views(now, shard, &names))
+                    }
                     Question::Calls => {
                         Answer::Calls(self.calls.iter().map(|(_, call)| call.view(shard)).collect())
                     }
+                    Question::Explain(trial) => Answer::Explained(Box::new(self.explain(&trial))),
                     Question::Dialogs => Answer::Dialogs(
                         self.calls.iter().flat_map(|(_, call)| call.dialog_views(shard)).collect(),
                     ),
@@ -285,6 +293,9 @@ impl Core {
             Command::Publish(snapshot) => {
                 let generation = snapshot.generation;
                 self.desk.snapshot = snapshot;
+                if self.turns.len() > self.desk.snapshot.routes.routes.len() {
+                    self.turns.clear(); // leftovers of rules that are gone; rotation starts anew
+                }
                 self.desk.out.event(Event::SnapshotLive { shard, generation });
             }
             Command::Stop => {

@@ -4,12 +4,13 @@
 //! Never: a password in a notice, a code that tells a user from no user.
 //! Holds: an authenticated caller's From is its own user name.
 
+use std::net::SocketAddr;
+
 use shared::event::Severity;
 use shared::limits;
 use shared::metrics::Counter;
-use shared::net::Source;
 use shared::settings::DigestAlgorithm;
-use shared::snapshot::{Secret, Trunk, User};
+use shared::snapshot::{Secret, Trunk};
 use sip::auth::{Algorithm, Credentials, NonceVerdict, verify, write_challenges};
 use sip::wire::{HeaderName, Message};
 
@@ -57,15 +58,32 @@ pub(crate) enum Gate {
     Refused(u16),
 }
 
-/// The trunk that a request comes from, by its source address.
-pub(crate) fn trunk_of<'s>(desk: &'s Desk, from: &Source) -> Option<&'s Trunk> {
-    desk.snapshot.trunks.iter().filter(|trunk| trunk.enabled).find(|trunk| {
-        trunk.address == from.peer
-            || trunk.inbound.iter().any(|known| {
-                known.ip() == from.peer.ip()
-                    && (known.port() == 0 || known.port() == from.peer.port())
-            })
+/// The trunk that a call comes from, by its source address, and by the users of From and To where
+/// several trunks share one address.
+pub(crate) fn trunk_of<'s>(
+    desk: &'s Desk,
+    peer: SocketAddr,
+    from_user: &[u8],
+    to_user: &[u8],
+) -> Option<&'s Trunk> {
+    let open = |trunk: &&Trunk| trunk.enabled && trunk.direction.gives_calls();
+    let starts = |prefix: &Option<Box<str>>, user: &[u8]| {
+        prefix.as_ref().is_none_or(|prefix| user.starts_with(prefix.as_bytes()))
+    };
+    desk.snapshot.trunks.iter().filter(open).find(|trunk| {
+        comes_from(trunk, peer)
+            && starts(&trunk.from_prefix, from_user)
+            && starts(&trunk.to_prefix, to_user)
     })
+}
+
+fn comes_from(trunk: &Trunk, peer: SocketAddr) -> bool {
+    let known = |known: &SocketAddr| {
+        known.ip() == peer.ip() && (known.port() == 0 || known.port() == peer.port())
+    };
+    trunk.address == peer
+        || trunk.inbound.iter().any(known)
+        || trunk.inbound_networks.iter().any(|network| network.contains(peer.ip()))
 }
 
 /// Checks the digest of a request. Nothing is answered here.
@@ -112,7 +130,7 @@ pub(crate) fn authenticate(
 }
 
 fn user_state(desk: &Desk, username: &str) -> Option<bool> {
-    desk.snapshot.users.get(username).map(|user: &User| user.enabled)
+    desk.snapshot.users.get(username).map(|user| user.enabled)
 }
 
 /// Answers 401 or 407 with a fresh nonce.

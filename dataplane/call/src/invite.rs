@@ -1,6 +1,6 @@
 //! A new INVITE on its way to becoming a call: admission, identity, place (RFC 3261 8.2, 13.3).
 //! Owns:  the order of the refusals; what is refused before a call exists leaves no CDR.
-//! Gives: a call in its first state, or an answer.
+//! Gives: a call in its first state, or an answer; `place_call`, which sends it where `router` says.
 //! Never: state for a request that failed admission or authentication.
 //! Holds: from the moment that a call exists, its one CDR is certain.
 
@@ -38,21 +38,13 @@ impl Core {
             return self.desk.refuse(key, status);
         }
         let Start::Request { uri, .. } = request.start() else { return };
-        let trunk = gate::trunk_of(&self.desk, &from).map(|trunk| trunk.name.clone());
-        let place = locate::locate(&self.desk, uri, &from);
-        if trunk.is_none() && !self.identified(key, request, &place) {
+        let trunk = self.source_trunk(request, &from);
+        if trunk.is_none() && !self.identified(key, request, uri, &from) {
             return;
         }
         self.desk.respond(key, Reply::new(100), |_, _, out| out.end());
-        let outbound = match &place {
-            Place::Trunk { name, .. } => Some(name.clone()),
-            _ => None,
-        };
-        let direction = match (&trunk, &outbound) {
-            (Some(_), _) => Direction::Inbound,
-            (None, Some(_)) => Direction::Outbound,
-            (None, None) => Direction::Internal,
-        };
+        // A call that goes to a trunk becomes outbound when that is decided.
+        let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
         let Some(slot) = self.calls.next_key() else {
             return gate::refuse_overload(&mut self.desk, key);
         };
@@ -64,7 +56,7 @@ impl Core {
             from,
             direction,
             inbound_trunk: trunk,
-            outbound_trunk: outbound,
+            outbound_trunk: None,
             caller_hash,
         };
         let Some(call) = Call::begin(&mut self.desk, invitation) else {
@@ -75,7 +67,17 @@ impl Core {
             server.call = Some(slot);
         }
         self.add_call(slot, call);
-        self.place_call(slot, place, uri);
+        self.place_call(slot, request);
+    }
+
+    /// The trunk that an INVITE comes from.
+    fn source_trunk(&self, request: &Message<'_>, from: &Source) -> Option<Box<str>> {
+        let user = |address: Option<NameAddr<'_>>| {
+            let uri = address.and_then(|address| address.parsed_uri().ok());
+            uri.map(|uri| uri.user_unescaped().into_owned()).unwrap_or_default()
+        };
+        let [from_user, to_user] = [request.from().ok(), request.to().ok()].map(user);
+        gate::trunk_of(&self.desk, from.peer, &from_user, &to_user).map(|trunk| trunk.name.clone())
     }
 
     pub(crate) fn add_call(&mut self, slot: Key, call: Call) {
@@ -106,11 +108,17 @@ impl Core {
     }
 
     /// Whether the caller may call; else it was answered. A trunk's address is its identity.
-    fn identified(&mut self, key: ServerKey, request: &Message<'_>, place: &Place) -> bool {
+    fn identified(
+        &mut self,
+        key: ServerKey,
+        request: &Message<'_>,
+        uri: &[u8],
+        from: &Source,
+    ) -> bool {
         let settings = &self.desk.settings;
-        let guest = match place {
+        let guest = match locate::locate(&self.desk, uri, from) {
             Place::User(name) => {
-                self.desk.snapshot.users.get(name).is_some_and(|user| user.allow_guest_calls)
+                self.desk.snapshot.users.get(&name).is_some_and(|user| user.allow_guest_calls)
             }
             _ => false,
         };
@@ -139,28 +147,6 @@ impl Core {
         }
     }
 
-    pub(crate) fn place_call(&mut self, slot: Key, place: Place, uri: &[u8]) {
-        match place {
-            Place::Nowhere(status) => {
-                self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
-            }
-            Place::Trunk { name, way } => {
-                let inbound =
-                    self.calls.find(slot).is_some_and(|call| call.inbound_trunk.is_some());
-                if inbound || !self.take_trunk_share(&name, slot) {
-                    // Transit between trunks needs a route, and routes do not exist yet.
-                    let status = if inbound { 403 } else { 503 };
-                    return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
-                }
-                let target = trunk_target(uri, way);
-                self.with_call(Some(slot), |call, desk, owners| {
-                    call.go(desk, owners, vec![target]);
-                });
-            }
-            Place::User(user) => self.call_user(slot, user),
-        }
-    }
-
     /// Counts the call against its trunk's limit; `false` when the trunk is full. Each shard keeps
     /// its share of the limit.
     pub(crate) fn take_trunk_share(&mut self, name: &str, slot: Key) -> bool {
@@ -178,7 +164,7 @@ impl Core {
         true
     }
 
-    fn call_user(&mut self, slot: Key, user: Box<str>) {
+    pub(crate) fn call_user(&mut self, slot: Key, user: Box<str>) {
         let settings = &self.desk.settings;
         let owner = steer::owner_of_aor(&user, settings.shards);
         if owner == settings.shard {

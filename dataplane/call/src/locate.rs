@@ -1,4 +1,4 @@
-//! Where a call goes: a user of ours, a trunk with a static address, or nowhere.
+//! What a dialled address is: a user of ours, a trunk with a static address, or nowhere.
 //! Owns:  the reading of the Request-URI.
 //! Gives: `Place`; the registrar, here or on another shard, turns a user into contacts.
 //! Never: asks the network.
@@ -52,7 +52,8 @@ pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
 
 /// A trunk whose host is the URI's; with a port in the URI that has to be the trunk's too.
 fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
-    desk.snapshot.trunks.iter().filter(|trunk| trunk.enabled).find(|trunk| {
+    let open = |trunk: &&Trunk| trunk.enabled && trunk.direction.takes_calls();
+    desk.snapshot.trunks.iter().filter(open).find(|trunk| {
         let host = match uri.host {
             Host::Name(name) => name.eq_ignore_ascii_case(trunk.host.as_bytes()),
             Host::V4(ip) => IpAddr::V4(ip) == trunk.address.ip(),
@@ -62,7 +63,7 @@ fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
     })
 }
 
-fn way_to(desk: &Desk, trunk: &Trunk, from: &Source) -> Option<Destination> {
+pub(crate) fn way_to(desk: &Desk, trunk: &Trunk, from: &Source) -> Option<Destination> {
     let family = |address: &&SocketAddr| address.is_ipv4() == trunk.address.is_ipv4();
     let listeners = match trunk.transport {
         Transport::Udp => &desk.settings.udp,

@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::gate;
 use crate::invite::{target_of, trunk_target};
 use crate::locate::{self, Place};
+use crate::router::Decision;
 use crate::slots::Key;
 use crate::steer;
 
@@ -36,7 +37,7 @@ pub(crate) struct Begun {
     pub(crate) id: CallId,
     slot: Key,
     first: First,
-    place: Place,
+    second: Decision,
 }
 
 impl Core {
@@ -72,9 +73,9 @@ impl Core {
             First::Elsewhere(_) => None,
         };
         let source = source.unwrap_or_else(|| self.own_source());
-        let place = locate::locate(&self.desk, &second_uri, &source);
-        if let Place::Nowhere(status) = place {
-            return Err(Unstarted::Unreachable(Party::To, status));
+        let second = self.decide_dial(uri_of(&caller), &second_uri, &source);
+        if let Decision::Refuse(refusal) = second {
+            return Err(Unstarted::Unreachable(Party::To, refusal.status));
         }
         let slot = self.calls.next_key().ok_or(Unstarted::Overloaded)?;
         let dial = Dial {
@@ -89,7 +90,7 @@ impl Core {
         let call = self.new_call(slot, &first_uri, dial, source, wanted.record);
         let id = call.id;
         self.add_call(slot, call);
-        Ok(Begun { id, slot, first, place })
+        Ok(Begun { id, slot, first, second })
     }
 
     fn new_call(
@@ -141,9 +142,9 @@ impl Core {
     }
 
     pub(crate) fn go_on_originating(&mut self, begun: Begun) {
-        let Begun { slot, first, place, .. } = begun;
-        let second_trunk = match &place {
-            Place::Trunk { name, .. } => Some(name.clone()),
+        let Begun { slot, first, second, .. } = begun;
+        let second_trunk = match &second {
+            Decision::Trunks(to) => to.choices.first().map(|choice| choice.trunk.clone()),
             _ => None,
         };
         let first_trunk = match &first {
@@ -166,7 +167,7 @@ impl Core {
                 let owner = steer::owner_of_aor(&user, self.desk.settings.shards);
                 self.ask(slot, owner, user);
             }
-            First::Here { targets, .. } => self.place_second_party(slot, targets, place),
+            First::Here { targets, .. } => self.place_second_party(slot, targets, second),
         }
     }
 
@@ -178,12 +179,13 @@ impl Core {
         };
         call.source = as_source(first);
         let source = call.source;
-        let uri = call.dial.as_ref().map(|dial| dial.second_uri.clone()).unwrap_or_default();
-        let place = locate::locate(&self.desk, &uri, &source);
-        self.place_second_party(slot, targets, place);
+        let Some(dial) = &call.dial else { return };
+        let (caller, uri) = (dial.caller.clone(), dial.second_uri.clone());
+        let second = self.decide_dial(uri_of(&caller), &uri, &source);
+        self.place_second_party(slot, targets, second);
     }
 
-    fn place_second_party(&mut self, slot: Key, first: Vec<Target>, place: Place) {
+    fn place_second_party(&mut self, slot: Key, first: Vec<Target>, second: Decision) {
         for flow in first.iter().filter_map(|target| target.way.flow) {
             self.flows.insert(flow);
         }
@@ -191,8 +193,7 @@ impl Core {
             return;
         };
         dial.first = Some(first);
-        let uri = dial.second_uri.clone();
-        self.place_call(slot, place, &uri);
+        self.carry_out(slot, second);
     }
 
     /// A SIP URI as it is; anything else is a user part of our own domain.
@@ -254,6 +255,11 @@ impl Core {
 
 /// Longer than any number or name that people give each other.
 const ADDRESS_BYTES_MAX: usize = 256;
+
+/// The URI of a party that was written with its name.
+fn uri_of(party: &[u8]) -> &[u8] {
+    NameAddr::parse(party).map_or(party, |address| address.uri)
+}
 
 /// As if this contact had called us.
 fn as_source(target: &Target) -> Source {

@@ -7,14 +7,15 @@
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use shared::event::{Event, Registration, RegistrationChange, Severity};
-use shared::ids::FlowKey;
+use shared::event::{BindingView, Event, Registration, RegistrationChange, Severity};
+use shared::ids::{FlowKey, ShardId};
 use shared::limits::{AORS_PER_SHARD_MAX, BINDINGS_PER_AOR_MAX};
 use shared::metrics::Counter;
 use shared::net::{Destination, Source};
 use shared::time::Instant;
 use sip::wire::{HeaderName, Message, NameAddr, Uri};
 
+use crate::b2bua::compose::readable;
 use crate::desk::{Desk, Reply, TimerKey};
 use crate::io::BindingTarget;
 use crate::slots::{Key, Slots};
@@ -41,6 +42,7 @@ struct Binding {
     instance: Option<Vec<u8>>,
     call_id: Vec<u8>,
     cseq: u32,
+    registered_at: Instant,
     expires_at: Instant,
     user_agent: Option<String>,
 }
@@ -76,6 +78,30 @@ impl Registrar {
             found.bindings.iter().rev().map(|binding| binding.target.clone()).collect();
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
         targets
+    }
+
+    /// The bindings of these users, for people.
+    pub(crate) fn views(
+        &self,
+        now: Instant,
+        shard: ShardId,
+        names: &[Box<str>],
+    ) -> Vec<BindingView> {
+        let found = names.iter().filter_map(|name| self.aors.find(*self.by_name.get(name)?));
+        let bindings = found.flat_map(|aor| aor.bindings.iter().map(move |one| (aor, one)));
+        let view = |(aor, binding): (&Aor, &Binding)| BindingView {
+            aor: aor.name.to_string(),
+            contact: readable(&binding.target.uri),
+            destination: binding.target.destination.peer,
+            transport: binding.target.destination.transport,
+            user_agent: binding.user_agent.clone(),
+            instance: binding.instance.as_deref().map(readable),
+            path: binding.target.path.iter().map(|path| readable(path)).collect(),
+            expires_s: binding.expires_at.since(now).as_secs(),
+            age_s: now.since(binding.registered_at).as_secs(),
+            shard,
+        };
+        bindings.map(view).collect()
     }
 
     /// Answers a REGISTER whose sender is `aor`'s own user.
@@ -156,6 +182,7 @@ impl Registrar {
                 instance: contact.instance.clone(),
                 call_id: call_id.to_vec(),
                 cseq,
+                registered_at: desk.now.mono,
                 expires_at: desk.now.mono + wait,
                 user_agent: user_agent.clone(),
             };

@@ -55,7 +55,7 @@ pub fn spawn(
         let link = Arc::new(Link::new(bell, Arc::clone(&buzzer)));
         let start = Start {
             settings: Arc::new(settings),
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::new(snapshot.for_shard()),
             listeners,
             mesh,
             link: Arc::clone(&link),

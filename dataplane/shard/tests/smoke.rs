@@ -219,16 +219,8 @@ fn rtp(number: u16, source: u8) -> Vec<u8> {
 }
 
 fn trunk(name: &str, address: SocketAddr) -> Trunk {
-    Trunk {
-        name: name.into(),
-        host: address.ip().to_string().into(),
-        address,
-        local: Some(address.ip()),
-        transport: Transport::Udp,
-        inbound: Vec::new(),
-        max_calls: None,
-        enabled: true,
-    }
+    let host = address.ip().to_string();
+    Trunk { local: Some(address.ip()), ..Trunk::plain(name, &host, address, Transport::Udp) }
 }
 
 #[test]
@@ -384,7 +376,7 @@ fn ok(phone: &Phone, request: &str, body: &str) -> String {
 #[test]
 fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
     let (caller, callee) = (Phone::new(), Phone::new());
-    let trunks = vec![trunk("out", callee.address())];
+    let trunks = Arc::new(vec![trunk("out", callee.address())]);
     let mut plane = Plane::start("call", 1, Snapshot { trunks, ..Snapshot::default() }, 42_000);
     let talk = Talk::begin(plane.address(Transport::Udp), caller, callee);
     talk.speak(MEDIA_PACKETS);
@@ -425,7 +417,7 @@ fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
 #[test]
 fn stopping_ends_standing_calls_with_their_cdr_and_their_capture() {
     let (caller, callee) = (Phone::new(), Phone::new());
-    let trunks = vec![trunk("out", callee.address())];
+    let trunks = Arc::new(vec![trunk("out", callee.address())]);
     let mut plane = Plane::start("stop", 1, Snapshot { trunks, ..Snapshot::default() }, 44_000);
     let talk = Talk::begin(plane.address(Transport::Udp), caller, callee);
     talk.speak(20);

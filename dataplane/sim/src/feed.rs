@@ -130,8 +130,8 @@ impl World {
         self.ledger.event(self.now, &event)?;
         match event {
             Told::Answer { answer, .. } => match answer {
-                Answer::Calls(_) | Answer::Dialogs(_) => self.noted.answers += 1,
                 Answer::Originated(originated) => self.noted.originated.push(originated),
+                _ => self.noted.answers += 1,
             },
             Told::CallEnded(record) => {
                 self.noted.records.push(*record);

@@ -4,18 +4,19 @@
 //! Never: a running thing.
 //! Holds: addresses follow from a phone's place in the list, so a seed names the same hosts again.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::ids::ShardId;
 use shared::net::Transport;
+use shared::route::{Route, RouteTable};
 use shared::settings::{
     DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
     ShardSettings, SipTimers,
 };
-use shared::snapshot::{Secret, Snapshot, Trunk, User};
+use shared::snapshot::{Secret, Snapshot, Trunk, User, Users};
 
 use crate::broken::Broken;
 use crate::network::Weather;
@@ -50,6 +51,8 @@ pub struct WorldSettings {
     pub unreachable: u32,
     /// Users that exist and never register.
     pub absent_users: Vec<String>,
+    /// The dial plan.
+    pub routes: Vec<Route>,
     pub loud: bool,
     pub broken: Option<Broken>,
 }
@@ -71,6 +74,7 @@ impl WorldSettings {
             refused_relays: 0,
             unreachable: 0,
             absent_users: Vec::new(),
+            routes: Vec::new(),
             loud: false,
             broken: None,
         }
@@ -121,21 +125,16 @@ impl WorldSettings {
     pub fn snapshot(&self, phones: &[PhoneSpec]) -> Snapshot {
         let users = phones.iter().filter(|phone| !phone.is_trunk).map(|phone| phone.user.as_str());
         let users = users.chain(self.absent_users.iter().map(String::as_str));
-        let users: HashMap<Box<str>, User> = users.map(|name| (name.into(), user(name))).collect();
+        let users: Users = users.map(|name| (name.into(), Arc::new(user(name)))).collect();
         let trunks = phones.iter().enumerate().filter(|(_, phone)| phone.is_trunk);
         let trunks = trunks
             .map(|(number, _)| Trunk {
-                name: "carrier".into(),
-                host: CARRIER.into(),
-                address: home_of(number, false),
                 local: Some(GATEWAY_IP),
-                transport: Transport::Udp,
-                inbound: Vec::new(),
-                max_calls: None,
-                enabled: true,
+                ..Trunk::plain("carrier", CARRIER, home_of(number, false), Transport::Udp)
             })
             .collect();
-        Snapshot { generation: 1, users, trunks }
+        let routes = Arc::new(RouteTable::sorted(self.routes.clone(), None));
+        Snapshot { generation: 1, users: Arc::new(users), trunks: Arc::new(trunks), routes }
     }
 }
 

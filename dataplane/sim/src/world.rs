@@ -355,7 +355,7 @@ impl World {
     fn ask_shards(&mut self) -> Verdict {
         let (before, shards) = (self.noted.answers, self.shells.len());
         for question in [shared::command::Question::Calls, shared::command::Question::Dialogs] {
-            self.command_all(|shard| Command::Ask { id: shard, question })?;
+            self.command_all(|shard| Command::Ask { id: shard, question: question.clone() })?;
         }
         let answers = (self.noted.answers - before) as usize;
         if answers != 2 * shards {

@@ -4,6 +4,7 @@
 //! Never: opens HTTP to the network while there are no logins.
 //! Holds: every prefix starts with a slash, ends without one, and has plain segments.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::file::ConfigFile;
@@ -129,6 +130,15 @@ pub enum Network {
         ip: IpAddr,
         bits: u8,
     },
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Prefix { ip, bits } => write!(f, "{ip}/{bits}"),
+        }
+    }
 }
 
 impl Network {

@@ -65,6 +65,8 @@ pub(super) struct ProxyFile {
     pub(super) locator_webhook: Option<LocatorWebhookFile>,
     pub(super) user_backends: Option<Vec<BackendFile>>,
     pub(super) trunks: BTreeMap<String, TrunkFile>,
+    pub(super) routes: Option<Vec<toml::Value>>,
+    pub(super) emergency: EmergencyFile,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +101,20 @@ pub(super) struct TrunkFile {
     pub(super) inbound_hosts: Vec<String>,
     pub(super) max_calls: Option<u32>,
     pub(super) disabled: Option<bool>,
+    pub(super) weight: Option<u32>,
+    pub(super) direction: Option<String>,
+    pub(super) incoming_from_user_prefix: Option<String>,
+    pub(super) incoming_to_user_prefix: Option<String>,
+    pub(super) rewrite_hostport: Option<bool>,
+    pub(super) max_ring_time: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EmergencyFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) numbers: Option<Vec<String>>,
+    pub(super) emergency_trunk: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,9 +11,11 @@ mod effective;
 mod env;
 mod file;
 mod files;
+mod included;
 mod keys;
 mod original;
 mod problem;
+mod routes;
 mod rules;
 mod secret;
 mod sip;
@@ -33,17 +35,21 @@ pub use database::{Database, DatabasePool, DatabaseUrl};
 pub use effective::{Effective, Row};
 pub use env::ENV_PREFIX;
 pub use files::{Files, Recording};
+pub use included::ReadFiles;
 pub use keys::Use;
 pub use problem::{Origin, Problem};
+pub use routes::RouteConfig;
+pub(crate) use rules::nearest;
 pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
-pub use trunks::{HostPort, TrunkConfig};
+pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
 pub use webhooks::{
     LocatorWebhook, SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url,
 };
 
 use crate::event::Severity;
+use crate::route::Emergency;
 use crate::settings::PortSlice;
 use file::ConfigFile;
 use problem::Report;
@@ -91,6 +97,8 @@ pub struct Config {
     trunks: Vec<TrunkConfig>,
     webhooks: Webhooks,
     locator_webhook: Option<LocatorWebhook>,
+    routes: Vec<RouteConfig>,
+    emergency: Option<Emergency>,
 }
 
 impl Config {
@@ -143,6 +151,15 @@ impl Config {
         self.locator_webhook.iter().map(|hook| &hook.target.url)
     }
 
+    /// As they were written, file after file.
+    pub fn routes(&self) -> &[RouteConfig] {
+        &self.routes
+    }
+
+    pub const fn emergency(&self) -> Option<&Emergency> {
+        self.emergency.as_ref()
+    }
+
     fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
         let http = Http::check(&file, report);
         let files = Files::check(&file, read, report);
@@ -162,6 +179,8 @@ impl Config {
         let locator_webhook = file.proxy.locator_webhook.as_ref();
         let locator_webhook =
             locator_webhook.and_then(|hook| LocatorWebhook::check(hook, read, report));
+        let routes = routes::check(file.proxy.routes.unwrap_or_default(), &trunks, report);
+        let emergency = routes::emergency(file.proxy.emergency, report);
         Self {
             http,
             files,
@@ -173,25 +192,36 @@ impl Config {
             trunks,
             webhooks,
             locator_webhook,
+            routes,
+            emergency,
         }
     }
 }
 
-/// Reads, merges and checks. Every problem is found in one pass.
+/// Reads, merges and checks. Every problem is found in one pass. Files that the configuration names
+/// are not there.
 pub fn load(sources: &Sources<'_>) -> Loaded {
+    load_with(sources, &|_| Err("files cannot be read here".to_owned()))
+}
+
+/// The same, with a reader for the files that the configuration names.
+pub fn load_with(sources: &Sources<'_>, read_files: &ReadFiles<'_>) -> Loaded {
     let (mut tree, mut problems) = match sources.file {
         Some((name, text)) => tree::parse(name, text),
         None => (Node::default(), Vec::new()),
     };
-    let broken: Vec<Origin> = problems.iter().map(|problem| problem.origin.clone()).collect();
     let rules = Rules::known();
-    problems.extend(env::overlay(&mut tree, &rules, &sources.env));
+    let overlaid = env::overlay(&mut tree, &rules, &sources.env);
+    problems.extend(included::merge(&mut tree, read_files));
+    let syntax = problems.iter().filter(|problem| problem.key.is_empty());
+    let broken: Vec<Origin> = syntax.map(|problem| problem.origin.clone()).collect();
+    problems.extend(overlaid);
     recording_alias(&mut tree, &mut problems);
     let mut walk = Walk { root: &rules, strict: sources.strict, problems };
     walk.check(&mut tree);
     let mut problems = walk.problems;
 
-    let mut report = Report::new(&tree);
+    let mut report = Report::new(&tree, sources.strict);
     let file = ConfigFile::deserialize(tree.to_toml()).unwrap_or_else(|error| {
         report.error("", error.to_string().replace('\n', " "));
         ConfigFile::default()

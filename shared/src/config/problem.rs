@@ -65,12 +65,33 @@ impl fmt::Display for Problem {
 #[derive(Debug)]
 pub(super) struct Report<'t> {
     tree: &'t Node,
+    strict: bool,
     problems: Vec<Problem>,
 }
 
 impl<'t> Report<'t> {
-    pub(super) fn new(tree: &'t Node) -> Self {
-        Self { tree, problems: Vec::new() }
+    pub(super) fn new(tree: &'t Node, strict: bool) -> Self {
+        Self { tree, strict, problems: Vec::new() }
+    }
+
+    /// Where a key was written.
+    pub(super) fn origin(&self, key: &str) -> Origin {
+        self.tree.origin_of(key)
+    }
+
+    /// A key that nobody knows: an error only when that was asked for.
+    pub(super) fn unknown(&mut self, key: &str, text: String, suggestion: Option<String>) {
+        let severity = if self.strict { Severity::Error } else { Severity::Warning };
+        self.push(severity, key, text, suggestion);
+    }
+
+    pub(super) fn warning_try(
+        &mut self,
+        key: &str,
+        text: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
+        self.push(Severity::Warning, key, text.into(), Some(suggestion.into()));
     }
 
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {

@@ -216,7 +216,7 @@ fn elsewhere(name: &str) -> Option<String> {
 }
 
 /// The word that differs least from `name`, if it differs little.
-pub(super) fn nearest<'w>(name: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+pub(crate) fn nearest<'w>(name: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     let most = (name.chars().count() / 3).clamp(1, 3);
     words
         .map(|word| (edits(name, word), word))

@@ -56,8 +56,9 @@ impl Node {
     /// The node at a dotted key with list places, or where the path ends early.
     pub(super) fn find(&self, key: &str) -> Option<&Self> {
         let mut node = self;
-        for segment in segments(key) {
-            node = node.child(segment)?;
+        let mut segments = segments(key).peekable();
+        while let Some(segment) = segments.next() {
+            node = node.step(segment, &mut segments)?;
         }
         Some(node)
     }
@@ -65,12 +66,28 @@ impl Node {
     /// Where `key` was written, or the nearest table above it that was written anywhere.
     pub(super) fn origin_of(&self, key: &str) -> Origin {
         let (mut node, mut origin) = (self, Origin::Default);
-        for segment in segments(key) {
-            let Some(child) = node.child(segment) else { break };
+        let mut segments = segments(key).peekable();
+        while let Some(segment) = segments.next() {
+            let Some(child) = node.step(segment, &mut segments) else { break };
             node = child;
             origin = child.origin.clone();
         }
         origin
+    }
+
+    /// One step down. A name may have been written with a dot in it, in quotes.
+    fn step<'k>(
+        &self,
+        segment: Segment<'k>,
+        rest: &mut std::iter::Peekable<impl Iterator<Item = Segment<'k>>>,
+    ) -> Option<&Self> {
+        if let (Segment::Name(first), Some(Segment::Name(second))) = (segment, rest.peek())
+            && let Some(child) = self.child(Segment::Name(&format!("{first}.{second}")))
+        {
+            rest.next();
+            return Some(child);
+        }
+        self.child(segment)
     }
 
     fn child(&self, segment: Segment<'_>) -> Option<&Self> {

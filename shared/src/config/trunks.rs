@@ -7,20 +7,56 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
+use super::access::Network;
 use super::file::TrunkFile;
-use super::problem::Report;
+use super::problem::{Origin, Report};
 use crate::net::Transport;
+use crate::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkConfig {
     pub name: String,
     pub dest: HostPort,
     pub transport: Transport,
-    /// Further sources; without a port any port is theirs.
-    pub inbound: Vec<HostPort>,
+    /// Further sources of its calls.
+    pub inbound: Vec<TrunkSource>,
     pub max_calls: Option<u32>,
     pub enabled: bool,
+    pub direction: TrunkDirection,
+    pub from_prefix: Option<String>,
+    pub to_prefix: Option<String>,
+    pub weight: u32,
+    pub rewrite_host: bool,
+    pub max_ring: Option<Duration>,
+    /// Where it was written; a trunk of the database has none.
+    pub origin: Origin,
+}
+
+/// Where calls of a trunk come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TrunkSource {
+    /// Without a port any port is its own.
+    Host(HostPort),
+    Network(Network),
+}
+
+impl TrunkSource {
+    /// A host, an address, or a network such as `10.0.0.0/8`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if !text.contains('/') {
+            return HostPort::parse(text).map(Self::Host);
+        }
+        let network = Network::parse(text).map(Self::Network);
+        network.ok_or_else(|| format!("\"{text}\" is not a network"))
+    }
+}
+
+/// Letters, digits, `-` and `_`: a name stands in paths and log lines.
+pub fn is_trunk_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
 /// A host name or address, and the port if one was written.
@@ -78,8 +114,8 @@ pub(super) fn check(
     let mut trunks = Vec::new();
     for (name, file) in files {
         let key = format!("proxy.trunks.{name}");
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-            report.error(&key, "a trunk name has letters, digits, - and _ only");
+        if !is_trunk_name(&name) {
+            report.error(&key, "a trunk name has 1 to 64 letters, digits, - and _");
             continue;
         }
         if let Some(trunk) = trunk(name, file, &key, report) {
@@ -113,32 +149,40 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         (Some(_), _) => Transport::Udp,
         (None, found) => found.unwrap_or(Transport::Udp),
     };
-    let enabled = !file.disabled.unwrap_or(false);
-    Some(TrunkConfig { name, dest, transport, inbound, max_calls: file.max_calls, enabled })
+    Some(TrunkConfig {
+        name,
+        dest,
+        transport,
+        inbound,
+        max_calls: file.max_calls,
+        enabled: !file.disabled.unwrap_or(false),
+        direction: match file.direction.as_deref() {
+            Some("inbound") => TrunkDirection::Inbound,
+            Some("outbound") => TrunkDirection::Outbound,
+            _ => TrunkDirection::Both,
+        },
+        from_prefix: file.incoming_from_user_prefix.filter(|prefix| !prefix.is_empty()),
+        to_prefix: file.incoming_to_user_prefix.filter(|prefix| !prefix.is_empty()),
+        weight: file.weight.unwrap_or(WEIGHT_DEFAULT),
+        rewrite_host: file.rewrite_hostport.unwrap_or(true),
+        max_ring: file.max_ring_time.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        origin: report.origin(key),
+    })
 }
 
-fn inbound(hosts: &[String], key: &str, report: &mut Report<'_>) -> Vec<HostPort> {
+fn inbound(hosts: &[String], key: &str, report: &mut Report<'_>) -> Vec<TrunkSource> {
     let mut inbound = Vec::new();
     for (place, text) in hosts.iter().enumerate() {
-        let key = format!("{key}.inbound_hosts[{place}]");
-        if text.contains('/') {
-            report.error_try(
-                &key,
-                "networks are not built yet as inbound hosts",
-                "list the addresses one by one",
-            );
-            continue;
-        }
-        match HostPort::parse(text) {
-            Ok(host) => inbound.push(host),
-            Err(reason) => report.error(&key, reason),
+        match TrunkSource::parse(text) {
+            Ok(source) => inbound.push(source),
+            Err(reason) => report.error(&format!("{key}.inbound_hosts[{place}]"), reason),
         }
     }
     inbound
 }
 
 /// `sip:host:port;transport=tcp`, or the same without scheme and parameters.
-fn parse_dest(text: &str) -> Result<(HostPort, Option<Transport>), String> {
+pub fn parse_dest(text: &str) -> Result<(HostPort, Option<Transport>), String> {
     let (scheme, rest) = match text.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => ("sip", rest),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sips") => ("sips", rest),

@@ -4,6 +4,8 @@
 //! Never: lets Via, Route, Contact, credentials or dialog headers cross: each leg has its own.
 //! Holds: a header crosses only when it is a token and its value was unfolded by the writer.
 
+use shared::headers::ExtraHeader;
+use sip::dialog::party;
 use sip::wire::{HeaderName, Message, NameAddr, Writer};
 
 /// Known headers that mean the same to both ends.
@@ -32,6 +34,35 @@ pub(crate) fn pass_through(out: &mut Writer<'_>, message: &Message<'_>) {
             out.line(written, value);
         }
     }
+}
+
+/// The same, but what `added` has under a name stands in place of what the message says.
+pub(crate) fn pass_and_add(out: &mut Writer<'_>, message: &Message<'_>, added: &[ExtraHeader]) {
+    let replaced = |written: &[u8]| {
+        added.iter().any(|header| header.name().as_bytes().eq_ignore_ascii_case(written))
+    };
+    for (name, written, value) in message.lines() {
+        if replaced(written) || replaced(name.as_str().as_bytes()) {
+            continue;
+        }
+        if CROSSING.contains(&name) {
+            out.header(name.as_str(), value);
+        } else if name == HeaderName::Other && is_private(written) {
+            out.line(written, value);
+        }
+    }
+    add(out, added);
+}
+
+pub(crate) fn add(out: &mut Writer<'_>, added: &[ExtraHeader]) {
+    for header in added {
+        out.line(header.name().as_bytes(), header.value().as_bytes());
+    }
+}
+
+/// Name and URI in angle brackets, without a tag; with the URI that a decision put in its place.
+pub(crate) fn renamed(address: NameAddr<'_>, uri: Option<&[u8]>) -> Vec<u8> {
+    party(&NameAddr { uri: uri.unwrap_or(address.uri), ..address })
 }
 
 /// `X-...`, and `Info-Package` of an INFO (RFC 6086).

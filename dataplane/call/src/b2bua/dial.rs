@@ -12,9 +12,9 @@ use shared::cdr::HangupReason;
 use shared::headers::ExtraHeader;
 use shared::ids::Side;
 use sip::sdp::{AUDIO, Codec, audio_after, offer_audio};
-use sip::wire::Message;
+use sip::wire::{Message, NameAddr};
 
-use super::compose::{Carries, carries};
+use super::compose::{Carries, carries, renamed};
 use super::media::read;
 use super::setup::Outgoing;
 use super::{AfterOpen, Aim, Call, OwedAck, State, Target};
@@ -116,13 +116,24 @@ impl Call {
         let is_for_both = |header: &&ExtraHeader| {
             !FOR_FIRST_PARTY.iter().any(|name| header.name().eq_ignore_ascii_case(name))
         };
-        let headers: Vec<_> = dial.headers.iter().filter(is_for_both).cloned().collect();
+        let changes = std::mem::take(&mut self.changes);
+        let mut headers: Vec<_> = dial.headers.iter().filter(is_for_both).cloned().collect();
+        headers.retain(|header| {
+            let same = |other: &ExtraHeader| other.name().eq_ignore_ascii_case(header.name());
+            !changes.headers.iter().any(same)
+        });
+        headers.extend(changes.headers);
+        let changed = |party: Vec<u8>, uri: Option<Vec<u8>>| {
+            let address = NameAddr::parse(&party).ok();
+            let changed = address.zip(uri).map(|(one, uri)| renamed(one, Some(&uri)));
+            changed.unwrap_or(party)
+        };
         let outgoing = Outgoing {
             side: Side::Callee,
             aim: Aim::SecondParty,
-            ring: dial.ring,
-            from: dial.caller.clone(),
-            to: dial.second_party.clone(),
+            ring: changes.ring.unwrap_or(dial.ring),
+            from: changed(dial.caller, changes.from_uri),
+            to: changed(dial.second_party, changes.to_uri),
             crossing: None,
             headers: &headers,
             offer: offer.as_ref(),

@@ -17,8 +17,10 @@ pub(crate) mod setup;
 pub(crate) mod view;
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use shared::cdr::{Direction, HangupReason};
+use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
 use shared::net::{Destination, Source};
 use shared::time::{Instant, Now};
@@ -75,6 +77,7 @@ pub(crate) struct Call {
     pub after_open: Option<AfterOpen>,
     /// Targets that wait for the relays, or for the first party.
     pub targets: Vec<Target>,
+    pub changes: Changes,
     pub best_failure: Option<Failure>,
     pub failures: Vec<Failure>,
     pub ring_until: Option<Instant>,
@@ -171,7 +174,7 @@ pub(crate) struct Unacked {
     pub to: Destination,
     pub cseq: u32,
     pub resend_at: Instant,
-    pub wait: std::time::Duration,
+    pub wait: Duration,
     pub give_up_at: Instant,
     /// An ACK that the other leg waits for: it carries this ACK's answer.
     pub owes: Option<OwedAck>,
@@ -213,6 +216,17 @@ pub(crate) struct Target {
     pub path: Vec<Vec<u8>>,
     /// A trunk's peer may answer for another host of it, and says so in Contact.
     pub is_trunk: bool,
+}
+
+/// What our INVITEs say otherwise than the INVITE that asked for the call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub from_uri: Option<Vec<u8>>,
+    pub to_uri: Option<Vec<u8>>,
+    /// Added, in place of what the INVITE that asked for the call has under these names.
+    pub headers: Vec<ExtraHeader>,
+    /// How long it may ring; `None` is everybody's limit.
+    pub ring: Option<Duration>,
 }
 
 /// A final response other than 2xx, or the lack of one.

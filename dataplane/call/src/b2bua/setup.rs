@@ -13,14 +13,15 @@ use shared::ids::{CallId, Side};
 use shared::limits::BRANCHES_PER_CALL_MAX;
 use shared::net::{Destination, Source};
 use shared::time::Now;
-use sip::dialog::{Dialog, State as DialogState, party};
+use sip::dialog::{Dialog, State as DialogState};
 use sip::sdp::Description;
 use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::{
-    AfterOpen, Aim, Call, Failure, INVITER, Leg, LegState, Media, Round, State, Target, small,
+    AfterOpen, Aim, Call, Changes, Failure, INVITER, Leg, LegState, Media, Round, State, Target,
+    small,
 };
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
@@ -116,6 +117,7 @@ impl Call {
             exchanges_made: 0,
             after_open: None,
             targets: Vec::new(),
+            changes: Changes::default(),
             best_failure: None,
             failures: Vec::new(),
             ring_until: None,
@@ -181,17 +183,18 @@ impl Call {
         if let Some(offer) = &offer {
             self.heard(desk, INVITER, offer);
         }
-        let of = |address: Result<NameAddr<'_>, _>| {
-            address.map_or_else(|_| Vec::new(), |address| party(&address))
+        let changes = std::mem::take(&mut self.changes);
+        let of = |address: Result<NameAddr<'_>, _>, uri: &Option<Vec<u8>>| {
+            address.map_or_else(|_| Vec::new(), |one| compose::renamed(one, uri.as_deref()))
         };
         let outgoing = Outgoing {
             side: Side::Callee,
             aim: Aim::Answer,
-            ring: desk.settings.timers.ring,
-            from: of(request.from()),
-            to: of(request.to()),
+            ring: changes.ring.unwrap_or(desk.settings.timers.ring),
+            from: of(request.from(), &changes.from_uri),
+            to: of(request.to(), &changes.to_uri),
             crossing: Some(&request),
-            headers: &[],
+            headers: &changes.headers,
             offer: offer.as_ref(),
         };
         let targets = std::mem::take(&mut self.targets);
@@ -260,11 +263,9 @@ impl Call {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
-                if let Some(request) = outgoing.crossing {
-                    compose::pass_through(&mut out, request);
-                }
-                for header in outgoing.headers {
-                    out.line(header.name().as_bytes(), header.value().as_bytes());
+                match outgoing.crossing {
+                    Some(request) => compose::pass_and_add(&mut out, request, outgoing.headers),
+                    None => compose::add(&mut out, outgoing.headers),
                 }
                 compose::write_body(out, SDP, body);
             },

@@ -73,7 +73,7 @@ pub fn settings() -> ShardSettings {
     }
 }
 
-fn user(name: &str) -> (Box<str>, User) {
+fn user(name: &str) -> (Box<str>, Arc<User>) {
     let user = User {
         username: name.into(),
         secret: Secret::Plain(format!("secret-{name}").into()),
@@ -81,33 +81,32 @@ fn user(name: &str) -> (Box<str>, User) {
         enabled: true,
         allow_guest_calls: false,
     };
-    (name.into(), user)
+    (name.into(), Arc::new(user))
 }
 
 pub fn snapshot() -> Snapshot {
     let carrier: SocketAddr = CARRIER.parse().expect("an address");
     let trunk = Trunk {
-        name: "carrier".into(),
-        host: "carrier.test".into(),
-        address: carrier,
-        local: None,
-        transport: Transport::Udp,
-        inbound: Vec::new(),
         max_calls: Some(1),
-        enabled: true,
+        ..Trunk::plain("carrier", "carrier.test", carrier, Transport::Udp)
     };
     Snapshot {
         generation: 1,
-        users: ["1001", "1002", "1003"].into_iter().map(user).collect(),
-        trunks: vec![trunk],
+        users: Arc::new(["1001", "1002", "1003"].into_iter().map(user).collect()),
+        trunks: Arc::new(vec![trunk]),
+        ..Snapshot::default()
     }
 }
 
 impl Bench {
     pub fn new(settings: ShardSettings) -> Self {
+        Self::with(settings, snapshot())
+    }
+
+    pub fn with(settings: ShardSettings, snapshot: Snapshot) -> Self {
         let now = Now { mono: Instant::from_millis(1_000), wall: WallMs(WALL_START) };
         Self {
-            core: Core::new(now, Arc::new(settings), Arc::new(snapshot())),
+            core: Core::new(now, Arc::new(settings), Arc::new(snapshot)),
             now: now.mono,
             sent: Vec::new(),
             edits: Vec::new(),

@@ -1,0 +1,157 @@
+//! Placing a call: what `router` decided is carried out.
+//! Owns:  the limits of trunks on the way, the turns that rules take, the answer to a trial.
+//! Gives: `place_call` for an INVITE, `decide_dial` and `carry_out` for a call that we make, `explain`.
+//! Never: a decision of its own.
+//! Holds: a call that is refused here hears why, and so does the operator where a rule is at fault.
+
+use std::net::SocketAddr;
+
+use shared::cdr::Direction;
+use shared::event::Severity;
+use shared::metrics::Counter;
+use shared::net::{Source, Transport};
+use shared::route::{Explanation, Trial};
+use shared::snapshot::Trunk;
+use sip::wire::{Message, NameAddr, Start};
+
+use crate::b2bua::Failure;
+use crate::core::Core;
+use crate::gate;
+use crate::router::{self, Decision, Dialled, Outlook, Refusal, ToTrunks};
+use crate::slots::Key;
+
+impl Core {
+    /// Decides where a call goes by what the snapshot says, and sends it there. `request`: the INVITE
+    /// that asked for it.
+    pub(crate) fn place_call(&mut self, slot: Key, request: &Message<'_>) {
+        let Start::Request { uri, .. } = request.start() else { return };
+        let random = self.random();
+        let Some(call) = self.calls.find(slot) else { return };
+        let (from, trunk) = (call.source, call.inbound_trunk.clone());
+        let Ok(dialled) = Dialled::of_request(request, uri, from.peer.ip(), trunk.as_deref())
+        else {
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 400));
+        };
+        let outlook = Outlook { desk: &self.desk, from: &from, turns: &self.turns, random };
+        let decision = router::decide(outlook, &dialled, &mut |_| {});
+        self.carry_out(slot, decision);
+    }
+
+    /// The same for a call that we make: `from` calls `to` from where `source` is.
+    pub(crate) fn decide_dial(&mut self, from: &[u8], to: &[u8], source: &Source) -> Decision {
+        let random = self.random();
+        let outlook = Outlook { desk: &self.desk, from: source, turns: &self.turns, random };
+        match Dialled::of_uris(from, to, source.peer.ip()) {
+            Ok(dialled) => router::decide(outlook, &dialled, &mut |_| {}),
+            Err(_) => Decision::Refuse(Refusal {
+                status: 400,
+                reason: None,
+                because: "an address cannot be read".into(),
+                rule: None,
+            }),
+        }
+    }
+
+    pub(crate) fn carry_out(&mut self, slot: Key, decision: Decision) {
+        match decision {
+            Decision::Refuse(refusal) => self.refuse_place(slot, refusal),
+            Decision::Trunks(to) => self.call_trunk(slot, to),
+            Decision::User { user, changes } => {
+                if let Some(call) = self.calls.find_mut(slot) {
+                    call.changes = changes;
+                }
+                self.call_user(slot, user);
+            }
+        }
+    }
+
+    /// Only rules draw lots.
+    fn random(&mut self) -> u64 {
+        if self.desk.snapshot.routes.routes.is_empty() { 0 } else { self.desk.mint.random() }
+    }
+
+    fn refuse_place(&mut self, slot: Key, refusal: Refusal) {
+        let Refusal { status, reason, because, rule } = refusal;
+        if let Some(rule) = &rule {
+            self.desk.count(Counter::RoutesRefused);
+            // A rule that rejects does what it is for; the others want a look.
+            if matches!(status, 500 | 501 | 503) {
+                self.desk.notice(Severity::Warning, "route_refused", || {
+                    format!("the rule {rule:?} ended a call with {status}: {because}")
+                });
+            }
+        }
+        self.with_call(Some(slot), |call, desk, _| {
+            if let Some(reason) = &reason {
+                let reason = reason.as_bytes().to_vec();
+                let target = call.callee_uri.clone();
+                call.note_failure(Failure { status, reason, target, contacts: Vec::new() });
+            }
+            call.refuse(desk, status);
+        });
+    }
+
+    /// The first trunk that has room takes the call.
+    fn call_trunk(&mut self, slot: Key, to: ToTrunks) {
+        let ToTrunks { choices, emergency, rule, takes_turn } = to;
+        if let Some(rule) = &rule {
+            self.desk.count(Counter::RoutesForwarded);
+            if takes_turn {
+                let turn = self.turns.entry(rule.clone()).or_default();
+                *turn = turn.wrapping_add(1);
+            }
+        }
+        let asked = choices.len();
+        let free = choices
+            .into_iter()
+            .find(|choice| emergency || self.take_trunk_share(&choice.trunk, slot));
+        let Some(choice) = free else {
+            self.desk.count(Counter::TrunksFull);
+            self.desk.notice(Severity::Warning, "trunks_full", || {
+                format!("none of {asked} trunks has room for a call (rule {rule:?})")
+            });
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+        };
+        self.with_call(Some(slot), |call, desk, owners| {
+            if call.inbound_trunk.is_none() {
+                call.direction = Direction::Outbound;
+            }
+            call.outbound_trunk = Some(choice.trunk);
+            call.changes = choice.changes;
+            call.go(desk, owners, vec![choice.target]);
+        });
+    }
+
+    /// What would become of a call, without making one.
+    pub(crate) fn explain(&self, trial: &Trial) -> Explanation {
+        let (source, trunk) = self.trial_source(trial);
+        let outlook = Outlook { desk: &self.desk, from: &source, turns: &self.turns, random: 0 };
+        router::explain(outlook, trial, &source, trunk)
+    }
+
+    /// The source that a trial names, and its trunk: by name, else by address.
+    fn trial_source(&self, trial: &Trial) -> (Source, Option<&Trunk>) {
+        let trunks = &self.desk.snapshot.trunks;
+        let named = trial.source_trunk.as_deref();
+        let named = named.and_then(|name| trunks.iter().find(|trunk| *trunk.name == *name));
+        let peer = match (trial.source_ip, named) {
+            (Some(ip), _) => SocketAddr::new(ip, 5_060),
+            (None, Some(trunk)) => trunk.address,
+            (None, None) => SocketAddr::from(([127, 0, 0, 1], 5_060)),
+        };
+        let user = |text: &str| {
+            let uri = NameAddr::parse(text.as_bytes()).ok().and_then(|a| a.parsed_uri().ok());
+            uri.map(|uri| uri.user_unescaped().into_owned()).unwrap_or_default()
+        };
+        let (from, to) = (user(&trial.from), user(&trial.to));
+        let by_address =
+            || trial.source_ip.and_then(|_| gate::trunk_of(&self.desk, peer, &from, &to));
+        let trunk = named.or_else(by_address);
+        let family = |local: &&SocketAddr| local.is_ipv4() == peer.is_ipv4();
+        let listeners = self.desk.settings.udp.iter().chain(&self.desk.settings.tcp);
+        let local = listeners.clone().find(family).copied();
+        let source =
+            Source { transport: Transport::Udp, local: local.unwrap_or(peer), peer, flow: None };
+        (source, trunk)
+    }
+}
