@@ -64,7 +64,7 @@ pub struct Board {
     pub counts: Counts,
 }
 
-/// Counts of the control plane, each added to by one task.
+/// Counts of the control plane.
 #[derive(Debug, Default)]
 pub struct Counts {
     pub cdrs_stored: AtomicU64,
@@ -77,6 +77,12 @@ pub struct Counts {
     pub recordings_failed: AtomicU64,
     /// Captures that wait or are being worked on.
     pub recordings_backlog: AtomicU64,
+    pub logins: AtomicU64,
+    pub login_failures: AtomicU64,
+    /// Logins that were not tried, because there were too many before.
+    pub logins_throttled: AtomicU64,
+    /// Requests that were refused for who sent them.
+    pub requests_denied: AtomicU64,
     pub draining: std::sync::atomic::AtomicBool,
     /// Generation of the newest snapshot.
     pub published: AtomicU64,

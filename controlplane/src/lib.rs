@@ -5,6 +5,7 @@
 //! Holds: a call record or a capture that a shard handed over is kept until it is stored.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod board;
 pub mod cdrs;

@@ -69,7 +69,9 @@ fn the_first_start_shows_passwords_once_and_a_second_gateway_is_refused() {
         let (_, rest) = gate.banner.split_once(&format!("user {user}  password ")).expect("shown");
         rest.split_whitespace().next().expect("a word").to_owned()
     };
-    let passwords = [password("1001"), password("1002")];
+    let (_, rest) = gate.banner.split_once("login admin  password ").expect("shown");
+    let admin = rest.split_whitespace().next().expect("a word").to_owned();
+    let passwords = [password("1001"), password("1002"), admin];
     assert_ne!(passwords[0], passwords[1]);
     assert!(passwords.iter().all(|password| password.len() == 20));
     let (status, health) = gate.get("/ami/v1/health");
@@ -98,7 +100,8 @@ fn no_demo_leaves_the_extensions_out_for_good() {
     write_config(folder.path(), spare_port(), "");
     let gate = Gate::start_with(folder.path(), &["--no-demo"]);
     let banner = &gate.banner;
-    assert!(banner.contains("Users      0") && !banner.contains("password"), "{banner}");
+    assert!(banner.contains("Users      0") && !banner.contains("user 100"), "{banner}");
+    assert!(banner.contains("login admin  password "), "somebody must be able to log in: {banner}");
     gate.signal(Signal::TERM);
     assert_eq!(gate.end().0, Some(0));
     let later = Gate::start(folder.path());
@@ -182,7 +185,9 @@ fn the_demo_checks_its_own_call_and_leaves_the_recording() {
 #[test]
 fn a_gateway_on_postgresql_keeps_what_it_stored() {
     let folder = Folder::new("postgres");
-    write_config(folder.path(), spare_port(), "");
+    let token =
+        "[[console.api_tokens]]\ntoken = \"a-token-of-this-test\"\nscopes = [\"cdr:read\"]\n";
+    write_config(folder.path(), spare_port(), token);
     let file = folder.path().join("ringgate.toml");
     let text = std::fs::read_to_string(&file).expect("it was written");
     let url = stand_ins::postgres::empty_database();
@@ -192,7 +197,10 @@ fn a_gateway_on_postgresql_keeps_what_it_stored() {
         assert_eq!(gate.banner.contains("user 1001  password"), start == "first", "{start}");
         assert!(gate.banner.contains("database postgres at /gate_"), "{}", gate.banner);
         assert_eq!(gate.get("/readyz").0, 200, "{start}");
-        assert_eq!(gate.get("/console/call-records").1["total_items"], 0, "{start}");
+        assert_eq!(gate.banner.contains("login admin  password"), start == "first", "{start}");
+        assert_eq!(gate.get("/console/call-records").0, 401, "{start}");
+        let records = gate.get_as("a-token-of-this-test", "/console/call-records");
+        assert_eq!(records.1["total_items"], 0, "{start}");
         gate.signal(Signal::TERM);
         assert_eq!(gate.end().0, Some(0), "{start}");
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use shared::config::TOKEN_SCOPES;
 
 use crate::process::{Running, Usage};
 use crate::{http, netns, wait};
@@ -74,6 +75,8 @@ pub struct Gateway {
     folder: Folder,
     pub sip: SocketAddr,
     pub http: SocketAddr,
+    /// Of the gateway's configuration, with every scope.
+    pub token: String,
     plan: Plan,
 }
 
@@ -99,7 +102,12 @@ impl Gateway {
         let sip_port = if inside { 5060 } else { spare_port(plan.ip)? };
         let http_port = if inside { 8080 } else { spare_port(IpAddr::V4(Ipv4Addr::LOCALHOST))? };
         let config = folder.path.join("ringgate.toml");
-        let text = configuration(&plan, &folder.path, sip_port, http_port);
+        let token = format!("{:032x}", rand::random::<u128>());
+        let mut text = configuration(&plan, &folder.path, sip_port, http_port);
+        let _ = write!(
+            text,
+            "\n[console]\napi_tokens = [{{ token = \"{token}\", scopes = {TOKEN_SCOPES:?} }}]\n"
+        );
         fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
         let binary = binary()?;
         let mut command = match &plan.namespace {
@@ -117,6 +125,7 @@ impl Gateway {
             folder,
             sip: SocketAddr::new(plan.ip, sip_port),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)),
+            token,
             plan,
         };
         gateway.await_health()?;
@@ -164,9 +173,11 @@ impl Gateway {
     }
 
     pub fn get(&self, path: &str) -> Result<http::Answer, String> {
-        let Some(space) = &self.plan.namespace else { return http::get(self.http, path) };
-        let (server, path) = (self.http, path.to_owned());
-        netns::within(space, move || http::get(server, &path))?
+        let Some(space) = &self.plan.namespace else {
+            return http::get(self.http, path, Some(&self.token));
+        };
+        let (server, path, token) = (self.http, path.to_owned(), self.token.clone());
+        netns::within(space, move || http::get(server, &path, Some(&token)))?
     }
 
     pub fn json(&self, path: &str) -> Result<Value, String> {

@@ -18,13 +18,17 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-pub fn get(server: SocketAddr, path: &str) -> Result<Answer, String> {
+/// `token` goes into the Authorization header.
+pub fn get(server: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer, String> {
     let fail = |error: std::io::Error| format!("GET http://{server}{path}: {error}");
     let mut stream = TcpStream::connect_timeout(&server, LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
+    let credentials =
+        token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\n{credentials}\
+         Connection: close\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).map_err(fail)?;
     let mut bytes = Vec::new();
@@ -32,8 +36,8 @@ pub fn get(server: SocketAddr, path: &str) -> Result<Answer, String> {
     parse(&bytes).ok_or_else(|| format!("GET http://{server}{path}: not an HTTP answer"))
 }
 
-pub fn json(server: SocketAddr, path: &str) -> Result<Value, String> {
-    let answer = get(server, path)?;
+pub fn json(server: SocketAddr, path: &str, token: Option<&str>) -> Result<Value, String> {
+    let answer = get(server, path, token)?;
     if answer.status != 200 {
         let body = String::from_utf8_lossy(&answer.body);
         return Err(format!("GET {path}: {} {body}", answer.status));

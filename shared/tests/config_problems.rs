@@ -70,9 +70,9 @@ media_lock = "strikt"
 allows = ["127.0.0.1", "10.0.0.0/40"]
 "#,
         &[
-            "ringgate.toml:1: error: http_addr: 0.0.0.0:8080 would open HTTP to the network, and \
-             there are no logins yet; use \"127.0.0.1:8080\" and reach it with: ssh -L \
-             8080:127.0.0.1:8080 THIS_HOST",
+            "ringgate.toml:1: warning: http_addr: 0.0.0.0:8080 is plain HTTP on the network: \
+             passwords and tokens can be read there; put a TLS proxy before it and set \
+             console.secure_cookie = true",
             "ringgate.toml:2: warning: rtp_start_port: 12001 is odd: RTP takes even ports, so \
              12002 is used",
             "ringgate.toml:3: warning: log_levle: unknown key; did you mean \"log_level\"?",
@@ -221,15 +221,62 @@ dest = "sip:me@carrier.example"
 }
 
 #[test]
+fn tokens_without_known_scopes_are_named() {
+    assert_problems(
+        r#"http_addr = "192.0.2.1:8080"
+[console]
+secure_cookie = true
+api_tokens = [
+  { token = "0123456789abcdef", scopes = ["cdr:read", "ami"] },
+  { token = "abc", scopes = ["cdr:raed", "everything"] },
+  { token = "env:NO", scopes = ["ami"] },
+  { scopes = ["ami"] },
+  { token = "fedcba9876543210" },
+]
+"#,
+        &[
+            "ringgate.toml:6: warning: console.api_tokens[1].scopes[0]: there is no scope \
+             \"cdr:raed\": it gives nothing; did you mean \"cdr:read\"?",
+            "ringgate.toml:6: warning: console.api_tokens[1].scopes[1]: there is no scope \
+             \"everything\": it gives nothing; the scopes are: ami, calls:control, calls:read, \
+             cdr:read, config:read, config:write, recordings:read, system:admin, system:read, \
+             webhooks:write",
+            "ringgate.toml:6: warning: console.api_tokens[1].token: has less than 16 characters: \
+             it can be guessed; make one with: openssl rand -hex 32",
+            "ringgate.toml:7: error: console.api_tokens[2].token: env:NO cannot be read: the \
+             variable is not set",
+            "ringgate.toml:8: error: console.api_tokens[3]: has no token; write token = \"...\"",
+            "ringgate.toml:9: warning: console.api_tokens[4]: has no scopes and may do nothing: \
+             scopes are enforced here; give it the ones that it needs of: ami, calls:control, \
+             calls:read, cdr:read, config:read, config:write, recordings:read, system:admin, \
+             system:read, webhooks:write",
+        ],
+    );
+}
+
+#[test]
+fn tokens_are_not_shown() {
+    let text = "[console]\napi_tokens = [{ token = \"hunter2-hunter2-hunter2\", scopes = \
+                [\"ami\"] }]\n[metrics]\ntoken = \"hunter2\"\n";
+    let loaded = check(text, &[], true);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("it is valid");
+    assert_eq!(config.http().api_tokens()[0].expose(), "hunter2-hunter2-hunter2");
+    assert_eq!(config.http().api_tokens()[0].scopes(), ["ami"]);
+    assert_eq!(config.http().metrics_token().map(|token| token.expose()), Some("hunter2"));
+    let debug = format!("{config:?} {:?}", loaded.effective);
+    assert!(!debug.contains("hunter2"), "{debug}");
+}
+
+#[test]
 fn syntax_errors_keep_the_rest_checked() {
     assert_problems(
-        "log_level = \nhttp_addr = \"0.0.0.0:80\"\n[proxy]\nudp_port = 99999\n",
+        "log_level = \nhttp_addr = \"0.0.0.0\"\n[proxy]\nudp_port = 99999\n",
         &[
             "ringgate.toml:1: error: not TOML: string values must be quoted, expected literal \
              string",
-            "ringgate.toml:2: error: http_addr: 0.0.0.0:80 would open HTTP to the network, and \
-             there are no logins yet; use \"127.0.0.1:80\" and reach it with: ssh -L \
-             80:127.0.0.1:80 THIS_HOST",
+            "ringgate.toml:2: error: http_addr: \"0.0.0.0\" is not an address and port; write \
+             \"127.0.0.1:8080\"",
             "ringgate.toml:4: error: proxy.udp_port: must be 0 to 65535, not 99999",
         ],
     );

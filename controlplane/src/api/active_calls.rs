@@ -5,21 +5,22 @@
 //! Holds: `{call_id}` is our id or the SIP Call-ID of either leg.
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde_json::{Value, json};
 use shared::command::Question;
 use shared::event::{Answer, CallState, CallView};
 
 use super::asked::{Id, Pairs};
+use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
+use crate::access::Right;
 
 const LIMIT_DEFAULT: usize = 50;
 const LIMIT_MAX: usize = 500;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/calls/active", get(list)).route("/calls/active/{call_id}", get(one))
+pub(super) fn routes() -> Routes {
+    let need = Need::Right(Right::CallsRead);
+    Routes::new().get("/calls/active", need, list).get("/calls/active/{call_id}", need, one)
 }
 
 async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {

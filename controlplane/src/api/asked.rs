@@ -10,7 +10,11 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde_json::Value;
 
+use super::page::Slice;
 use super::{Code, Problem};
+
+const LIMIT_DEFAULT: u32 = 50;
+const LIMIT_MAX: u32 = 500;
 
 /// The query, in order, repeats included.
 #[derive(Debug)]
@@ -21,6 +25,37 @@ impl Pairs {
     pub(super) fn last(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(known, _)| known == name);
         found.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        let read = |text: &str| {
+            text.parse::<bool>().map_err(|_| {
+                Problem::new(Code::FilterInvalid, format!("{name} must be true or false"))
+            })
+        };
+        self.last(name).map(read).transpose()
+    }
+
+    /// `limit`, as our own lists have it.
+    pub(super) fn limit(&self) -> Result<u32, Problem> {
+        let Some(text) = self.last("limit") else { return Ok(LIMIT_DEFAULT) };
+        let number = text.parse::<u32>().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+        number.ok_or_else(|| {
+            let text = format!("limit must be a number from 1 to {LIMIT_MAX}, not \"{text}\"");
+            Problem::new(Code::FilterInvalid, text)
+        })
+    }
+
+    /// `limit` and `cursor` of lists that are short enough to be counted through.
+    pub(super) fn slice(&self) -> Result<Slice, Problem> {
+        let limit = self.limit()?;
+        let skip = match self.last("cursor") {
+            None => 0,
+            Some(cursor) => Slice::read_cursor(cursor).ok_or_else(|| {
+                Problem::new(Code::FilterInvalid, "this cursor is none that was given out")
+            })?,
+        };
+        Ok(Slice { limit, skip })
     }
 
     pub(super) fn refuse_unknown(&self, known: &[&str]) -> Result<(), Problem> {

@@ -4,20 +4,23 @@
 //! Never: a name of a field of its own where the original has one.
 //! Holds: `{id}` is the number, the session id, or the SIP Call-ID of any leg.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::asked::{Document, Id, Pairs};
+use super::routes::{Need, Routes};
 use super::{App, Code, Prefix, Problem, page, search};
+use crate::access::Right;
 use crate::store::{CallRecord, RecordSearch, Recording, RecordingState};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/call-records", get(list).post(list_by_body))
-        .route("/call-records/{id}", get(one))
+pub(super) fn routes() -> Routes {
+    let need = Need::Right(Right::CdrRead);
+    Routes::new().get("/call-records", need, list).post("/call-records", need, list_by_body).get(
+        "/call-records/{id}",
+        need,
+        one,
+    )
 }
 
 async fn list(

@@ -5,16 +5,16 @@
 //! Holds: a silent shard is a refusal and not a shorter list.
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use shared::command::Question;
 use shared::event::{Answer, DialogView};
 
+use super::routes::{Need, Routes};
 use super::{App, Problem};
+use crate::access::Right;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/dialogs", get(list))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/dialogs", Need::Ami(Right::Ami), list)
 }
 
 async fn list(State(app): State<App>) -> Result<Json<Vec<DialogView>>, Problem> {

@@ -7,18 +7,18 @@
 use std::sync::atomic::Ordering;
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde_json::{Map, Value, json};
 use shared::metrics::Counter;
 
 use super::App;
+use super::routes::{Need, Routes};
 use crate::VERSION;
+use crate::access::Right;
 use crate::board::{Counts, ShardState, Stage};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/health", get(health))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/health", Need::Ami(Right::Ami), health)
 }
 
 async fn health(State(app): State<App>) -> Json<Value> {

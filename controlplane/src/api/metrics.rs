@@ -6,19 +6,18 @@
 
 use std::fmt::{self, Write};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use shared::metrics::{Counter, Kind};
 
 use super::App;
+use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::board::{Board, Counts};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/metrics", get(metrics))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/metrics", Need::Metrics, metrics)
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
@@ -85,12 +84,37 @@ fn write(board: &Board, out: &mut String) -> fmt::Result {
             Counts::of(&counts.recordings_failed),
         ),
     ];
-    for (name, kind, help, value) in single {
+    for (name, kind, help, value) in single.into_iter().chain(of_access(counts)) {
         head(out, name, kind, help)?;
         writeln!(out, "ringgate_{name} {value}")?;
     }
     head(out, "build_info", "gauge", "Version of the running program")?;
     writeln!(out, "ringgate_build_info{{version=\"{VERSION}\"}} 1")
+}
+
+/// Who was let in and who was not.
+fn of_access(counts: &Counts) -> [(&'static str, &'static str, &'static str, u64); 4] {
+    [
+        ("logins_total", "counter", "Logins that succeeded", Counts::of(&counts.logins)),
+        (
+            "login_failures_total",
+            "counter",
+            "Logins with a wrong name or password",
+            Counts::of(&counts.login_failures),
+        ),
+        (
+            "logins_throttled_total",
+            "counter",
+            "Logins that were not tried because there were too many",
+            Counts::of(&counts.logins_throttled),
+        ),
+        (
+            "requests_denied_total",
+            "counter",
+            "Requests refused for who sent them",
+            Counts::of(&counts.requests_denied),
+        ),
+    ]
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {

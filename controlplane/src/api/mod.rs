@@ -4,28 +4,37 @@
 //! Never: a change of state on GET; an answer 200 where nothing was done.
 //! Holds: every path that the contract names answers: with its resource, or 501 with a code.
 
-mod access;
 mod active_calls;
 mod asked;
+mod audit;
 mod call_records;
+mod csrf;
 mod dialogs;
+mod etag;
+mod fields;
+mod gate;
 mod health;
+mod login;
 mod metrics;
 mod not_built;
 mod page;
 mod probes;
 mod problem;
 mod recording;
+mod roles;
+mod routes;
 mod search;
+mod tokens;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
 use shared::config::{Http, OWN_API_PREFIX};
 use tokio::time::timeout;
 use tower::ServiceBuilder;
@@ -33,10 +42,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 pub use problem::{Code, Problem};
+pub use routes::{Need, Row};
 
+use crate::access::{Access, Right};
 use crate::board::Board;
 use crate::questions::Questions;
 use crate::store::Store;
+use routes::Routes;
 
 /// Bodies are questions and small documents.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -46,6 +58,7 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(30);
 /// What a request can reach.
 #[derive(Clone, Debug)]
 pub struct App {
+    pub access: Arc<Access>,
     pub store: Arc<dyn Store>,
     pub board: Arc<Board>,
     pub questions: Arc<Questions>,
@@ -59,14 +72,7 @@ pub struct App {
 struct Prefix(Arc<str>);
 
 pub fn router(app: App) -> Router {
-    let mut root = Router::new()
-        .merge(probes::routes())
-        .merge(metrics::routes())
-        .nest(app.http.ami_prefix(), ami(&app));
-    for prefix in [app.http.console_prefix(), app.http.api_prefix(), OWN_API_PREFIX] {
-        root = root.nest(prefix, resources().layer(Extension(Prefix(prefix.into()))));
-    }
-    root = root.nest(OWN_API_PREFIX, not_built::own_api());
+    let (root, _) = all(&app.http).into_parts();
     root.fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(
@@ -75,29 +81,58 @@ pub fn router(app: App) -> Router {
                 .layer(middleware::from_fn(own_headers))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(middleware::from_fn(in_time))
-                .layer(middleware::from_fn(access::loopback_host))
                 .layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
         )
         .with_state(app)
 }
 
+/// Every route with what a caller needs for it.
+pub fn table(http: &Http) -> Vec<Row> {
+    all(http).into_parts().1
+}
+
+fn all(http: &Http) -> Routes {
+    Routes::new()
+        .merge(probes::routes())
+        .merge(metrics::routes())
+        .nest(http.ami_prefix(), ami())
+        .nest(http.console_prefix(), resources().merge(older()))
+        .nest(http.api_prefix(), resources().merge(older()))
+        .nest(OWN_API_PREFIX, resources().merge(own()))
+}
+
 /// What every generation of clients finds under its prefix.
-fn resources() -> Router<App> {
-    Router::new()
+fn resources() -> Routes {
+    Routes::new()
+        .merge(login::routes())
         .merge(active_calls::routes())
         .merge(call_records::routes())
         .merge(recording::routes())
         .merge(not_built::resources())
 }
 
-fn ami(app: &App) -> Router<App> {
-    Router::new()
+/// What the older generations call differently.
+fn older() -> Routes {
+    Routes::new().merge(users::older_routes()).merge(roles::older_routes())
+}
+
+/// Under `/api/v1` only.
+fn own() -> Routes {
+    Routes::new()
+        .merge(audit::routes())
+        .merge(roles::routes())
+        .merge(tokens::routes())
+        .merge(users::routes())
+        .merge(not_built::own_api())
+}
+
+fn ami() -> Routes {
+    Routes::new()
         .merge(health::routes())
         .merge(dialogs::routes())
         .merge(not_built::ami())
         // Behind the gate too: who may not ask learns nothing about the paths.
-        .fallback(problem::no_such_path)
-        .layer(middleware::from_fn_with_state(app.clone(), access::ami_source))
+        .fallback(Need::Ami(Right::Ami), problem::no_such_path)
 }
 
 /// A request that is stuck gets an answer all the same.

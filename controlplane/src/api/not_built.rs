@@ -2,50 +2,80 @@
 //! Owns:  their list, so that none of them looks like a typing mistake.
 //! Gives: routes that say what is missing.
 //! Never: a path that works; it leaves this list when its resource arrives.
-//! Holds: no answer here is ever 2xx.
+//! Holds: no answer here is ever 2xx, and nobody hears 501 who might not use the path if it were there.
 
-use axum::Router;
 use axum::extract::OriginalUri;
 use axum::http::Method;
-use axum::routing::{any, patch, post};
 
-use super::{App, Code, Problem};
+use super::routes::{Need, Routes};
+use super::{Code, Problem};
+use crate::access::Right;
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const PATCH: Method = Method::PATCH;
+const DELETE: Method = Method::DELETE;
+
+type Missing<'l> = &'l [(&'l str, Need, &'l [Method])];
 
 /// Under every prefix.
-const RESOURCES: [&str; 12] = [
-    "/calls/active/{call_id}/commands",
-    "/call-records/{id}/pcap",
-    "/call-records/{id}/sip-flow",
-    "/extensions",
-    "/extensions/{id}",
-    "/login",
-    "/logout",
-    "/routing",
-    "/routing/{id}",
-    "/sip-trunk",
-    "/sip-trunk/{id}",
-    "/commands",
+const RESOURCES: Missing<'_> = &[
+    ("/calls/active/{call_id}/commands", Need::Right(Right::CallsControl), &[POST]),
+    ("/call-records/{id}", Need::Right(Right::CdrWrite), &[PATCH]),
+    ("/call-records/{id}", Need::Right(Right::CdrDelete), &[DELETE]),
+    ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),
+    ("/call-records/{id}/sip-flow", Need::Right(Right::CdrRead), &[GET]),
+    ("/commands", Need::Right(Right::CallsControl), &[POST]),
+    ("/extensions", Need::Right(Right::ExtensionsRead), &[GET]),
+    ("/extensions", Need::Right(Right::ExtensionsWrite), &[POST, PUT]),
+    ("/extensions/{id}", Need::Right(Right::ExtensionsRead), &[GET]),
+    ("/extensions/{id}", Need::Right(Right::ExtensionsWrite), &[PUT, PATCH, DELETE]),
+    ("/login", Need::Anybody, &[GET]),
+    ("/routing", Need::Right(Right::RoutesRead), &[GET]),
+    ("/routing", Need::Right(Right::RoutesWrite), &[POST, PUT]),
+    ("/routing/{id}", Need::Right(Right::RoutesRead), &[GET]),
+    ("/routing/{id}", Need::Right(Right::RoutesWrite), &[PUT, PATCH, DELETE]),
+    ("/sip-trunk", Need::Right(Right::TrunksRead), &[GET]),
+    ("/sip-trunk", Need::Right(Right::TrunksWrite), &[POST, PUT]),
+    ("/sip-trunk/{id}", Need::Right(Right::TrunksRead), &[GET]),
+    ("/sip-trunk/{id}", Need::Right(Right::TrunksWrite), &[PUT, PATCH, DELETE]),
 ];
 
 /// Under `/api/v1` only.
-const OWN_API: [&str; 4] = ["/errors", "/events", "/openapi.json", "/routes/explain"];
+const OWN_API: Missing<'_> = &[
+    ("/errors", Need::Login, &[GET]),
+    ("/events", Need::Right(Right::CallsRead), &[GET]),
+    ("/openapi.json", Need::Login, &[GET]),
+    ("/routes/explain", Need::Right(Right::RoutesRead), &[POST]),
+];
 
 /// Under the AMI prefix.
-const AMI: [&str; 4] = ["/originate", "/reload/{what}", "/shutdown", "/transactions"];
+const AMI: Missing<'_> = &[
+    ("/originate", Need::Ami(Right::Ami), &[POST]),
+    ("/reload/{what}", Need::Ami(Right::Ami), &[POST]),
+    ("/shutdown", Need::Ami(Right::SystemAdmin), &[POST]),
+    ("/transactions", Need::Ami(Right::Ami), &[GET]),
+];
 
-pub(super) fn resources() -> Router<App> {
-    let routes =
-        RESOURCES.iter().fold(Router::new(), |routes, path| routes.route(path, any(not_built)));
-    // The same paths have methods that work.
-    routes.route("/call-records/{id}", patch(not_built).delete(not_built))
+pub(super) fn resources() -> Routes {
+    missing(RESOURCES)
 }
 
-pub(super) fn own_api() -> Router<App> {
-    OWN_API.iter().fold(Router::new(), |routes, path| routes.route(path, any(not_built)))
+pub(super) fn own_api() -> Routes {
+    missing(OWN_API)
 }
 
-pub(super) fn ami() -> Router<App> {
-    AMI.iter().fold(Router::new(), |routes, path| routes.route(path, post(not_built)))
+pub(super) fn ami() -> Routes {
+    missing(AMI)
+}
+
+fn missing(list: Missing<'_>) -> Routes {
+    list.iter().fold(Routes::new(), |routes, (path, need, methods)| {
+        methods
+            .iter()
+            .fold(routes, |routes, method| routes.on(method.clone(), path, *need, not_built))
+    })
 }
 
 async fn not_built(method: Method, OriginalUri(uri): OriginalUri) -> Problem {

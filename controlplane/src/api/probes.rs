@@ -8,21 +8,24 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Json;
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::App;
+use super::routes::{Need, Routes};
 use crate::board::{Counts, Stage};
 
 /// A database that needs longer than this is not ready.
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/livez", get(async || "ok\n")).route("/readyz", get(ready))
+pub(super) fn routes() -> Routes {
+    Routes::new().get("/livez", Need::Anybody, live).get("/readyz", Need::Anybody, ready)
+}
+
+async fn live() -> &'static str {
+    "ok\n"
 }
 
 async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {

@@ -12,6 +12,7 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::json;
 
+use super::fields::FieldError;
 use crate::questions::Unanswered;
 use crate::store::StoreError;
 
@@ -38,26 +39,44 @@ macro_rules! codes {
 }
 
 codes! {
+    BodyInvalid "body_invalid" UNPROCESSABLE_ENTITY "The body has fields that cannot be taken";
     BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
+    CredentialsInvalid "credentials_invalid" UNAUTHORIZED "These credentials are not valid";
+    CsrfRefused "csrf_refused" FORBIDDEN "This request may come from a page of somebody else";
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
     FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
     FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
     ForeignHost "foreign_host" MISDIRECTED_REQUEST "This name is not ours";
     Internal "internal" INTERNAL_SERVER_ERROR "Our fault";
+    LastAdmin "last_admin" CONFLICT "Somebody must be left who may do everything";
+    LoginRefused "login_refused" UNAUTHORIZED "The login was refused";
+    LoginRequired "login_required" UNAUTHORIZED "This needs a login or a token";
+    NameTaken "name_taken" CONFLICT "This name is taken";
+    NoSession "no_session" BAD_REQUEST "There is no session to end";
     NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
     NoSuchMethod "no_such_method" METHOD_NOT_ALLOWED "This path has no such method";
     NoSuchPath "no_such_path" NOT_FOUND "There is no such path";
     NoSuchRecord "no_such_record" NOT_FOUND "There is no such call record";
+    NoSuchRole "no_such_role" NOT_FOUND "There is no such role";
+    NoSuchToken "no_such_token" NOT_FOUND "There is no such token";
+    NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
+    PasswordWrong "password_wrong" FORBIDDEN "This is not the password";
     PathUnreadable "path_unreadable" BAD_REQUEST "The path cannot be read";
+    PermissionMissing "permission_missing" FORBIDDEN "The caller may not do this";
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED "It has changed in the meantime";
     QueryUnreadable "query_unreadable" BAD_REQUEST "The query cannot be read";
     RecordingAbsent "recording_absent" NOT_FOUND "This call has no recording";
     RecordingFailed "recording_failed" NOT_FOUND "The recording could not be made";
     RecordingPending "recording_pending" CONFLICT "The recording is not ready yet";
+    RoleFixed "role_fixed" CONFLICT "This role stays as it is";
     ShardsSilent "shards_silent" SERVICE_UNAVAILABLE "The data plane did not answer in time";
     SourceRefused "source_refused" FORBIDDEN "This source address is not allowed";
+    TooBusy "too_busy" SERVICE_UNAVAILABLE "There is too much to do right now";
+    TooMany "too_many" CONFLICT "There are too many of these already";
+    TooManyLogins "too_many_logins" TOO_MANY_REQUESTS "Too many logins were tried";
     TooSlow "too_slow" SERVICE_UNAVAILABLE "The answer took too long";
 }
 
@@ -65,11 +84,25 @@ codes! {
 pub struct Problem {
     code: Code,
     detail: String,
+    retry_after_s: Option<u64>,
+    errors: Vec<FieldError>,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), retry_after_s: None, errors: Vec::new() }
+    }
+
+    /// What is wrong, field by field.
+    pub(super) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// When the same request may be worth another try.
+    pub const fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     pub const fn code(&self) -> Code {
@@ -79,9 +112,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response<Body> {
-        let Self { code, detail } = self;
+        let Self { code, detail, retry_after_s, errors } = self;
         let status = code.status();
-        let body = json!({
+        let mut body = json!({
             "type": format!("urn:ringgate:problem:{}", code.as_str()),
             "title": code.title(),
             "status": status.as_u16(),
@@ -89,11 +122,20 @@ impl IntoResponse for Problem {
             "detail": detail,
             "message": detail,
         });
+        if !errors.is_empty() {
+            body["errors"] = errors.iter().map(FieldError::show).collect();
+        }
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::CONFLICT) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        // Another try may help without anybody doing anything in between.
+        let again = status == StatusCode::SERVICE_UNAVAILABLE || code == Code::RecordingPending;
+        if let Some(seconds) = retry_after_s.or_else(|| again.then_some(1)) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"ringgate\"");
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

@@ -4,21 +4,22 @@
 //! Never: a path from the request; the record's row names the file.
 //! Holds: Range, If-Range and If-Modified-Since follow RFC 9110.
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::asked::{Id, Pairs};
 use super::call_records::find;
+use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
+use crate::access::Right;
 use crate::store::RecordingState;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new().route("/call-records/{id}/recording", get(recording))
+pub(super) fn routes() -> Routes {
+    let need = Need::Right(Right::RecordingsRead);
+    Routes::new().get("/call-records/{id}/recording", need, recording)
 }
 
 async fn recording(

@@ -94,6 +94,11 @@ fn set(search: &mut RecordSearch, name: &str, value: &str) -> Result<(), Problem
     Ok(())
 }
 
+/// A moment that a filter names, as `date` reads the start of a range.
+pub(super) fn moment(name: &str, value: Option<&str>) -> Result<Option<WallMs>, Problem> {
+    value.map(|value| date(name, value, Edge::Start)).transpose()
+}
+
 fn invalid(name: &str, value: &str, expected: &str) -> Problem {
     Problem::new(Code::FilterInvalid, format!("{name} must be {expected}, not \"{value}\""))
 }

@@ -164,7 +164,7 @@ pub(super) fn from_sql(count: i64) -> u64 {
 }
 
 /// Wall time of now, for the columns that say when a row was written.
-pub(super) fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
 }

@@ -5,28 +5,52 @@
 //! Holds: one code path for every database. A new table group is one file with functions over `&Db`, a
 //!        trait whose methods call them, and one line in `Store`.
 
+mod audit;
 mod db;
 mod error;
 mod extensions;
 mod postgres;
 mod recordings;
 mod records;
+mod roles;
+mod sessions;
 mod sqlite;
 mod statement;
+mod tokens;
+mod users;
 
 use std::future::Future;
 use std::pin::Pin;
 
-pub use db::{Connections, Db, Kind};
+pub use audit::{AuditLog, AuditRow, AuditSearch};
+pub use db::{Connections, Db, Kind, now_ms};
 pub use error::StoreError;
 pub use extensions::{Extension, Extensions};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordPage, RecordSearch, RecordSort, Records};
+pub use roles::{Permission, Role, RoleEdit, Roles};
+pub use sessions::{Bounds, Session, Sessions};
+pub use tokens::{Token, Tokens};
+pub use users::{Edited, Login, User, UserEdit, UserSearch, Users};
 
 /// An answer that is on its way.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// The database as the rest of the control plane sees it.
-pub trait Store: Connections + Extensions + Recordings + Records {}
+pub trait Store:
+    AuditLog + Connections + Extensions + Recordings + Records + Roles + Sessions + Tokens + Users
+{
+}
 
-impl<T: Connections + Extensions + Recordings + Records> Store for T {}
+impl<T> Store for T where
+    T: AuditLog
+        + Connections
+        + Extensions
+        + Recordings
+        + Records
+        + Roles
+        + Sessions
+        + Tokens
+        + Users
+{
+}

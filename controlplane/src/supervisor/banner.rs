@@ -12,6 +12,7 @@ use shared::net::Transport;
 use shared::snapshot::Secret;
 
 use super::cores::{self, Cores};
+use super::first_start::FirstUser;
 use crate::VERSION;
 use crate::store::Extension;
 
@@ -21,6 +22,8 @@ pub(super) struct Banner<'a> {
     pub listeners: &'a [(Transport, SocketAddr)],
     pub cores: &'a Cores,
     pub http: SocketAddr,
+    /// Made by this start.
+    pub first_user: Option<&'a FirstUser>,
     /// Made by this start.
     pub extensions: &'a [Extension],
     pub users: usize,
@@ -45,11 +48,12 @@ impl Banner<'_> {
             let shown: Vec<_> = config.external_ip().iter().map(ToString::to_string).collect();
             writeln!(out, "  Advertised {}", shown.join(", "))?;
         }
-        writeln!(
-            out,
-            "  HTTP       http://{} (on this machine only: there are no logins yet)",
-            self.http
-        )?;
+        let reach = if self.http.ip().to_canonical().is_loopback() {
+            "on this machine only"
+        } else {
+            "from the network, without TLS of our own"
+        };
+        writeln!(out, "  HTTP       http://{} ({reach})", self.http)?;
         let count = self.cores.shards.len();
         let noun = if count == 1 { "shard" } else { "shards" };
         writeln!(
@@ -73,11 +77,15 @@ impl Banner<'_> {
         };
         writeln!(out, "  Recording  {recording}")?;
         writeln!(out, "  Users      {}", self.users)?;
-        self.write_extensions(out)?;
+        self.write_passwords(out)?;
         self.write_next(out)
     }
 
-    fn write_extensions(&self, out: &mut String) -> std::fmt::Result {
+    fn write_passwords(&self, out: &mut String) -> std::fmt::Result {
+        if let Some(FirstUser { name, password, .. }) = self.first_user {
+            writeln!(out, "\nLogin for HTTP, shown this once:")?;
+            writeln!(out, "  login {name}  password {password}")?;
+        }
         if self.extensions.is_empty() {
             return Ok(());
         }

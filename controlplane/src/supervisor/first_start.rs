@@ -1,9 +1,10 @@
-//! The first start in a folder: the folder itself, and two extensions to try things with.
-//! Owns:  the data folder's mode and lock; the demo extensions.
+//! The first start in a folder: the folder itself, somebody who may log in, two extensions to try.
+//! Owns:  the data folder's mode and lock; the first user; the demo extensions.
 //! Gives: passwords, once, to whoever prints the banner.
 //! Never: a fixed password; a password in the log.
 //! Holds: two processes never use one data folder.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -11,11 +12,11 @@ use std::path::Path;
 use shared::config::{Backend, Config};
 use shared::snapshot::Secret;
 
+use crate::access::{hash_now, random_password};
 use crate::store::Extension;
 
-/// Without letters that look like others; 56 of them, so 20 make 116 bits.
-const LETTERS: &[u8] = b"abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-const PASSWORD_LETTERS: usize = 20;
+/// Who may do everything until others are made.
+const FIRST_USER: &str = "admin";
 const DEMO_EXTENSIONS: [&str; 2] = ["1001", "1002"];
 
 /// Makes a folder that only its owner can read. A folder that is there keeps its mode.
@@ -44,6 +45,29 @@ pub(super) fn take_folder(path: &Path) -> Result<File, String> {
     }
 }
 
+/// The first user of the console and the API, before it is stored.
+#[derive(Clone)]
+pub(super) struct FirstUser {
+    pub(super) name: &'static str,
+    /// Shown once.
+    pub(super) password: String,
+    pub(super) hash: String,
+}
+
+impl fmt::Debug for FirstUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirstUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl FirstUser {
+    /// With a random password; takes as long as a login.
+    pub(super) fn make() -> Self {
+        let password = random_password();
+        Self { name: FIRST_USER, hash: hash_now(&password), password }
+    }
+}
+
 /// Two extensions with random passwords; names that the configuration has are left out.
 pub(super) fn demo_extensions(config: &Config) -> Vec<Extension> {
     let written = |name: &str| {
@@ -61,21 +85,4 @@ pub(super) fn demo_extensions(config: &Config) -> Vec<Extension> {
         allow_guest_calls: false,
     };
     names.map(extension).collect()
-}
-
-fn random_password() -> String {
-    let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
-    (0..PASSWORD_LETTERS).map(letter).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_differ_and_have_their_length() {
-        let (one, two) = (random_password(), random_password());
-        assert_eq!(one.len(), PASSWORD_LETTERS);
-        assert_ne!(one, two);
-    }
 }

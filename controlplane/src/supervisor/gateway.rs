@@ -26,6 +26,7 @@ use super::http_server::HttpServer;
 use super::prepared::{Prepared, StartFailed, failed, unsaved};
 use super::reload::Reloader;
 use super::snapshot::Publisher;
+use crate::access::Access;
 use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::cdrs::CdrWriter;
@@ -82,6 +83,10 @@ impl Gateway {
         let shards = Arc::new(shards.map_err(|error| failed(error.to_string()))?);
         let stored = prepared.store.first_start(&prepared.extensions).await;
         stored.map_err(|error| failed(error.to_string()))?;
+        if let Some(user) = &prepared.first_user {
+            let stored = prepared.store.add_first_user(user.name, &user.hash).await;
+            stored.map_err(|error| failed(error.to_string()))?;
+        }
         // From here on this thread belongs to the control plane too.
         cores::pin_here(&prepared.cores.control).map_err(|error| failed(error.to_string()))?;
         Self::run(prepared, shards).started().await
@@ -115,7 +120,9 @@ impl Gateway {
             }
             ended.send_replace(true);
         });
+        let access = Arc::new(Access::new(Arc::clone(&store), config.http().api_tokens()));
         let app = App {
+            access: Arc::clone(&access),
             store: Arc::clone(&store),
             board: Arc::clone(&board),
             questions,
@@ -128,6 +135,7 @@ impl Gateway {
             listeners: shards.listeners(),
             cores: &cores,
             http: http.addr,
+            first_user: prepared.first_user.as_ref(),
             extensions: &prepared.extensions,
             users: prepared.users,
         };
@@ -135,6 +143,7 @@ impl Gateway {
         let reloader = Reloader {
             file: configured.file,
             started_with: configured.effective,
+            access,
             store: Arc::clone(&store),
             publisher: Publisher::new(plane, Arc::clone(&board)),
             ipv6: prepared.ipv6,

@@ -1,7 +1,7 @@
 //! The first half of a start: everything that can be had before there are shards.
 //! Owns:  `Prepared`: folders and their lock, database, snapshot, HTTP port; `StartFailed`.
 //! Gives: what `Gateway` needs to run.
-//! Never: a thread of a shard; stores the demo extensions, since the start may still fail.
+//! Never: a thread of a shard; stores the first user or extensions, since the start may still fail.
 //! Holds: what an earlier run left (call records in files, captures) is found before anything new.
 
 use std::fmt;
@@ -16,7 +16,7 @@ use shared::snapshot::Snapshot;
 use tokio::net::TcpListener;
 
 use super::cores::Cores;
-use super::first_start::{demo_extensions, private_folder, take_folder};
+use super::first_start::{FirstUser, demo_extensions, private_folder, take_folder};
 use super::settings::{has_ipv6, shard_settings};
 use super::snapshot;
 use crate::board::FIRST_GENERATION;
@@ -67,6 +67,8 @@ pub(super) struct Prepared {
     pub(super) store: Arc<dyn Store>,
     /// Made by this start.
     pub(super) extensions: Vec<Extension>,
+    /// Made by this start, when there was nobody who could log in.
+    pub(super) first_user: Option<FirstUser>,
     /// Captures of an earlier run.
     pub(super) left: Vec<CaptureClosed>,
     pub(super) snapshot: Snapshot,
@@ -96,6 +98,12 @@ impl Prepared {
         // Stored when the shards are up: a start that fails must not keep passwords nobody saw.
         let first = !store.started_before().await.map_err(of_store)?;
         let extensions = if first && with_demo { demo_extensions(config) } else { Vec::new() };
+        let first_user = if store.has_users().await.map_err(of_store)? {
+            None
+        } else {
+            let made = tokio::task::spawn_blocking(FirstUser::make).await;
+            Some(made.map_err(|error| failed(error.to_string()))?)
+        };
         recover(&*store, &unsaved(config)).await.map_err(failed)?;
         let left = leftovers(&*store, &files.captures()).await;
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
@@ -115,6 +123,7 @@ impl Prepared {
             folder,
             store,
             extensions,
+            first_user,
             left,
             snapshot,
             users,

@@ -1,4 +1,4 @@
-//! SIGHUP: users, trunks and the rules of outbound calls anew, while calls go on.
+//! SIGHUP: users, trunks, tokens and the rules of outbound calls anew, while calls go on.
 //! Owns:  the comparison of what runs with what is written.
 //! Gives: a new snapshot on every shard, or the reasons why the old one stays.
 //! Never: changes a listener or a CPU; the log names the keys that wait for a restart.
@@ -12,6 +12,7 @@ use shared::config::{Effective, Problem};
 use shared::event::Severity;
 
 use super::snapshot::{self, Publisher};
+use crate::access::Access;
 use crate::configuration;
 use crate::store::Store;
 use crate::webhooks::Client;
@@ -21,6 +22,7 @@ pub struct Reloader {
     pub file: Option<PathBuf>,
     /// What the process was started with.
     pub started_with: Effective,
+    pub access: Arc<Access>,
     pub store: Arc<dyn Store>,
     pub publisher: Publisher,
     pub ipv6: bool,
@@ -64,6 +66,7 @@ impl Reloader {
             format!("shard {} does not serve generation {generation} yet", late.join(", "))
         })?;
         self.client.adopt(&configured.config);
+        self.access.set_configured(configured.config.http().api_tokens());
         let needs_restart = configured.effective.needs_restart(&self.started_with);
         Ok(Reloaded { generation, users, trunks, needs_restart })
     }

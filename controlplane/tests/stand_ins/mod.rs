@@ -1,6 +1,7 @@
 //! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod asking;
 pub(crate) mod postgres;
 pub(crate) mod program;
 
@@ -14,9 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use controlplane::plane::Plane;
-use controlplane::store::{Connections, Db, Extensions, Pending, Recordings, Records, StoreError};
+use controlplane::store::{
+    AuditLog, Connections, Db, Extensions, Pending, Recordings, Records, Roles, Sessions,
+    StoreError, Tokens, Users,
+};
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
+use shared::config::{ApiToken, Config, Sources, TOKEN_SCOPES, load};
 use shared::event::{Answer, BindingView, CallState, CallView, DialogView, Event};
 use shared::ids::{CallId, ShardId, Side};
 use shared::originate::{Originate, Originated};
@@ -53,6 +58,35 @@ impl Drop for Folder {
 pub(crate) fn call_id(number: u64) -> CallId {
     let ms = MORNING.0.unsigned_abs() + number;
     CallId((u128::from(ms) << 80) | u128::from(number))
+}
+
+pub(crate) fn config(text: &str) -> Config {
+    let loaded = load(&Sources {
+        file: Some(("test.toml", text)),
+        env: Vec::new(),
+        read_secret: &|_| Err("no secrets here".to_owned()),
+        strict: true,
+    });
+    loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems))
+}
+
+/// Opens everything, for tests that are not about who asks.
+pub(crate) const TOKEN: &str = "token-of-the-tests-with-every-scope";
+
+/// `TOKEN`, and a token per scope that is called `only-` and the scope.
+pub(crate) fn api_tokens() -> Vec<ApiToken> {
+    let token = |token: &str, scopes: &[&str]| {
+        format!("[[console.api_tokens]]\ntoken = {token:?}\nscopes = {scopes:?}\n")
+    };
+    let mut text = token(TOKEN, &TOKEN_SCOPES);
+    for scope in TOKEN_SCOPES {
+        text += &token(&only(scope), &[scope]);
+    }
+    config(&text).http().api_tokens().to_vec()
+}
+
+pub(crate) fn only(scope: &str) -> String {
+    format!("only-{scope}-and-no-other")
 }
 
 /// An answered call of ten seconds, `number` seconds after ten in the morning.
@@ -286,6 +320,16 @@ impl Connections for MoodyStore {
 impl Extensions for MoodyStore {}
 
 impl Recordings for MoodyStore {}
+
+impl AuditLog for MoodyStore {}
+
+impl Roles for MoodyStore {}
+
+impl Sessions for MoodyStore {}
+
+impl Tokens for MoodyStore {}
+
+impl Users for MoodyStore {}
 
 impl Records for MoodyStore {
     fn add_cdrs<'a>(&'a self, batch: &'a [Cdr]) -> Pending<'a, ()> {

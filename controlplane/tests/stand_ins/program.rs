@@ -92,9 +92,17 @@ impl Gate {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
+        self.send(path, "")
+    }
+
+    pub(crate) fn get_as(&self, token: &str, path: &str) -> (u16, Value) {
+        self.send(path, &format!("Authorization: Bearer {token}\r\n"))
+    }
+
+    fn send(&self, path: &str, more: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.http).expect("HTTP listens");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n")
             .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

@@ -106,6 +106,7 @@ fn shown(path: &str, value: &Value) -> String {
         {
             "\"***\"".to_owned()
         }
+        Value::List(list) if list.is_empty() => "[]".to_owned(),
         _ if keys::is_secret(path) && !matches!(value, Value::Text(_)) => "***".to_owned(),
         Value::List(list) => {
             let items: Vec<_> = list.iter().map(|item| shown(path, &item.value)).collect();

@@ -28,6 +28,7 @@ pub(super) struct ConfigFile {
     pub(super) recording: RecordingFile,
     pub(super) ami: AmiFile,
     pub(super) console: ConsoleFile,
+    pub(super) metrics: MetricsFile,
     pub(super) dataplane: DataplaneFile,
     pub(super) webhooks: WebhooksFile,
 }
@@ -138,6 +139,21 @@ pub(super) struct AmiFile {
 pub(super) struct ConsoleFile {
     pub(super) base_path: Option<String>,
     pub(super) api_prefix: Option<String>,
+    pub(super) api_tokens: Vec<TokenFile>,
+    pub(super) secure_cookie: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TokenFile {
+    pub(super) token: Option<SecretText>,
+    pub(super) scopes: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MetricsFile {
+    pub(super) token: Option<SecretText>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -140,6 +140,11 @@ pub(super) const USED: &[Key] = &[
     key("ami.allows", Texts, Start, "[\"127.0.0.1\", \"::1\"]"),
     key("console.base_path", Text, Start, "\"/console\""),
     key("console.api_prefix", Text, Start, "\"/api\""),
+    key("console.api_tokens", Tables, Reload, "[]"),
+    key("console.api_tokens[].token", Text, Reload, ""),
+    key("console.api_tokens[].scopes", Texts, Reload, "[]"),
+    key("console.secure_cookie", Bool, Start, "false"),
+    key("metrics.token", Text, Start, ""),
     key("dataplane.cores", Text, Start, "\"auto\""),
     key("dataplane.control_cores", Text, Start, "\"rest\""),
     key("dataplane.media_lock", Word(&["strict", "relearn", "off"]), Start, "\"strict\""),
@@ -155,8 +160,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Key> {
 pub(super) fn is_secret(key: &str) -> bool {
     const WORDS: [&str; 7] =
         ["access_key", "api_key", "credential", "ha1", "password", "secret", "token"];
-    key.split('.').any(|segment| WORDS.iter().any(|word| segment.contains(word)))
-        || key.contains(".headers.")
+    let last = key.rsplit('.').next().unwrap_or(key);
+    WORDS.iter().any(|word| last.contains(word)) || key.contains(".headers.")
 }
 
 #[cfg(test)]
@@ -185,5 +190,6 @@ mod tests {
             assert!(is_secret(key), "{key}");
         }
         assert!(!is_secret("proxy.trunks.carrier.dest"));
+        assert!(!is_secret("console.api_tokens[0].scopes"));
     }
 }

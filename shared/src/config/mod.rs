@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use url::Url;
 
-pub use access::{Http, Network, OWN_API_PREFIX};
+pub use access::{ApiToken, Http, Network, OWN_API_PREFIX, TOKEN_SCOPES};
 pub use cores::{ControlCpus, Dataplane, ShardCpus, parse_list};
 pub use database::{Database, DatabasePool, DatabaseUrl};
 pub use effective::{Effective, Row};
@@ -161,7 +161,7 @@ impl Config {
     }
 
     fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
-        let http = Http::check(&file, report);
+        let http = Http::check(&file, read, report);
         let files = Files::check(&file, read, report);
         let rtp_ports = files::rtp_ports(&file, report);
         let external_ip = files::external_ip(file.external_ip.as_deref(), report);

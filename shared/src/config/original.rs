@@ -4,7 +4,7 @@
 //! Never: a key that does something; it moves to `keys::USED` with the code that uses it.
 //! Holds: a key that no program ever read is listed too: a file of the original has it.
 
-use super::keys::Kind::{Any, Bool, Int, Number, Tables, Text, Texts};
+use super::keys::Kind::{Any, Bool, Int, Number, Text, Texts};
 use super::keys::Use::{NotYet, NotYetWatchOut};
 use super::keys::{Key, Kind, key};
 
@@ -50,12 +50,10 @@ pub(super) const NOT_YET: &[Key] = &[
     // Monitoring.
     later("metrics.enabled", Bool),
     later("metrics.path", Text),
-    watch_out("metrics.token", Text),
     later("metrics.healthz_path", Text),
     // Console.
     later("console.session_secret", Text),
     later("console.allow_registration", Bool),
-    later("console.secure_cookie", Bool),
     later("console.alpine_js", Text),
     later("console.tailwind_js", Text),
     later("console.chart_js", Text),
@@ -63,9 +61,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("console.locale_default", Text),
     later("console.locales", Any),
     later("console.static_path", Text),
-    watch_out("console.api_tokens", Tables),
-    watch_out("console.api_tokens[].token", Text),
-    watch_out("console.api_tokens[].scopes", Texts),
     // SIP listeners and limits.
     later("proxy.callid_suffix", Text),
     later("proxy.t1x64_timer", COUNT),

@@ -85,15 +85,6 @@ impl<'t> Report<'t> {
         self.push(severity, key, text, suggestion);
     }
 
-    pub(super) fn warning_try(
-        &mut self,
-        key: &str,
-        text: impl Into<String>,
-        suggestion: impl Into<String>,
-    ) {
-        self.push(Severity::Warning, key, text.into(), Some(suggestion.into()));
-    }
-
     pub(super) fn error(&mut self, key: &str, text: impl Into<String>) {
         self.push(Severity::Error, key, text.into(), None);
     }
@@ -109,6 +100,15 @@ impl<'t> Report<'t> {
 
     pub(super) fn warning(&mut self, key: &str, text: impl Into<String>) {
         self.push(Severity::Warning, key, text.into(), None);
+    }
+
+    pub(super) fn warning_try(
+        &mut self,
+        key: &str,
+        text: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
+        self.push(Severity::Warning, key, text.into(), Some(suggestion.into()));
     }
 
     pub(super) fn into_problems(self) -> Vec<Problem> {
