@@ -1,6 +1,6 @@
-//! Questions to all shards, each with an id and a deadline.
+//! Questions and wishes to shards, each with an id and a deadline.
 //! Owns:  the questions that wait for answers.
-//! Gives: one answer per shard, or which shards did not answer in time.
+//! Gives: one answer per shard that was asked, or which shards did not answer in time.
 //! Never: waits longer than the deadline; a late answer is dropped.
 //! Holds: at most `WAITING_MAX` questions wait at a time.
 
@@ -13,6 +13,7 @@ use std::time::Duration;
 use shared::command::{Command, Question};
 use shared::event::Answer;
 use shared::ids::ShardId;
+use shared::originate::{Originate, Originated};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -60,11 +61,39 @@ impl Questions {
         Self { plane, next_id: AtomicU64::new(1), waiting: Mutex::default() }
     }
 
+    pub fn shards(&self) -> u8 {
+        self.plane.count()
+    }
+
     /// Asks every shard; the answers come in no particular order.
     pub async fn ask(&self, question: Question) -> Result<Vec<Answer>, Unanswered> {
+        let all = shards(&*self.plane).collect();
+        self.exchange(all, |id| Command::Ask { id, question: question.clone() }).await
+    }
+
+    /// Asks one shard for a call; says what became of the wish.
+    pub async fn originate(
+        &self,
+        shard: ShardId,
+        wanted: Originate,
+    ) -> Result<Originated, Unanswered> {
+        let command = |id| Command::Originate { id, wanted: Box::new(wanted.clone()) };
+        let answers = self.exchange(vec![shard], command).await?;
+        let said = answers.into_iter().find_map(|answer| match answer {
+            Answer::Originated(originated) => Some(originated),
+            _ => None,
+        });
+        said.ok_or_else(|| Unanswered::Late(vec![shard]))
+    }
+
+    /// Sends one command to each of `asked` and waits for all their answers.
+    async fn exchange(
+        &self,
+        asked: Vec<ShardId>,
+        command: impl Fn(u64) -> Command,
+    ) -> Result<Vec<Answer>, Unanswered> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let count = usize::from(self.plane.count());
-        let (sender, mut receiver) = mpsc::channel(count.max(1));
+        let (sender, mut receiver) = mpsc::channel(asked.len().max(1));
         {
             let mut waiting = self.waiting();
             if waiting.len() >= WAITING_MAX {
@@ -73,13 +102,12 @@ impl Questions {
             waiting.insert(id, sender);
         }
         let _forget = Forget { questions: self, id };
-        for shard in shards(&*self.plane) {
-            let command = Command::Ask { id, question: question.clone() };
-            self.plane.send(shard, command).map_err(|_| Unanswered::QueueFull(shard))?;
+        for &shard in &asked {
+            self.plane.send(shard, command(id)).map_err(|_| Unanswered::QueueFull(shard))?;
         }
         let deadline = Instant::now() + DEADLINE;
-        let mut missing: Vec<ShardId> = shards(&*self.plane).collect();
-        let mut answers = Vec::with_capacity(count);
+        let mut answers = Vec::with_capacity(asked.len());
+        let mut missing = asked;
         while !missing.is_empty() {
             let Ok(Some((shard, answer))) = timeout_at(deadline, receiver.recv()).await else {
                 return Err(Unanswered::Late(missing));

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use shared::event::DialogView;
 use shared::ids::{ShardId, Side};
 use shared::metrics::{Counter, Counters};
+use shared::originate::{Originated, Party, Unstarted};
 use stand_ins::{
     FakePlane, Folder, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config,
 };
@@ -455,12 +456,10 @@ async fn what_is_not_built_says_501_and_what_is_not_there_404() {
         (Method::GET, "/console/call-records/1/sip-flow"),
         (Method::GET, "/api/v1/call-records/1/pcap"),
         (Method::PATCH, "/api/call-records/1"),
-        (Method::POST, "/api/v1/commands"),
         (Method::GET, "/api/v1/events"),
         (Method::GET, "/api/v1/openapi.json"),
         (Method::POST, "/ami/v1/reload/trunks"),
         (Method::POST, "/ami/v1/shutdown"),
-        (Method::POST, "/ami/v1/originate"),
     ] {
         let answer = gate.send(method.clone(), path, &json!({})).await;
         answer.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");
@@ -494,4 +493,67 @@ async fn a_database_that_fails_is_a_503_without_its_secrets() {
     let answer = gate.get("/console/call-records").await;
     answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable");
     assert_eq!(answer.json()["detail"], "the log of the gateway says why");
+}
+
+#[tokio::test]
+async fn a_call_can_be_asked_for_under_every_prefix() {
+    let gate = Gate::new("").await;
+    let body = json!({"action": "originate", "from": "1001", "to": "1002", "timeout": 15});
+    for (path, place) in [
+        ("/api/v1/commands", "/api/v1/calls/active/"),
+        ("/api/commands", "/api/calls/active/"),
+        ("/console/commands", "/console/calls/active/"),
+        ("/ami/v1/originate", ""),
+    ] {
+        let answer = gate.send(Method::POST, path, &body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{path}");
+        let id = call_id(1).to_string();
+        assert_eq!(answer.json()["call_id"], id, "{path}");
+        let expected = if place.is_empty() { String::new() } else { format!("{place}{id}") };
+        assert_eq!(answer.header(header::LOCATION), expected);
+    }
+    let wished = gate.plane.wished.lock().expect("no test panics with it").clone();
+    assert_eq!(wished.len(), 4);
+    let (shard, wanted) = &wished[0];
+    assert_eq!((&*wanted.from, &*wanted.to), ("1001", "1002"));
+    assert_eq!(wanted.ring, Some(std::time::Duration::from_secs(15)));
+    assert_eq!(*shard, ShardId::of_name(b"1001", 2), "the shard with the registration is asked");
+    let answer = gate.get("/api/v1/commands").await;
+    answer.assert_problem(StatusCode::METHOD_NOT_ALLOWED, "no_such_method");
+}
+
+#[tokio::test]
+async fn a_call_that_is_not_made_says_why() {
+    let gate = Gate::new("").await;
+    let body = json!({"action": "originate", "from": "1001", "to": "1002"});
+    for (why, status, code) in [
+        (Unstarted::NotRegistered(Party::From), StatusCode::CONFLICT, "not_registered"),
+        (Unstarted::Overloaded, StatusCode::SERVICE_UNAVAILABLE, "calls_refused"),
+        (Unstarted::Unreachable(Party::To, 404), StatusCode::NOT_FOUND, "party_unknown"),
+        (Unstarted::Unreachable(Party::To, 480), StatusCode::CONFLICT, "party_unreachable"),
+        (
+            Unstarted::Unreachable(Party::To, 416),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "command_invalid",
+        ),
+        (
+            Unstarted::Unreadable(Party::CallerId),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "command_invalid",
+        ),
+    ] {
+        *gate.plane.originated.lock().expect("no test panics with it") = Originated::Refused(why);
+        let answer = gate.send(Method::POST, "/api/v1/commands", &body).await;
+        answer.assert_problem(status, code);
+        let waits = status == StatusCode::SERVICE_UNAVAILABLE;
+        assert_eq!(!answer.header(header::RETRY_AFTER).is_empty(), waits, "{why:?}");
+    }
+    let wrong =
+        json!({"action": "originate", "from": "1001", "to": "1002", "headers": {"Via": ""}});
+    let answer = gate.send(Method::POST, "/ami/v1/originate", &wrong).await;
+    answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY, "command_invalid");
+    assert!(answer.json()["detail"].as_str().is_some_and(|text| text.contains("Via")));
+    gate.plane.full.store(true, Ordering::Relaxed);
+    let answer = gate.send(Method::POST, "/api/v1/commands", &body).await;
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "shards_silent");
 }

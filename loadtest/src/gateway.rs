@@ -180,6 +180,16 @@ impl Gateway {
         netns::within(space, move || http::get(server, &path, Some(&token)))?
     }
 
+    /// Sends a JSON body with the gateway's own token.
+    pub fn post(&self, path: &str, body: &Value) -> Result<http::Answer, String> {
+        let Some(space) = &self.plan.namespace else {
+            return http::post(self.http, path, Some(&self.token), body);
+        };
+        let (server, path, token) = (self.http, path.to_owned(), self.token.clone());
+        let body = body.clone();
+        netns::within(space, move || http::post(server, &path, Some(&token), &body))?
+    }
+
     pub fn json(&self, path: &str) -> Result<Value, String> {
         let answer = self.get(path)?;
         if answer.status != 200 {

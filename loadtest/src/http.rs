@@ -1,4 +1,4 @@
-//! A GET over HTTP/1.1: enough to read the gateway's API without a client library.
+//! GET and POST over HTTP/1.1: enough to use the gateway's API without a client library.
 //! Owns:  one connection per request, closed after the answer.
 //! Gives: status and body; JSON on top.
 //! Never: TLS, redirects, keep-alive.
@@ -20,20 +20,45 @@ pub struct Answer {
 
 /// `token` goes into the Authorization header.
 pub fn get(server: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer, String> {
-    let fail = |error: std::io::Error| format!("GET http://{server}{path}: {error}");
+    exchange(server, "GET", path, token, "")
+}
+
+/// A JSON body.
+pub fn post(
+    server: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    body: &Value,
+) -> Result<Answer, String> {
+    let body = body.to_string();
+    let length = body.len();
+    let rest = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+    exchange(server, "POST", path, token, &rest)
+}
+
+/// `rest`: further header lines, the empty line and a body; or nothing.
+fn exchange(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    rest: &str,
+) -> Result<Answer, String> {
+    let fail = |error: std::io::Error| format!("{method} http://{server}{path}: {error}");
     let mut stream = TcpStream::connect_timeout(&server, LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
     let credentials =
         token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    let rest = if rest.is_empty() { "\r\n" } else { rest };
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\n{credentials}\
-         Connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\n{credentials}\
+         Connection: close\r\n{rest}"
     );
     stream.write_all(request.as_bytes()).map_err(fail)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map_err(fail)?;
-    parse(&bytes).ok_or_else(|| format!("GET http://{server}{path}: not an HTTP answer"))
+    parse(&bytes).ok_or_else(|| format!("{method} http://{server}{path}: not an HTTP answer"))
 }
 
 pub fn json(server: SocketAddr, path: &str, token: Option<&str>) -> Result<Value, String> {

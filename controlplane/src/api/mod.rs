@@ -17,6 +17,7 @@ mod health;
 mod login;
 mod metrics;
 mod not_built;
+mod originate;
 mod page;
 mod probes;
 mod problem;
@@ -107,6 +108,7 @@ fn resources() -> Routes {
         .merge(login::routes())
         .merge(active_calls::routes())
         .merge(call_records::routes())
+        .merge(originate::routes())
         .merge(recording::routes())
         .merge(not_built::resources())
 }
@@ -130,6 +132,7 @@ fn ami() -> Routes {
     Routes::new()
         .merge(health::routes())
         .merge(dialogs::routes())
+        .merge(originate::ami_routes())
         .merge(not_built::ami())
         // Behind the gate too: who may not ask learns nothing about the paths.
         .fallback(Need::Ami(Right::Ami), problem::no_such_path)

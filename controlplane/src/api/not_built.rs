@@ -26,7 +26,6 @@ const RESOURCES: Missing<'_> = &[
     ("/call-records/{id}", Need::Right(Right::CdrDelete), &[DELETE]),
     ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),
     ("/call-records/{id}/sip-flow", Need::Right(Right::CdrRead), &[GET]),
-    ("/commands", Need::Right(Right::CallsControl), &[POST]),
     ("/extensions", Need::Right(Right::ExtensionsRead), &[GET]),
     ("/extensions", Need::Right(Right::ExtensionsWrite), &[POST, PUT]),
     ("/extensions/{id}", Need::Right(Right::ExtensionsRead), &[GET]),
@@ -52,7 +51,6 @@ const OWN_API: Missing<'_> = &[
 
 /// Under the AMI prefix.
 const AMI: Missing<'_> = &[
-    ("/originate", Need::Ami(Right::Ami), &[POST]),
     ("/reload/{what}", Need::Ami(Right::Ami), &[POST]),
     ("/shutdown", Need::Ami(Right::SystemAdmin), &[POST]),
     ("/transactions", Need::Ami(Right::Ami), &[GET]),

@@ -42,6 +42,9 @@ codes! {
     BodyInvalid "body_invalid" UNPROCESSABLE_ENTITY "The body has fields that cannot be taken";
     BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
+    CallsRefused "calls_refused" SERVICE_UNAVAILABLE "The gateway takes no new calls now";
+    CommandInvalid "command_invalid" UNPROCESSABLE_ENTITY "The command is not in order";
+    CommandUnknown "command_unknown" UNPROCESSABLE_ENTITY "There is no such command";
     CredentialsInvalid "credentials_invalid" UNAUTHORIZED "These credentials are not valid";
     CsrfRefused "csrf_refused" FORBIDDEN "This request may come from a page of somebody else";
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
@@ -63,6 +66,9 @@ codes! {
     NoSuchToken "no_such_token" NOT_FOUND "There is no such token";
     NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
+    NotRegistered "not_registered" CONFLICT "This user has no phone registered";
+    PartyUnknown "party_unknown" NOT_FOUND "There is nobody of this name";
+    PartyUnreachable "party_unreachable" CONFLICT "This party cannot be called now";
     PasswordWrong "password_wrong" FORBIDDEN "This is not the password";
     PathUnreadable "path_unreadable" BAD_REQUEST "The path cannot be read";
     PermissionMissing "permission_missing" FORBIDDEN "The caller may not do this";
