@@ -1,8 +1,8 @@
-//! Questions and wishes to shards, each with an id and a deadline.
-//! Owns:  the questions that wait for answers.
+//! Questions, wishes and acts on calls, sent to shards, each with an id and a deadline.
+//! Owns:  those that wait for answers.
 //! Gives: one answer per shard that was asked, or which shards did not answer in time.
 //! Never: waits longer than the deadline; a late answer is dropped.
-//! Holds: at most `WAITING_MAX` questions wait at a time.
+//! Holds: at most `ASKS_MAX` questions and `ACTS_MAX` acts wait at a time.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shared::act::{Acted, CallAction, CallName};
 use shared::command::{Command, Question};
 use shared::event::Answer;
 use shared::ids::ShardId;
+use shared::limits::ACT_WAIT_MAX;
 use shared::originate::{Originate, Originated};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, timeout_at};
 
 use crate::plane::{Plane, shards};
@@ -22,12 +24,16 @@ use crate::plane::{Plane, shards};
 /// A shard answers within a turn; one that needs a second is stuck or gone.
 pub const DEADLINE: Duration = Duration::from_secs(1);
 /// Askers are HTTP requests: more than this many at once is a flood.
-const WAITING_MAX: usize = 256;
+const ASKS_MAX: usize = 256;
+/// Acts wait for phones, some of them for seconds.
+const ACTS_MAX: usize = 1_024;
 
 #[derive(Debug)]
 pub struct Questions {
     plane: Arc<dyn Plane>,
     next_id: AtomicU64,
+    asks: Semaphore,
+    acts: Semaphore,
     waiting: Mutex<HashMap<u64, mpsc::Sender<(ShardId, Answer)>>>,
 }
 
@@ -46,7 +52,7 @@ impl fmt::Display for Unanswered {
         match self {
             Self::Late(shards) => {
                 let shards: Vec<_> = shards.iter().map(|shard| shard.0.to_string()).collect();
-                write!(f, "shard {} did not answer within 1 s", shards.join(", "))
+                write!(f, "shard {} did not answer in time", shards.join(", "))
             }
             Self::QueueFull(shard) => write!(f, "the queue of shard {} is full", shard.0),
             Self::TooMany => f.write_str("too many questions wait for the shards"),
@@ -58,7 +64,13 @@ impl std::error::Error for Unanswered {}
 
 impl Questions {
     pub fn new(plane: Arc<dyn Plane>) -> Self {
-        Self { plane, next_id: AtomicU64::new(1), waiting: Mutex::default() }
+        Self {
+            plane,
+            next_id: AtomicU64::new(1),
+            asks: Semaphore::new(ASKS_MAX),
+            acts: Semaphore::new(ACTS_MAX),
+            waiting: Mutex::default(),
+        }
     }
 
     pub fn shards(&self) -> u8 {
@@ -67,8 +79,10 @@ impl Questions {
 
     /// Asks every shard; the answers come in no particular order.
     pub async fn ask(&self, question: Question) -> Result<Vec<Answer>, Unanswered> {
-        let all = shards(&*self.plane).collect();
-        self.exchange(all, |id| Command::Ask { id, question: question.clone() }).await
+        let _place = self.asks.try_acquire().map_err(|_| Unanswered::TooMany)?;
+        let command = |id| Command::Ask { id, question: question.clone() };
+        let answers = self.exchange(self.all(), DEADLINE, command, |_| false).await?;
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
     /// Asks one shard for a call; says what became of the wish.
@@ -77,35 +91,72 @@ impl Questions {
         shard: ShardId,
         wanted: Originate,
     ) -> Result<Originated, Unanswered> {
+        let _place = self.asks.try_acquire().map_err(|_| Unanswered::TooMany)?;
         let command = |id| Command::Originate { id, wanted: Box::new(wanted.clone()) };
-        let answers = self.exchange(vec![shard], command).await?;
-        let said = answers.into_iter().find_map(|answer| match answer {
+        let answers = self.exchange(vec![shard], DEADLINE, command, |_| false).await?;
+        let said = answers.into_iter().find_map(|(_, answer)| match answer {
             Answer::Originated(originated) => Some(originated),
             _ => None,
         });
         said.ok_or_else(|| Unanswered::Late(vec![shard]))
     }
 
-    /// Sends one command to each of `asked` and waits for all their answers.
+    /// Acts on the call of that name, wherever it is; gives its shard and what became of the act.
+    pub async fn act(
+        &self,
+        name: &CallName,
+        action: &CallAction,
+    ) -> Result<(Option<ShardId>, Acted), Unanswered> {
+        let _place = self.acts.try_acquire().map_err(|_| Unanswered::TooMany)?;
+        if let CallName::Id(id) = name
+            && id.shard().0 < self.plane.count()
+        {
+            let found = self.act_on(vec![id.shard()], name.clone(), action).await?;
+            if found.1 != Acted::UnknownCall {
+                return Ok(found);
+            }
+        }
+        // A phone may use Call-IDs that look like ours.
+        let name = match name {
+            CallName::Id(id) => CallName::Leg(id.to_string().into()),
+            CallName::Leg(_) => name.clone(),
+        };
+        self.act_on(self.all(), name, action).await
+    }
+
+    async fn act_on(
+        &self,
+        shards: Vec<ShardId>,
+        call: CallName,
+        action: &CallAction,
+    ) -> Result<(Option<ShardId>, Acted), Unanswered> {
+        let command = |id| Command::Act { id, call: call.clone(), action: action.clone() };
+        let found = |answer: &Answer| !matches!(answer, Answer::Acted(Acted::UnknownCall));
+        let answers = self.exchange(shards, ACT_WAIT_MAX + DEADLINE, command, found).await?;
+        let found = answers.into_iter().find_map(|(shard, answer)| match answer {
+            Answer::Acted(acted) if acted != Acted::UnknownCall => Some((Some(shard), acted)),
+            _ => None,
+        });
+        Ok(found.unwrap_or((None, Acted::UnknownCall)))
+    }
+
+    /// Sends one command to each of `asked` and waits for all their answers, or for one that is
+    /// `enough`.
     async fn exchange(
         &self,
         asked: Vec<ShardId>,
+        wait: Duration,
         command: impl Fn(u64) -> Command,
-    ) -> Result<Vec<Answer>, Unanswered> {
+        enough: impl Fn(&Answer) -> bool,
+    ) -> Result<Vec<(ShardId, Answer)>, Unanswered> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, mut receiver) = mpsc::channel(asked.len().max(1));
-        {
-            let mut waiting = self.waiting();
-            if waiting.len() >= WAITING_MAX {
-                return Err(Unanswered::TooMany);
-            }
-            waiting.insert(id, sender);
-        }
+        self.waiting().insert(id, sender);
         let _forget = Forget { questions: self, id };
         for &shard in &asked {
             self.plane.send(shard, command(id)).map_err(|_| Unanswered::QueueFull(shard))?;
         }
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + wait;
         let mut answers = Vec::with_capacity(asked.len());
         let mut missing = asked;
         while !missing.is_empty() {
@@ -113,7 +164,11 @@ impl Questions {
                 return Err(Unanswered::Late(missing));
             };
             missing.retain(|other| *other != shard);
-            answers.push(answer);
+            let found = enough(&answer);
+            answers.push((shard, answer));
+            if found {
+                break;
+            }
         }
         Ok(answers)
     }
@@ -126,6 +181,10 @@ impl Questions {
                 tracing::debug!(shard = shard.0, id, "an answer came when nobody waited");
             }
         }
+    }
+
+    fn all(&self) -> Vec<ShardId> {
+        shards(&*self.plane).collect()
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<(ShardId, Answer)>>> {

@@ -14,8 +14,11 @@ use controlplane::access::Access;
 use controlplane::api::{App, router};
 use controlplane::board::{Board, Stage};
 use controlplane::questions::Questions;
-use controlplane::store::{Connections, Recording, RecordingState, Recordings, Records};
+use controlplane::store::{
+    AuditLog, AuditSearch, Connections, Recording, RecordingState, Recordings, Records,
+};
 use serde_json::{Value, json};
+use shared::act::{CallAction, Refusal};
 use shared::event::DialogView;
 use shared::ids::{ShardId, Side};
 use shared::metrics::{Counter, Counters};
@@ -165,7 +168,7 @@ async fn active_calls_of_all_shards_answer_under_every_prefix() {
 async fn one_call_is_found_by_its_id_and_by_either_call_id() {
     let gate = Gate::new("").await;
     gate.plane.calls.lock().expect("no panic").push(call_view(7, 1, true));
-    let own_id = call_id(7).to_string();
+    let own_id = call_view(7, 1, true).id.to_string();
     for id in [own_id.as_str(), "a-leg-7@phone", "b-leg-7%40gate"] {
         let answer = gate.get(&format!("/console/calls/active/{id}")).await;
         assert_eq!(answer.status, StatusCode::OK, "{id}");
@@ -444,10 +447,100 @@ async fn a_recording_that_is_not_there_says_why() {
 }
 
 #[tokio::test]
+async fn a_command_reaches_its_call_by_every_name_under_every_prefix() {
+    let gate = Gate::new("").await;
+    let call = call_view(7, 1, true);
+    gate.plane.calls.lock().expect("no panic").push(call.clone());
+    let body = json!({ "action": "mute", "track_id": "audio-1" });
+    let names = [call.id.to_string(), call.id.to_string().to_uppercase()];
+    for name in names.iter().chain(&call.sip_call_ids) {
+        for prefix in PREFIXES {
+            let path = format!("{prefix}/calls/active/{name}/commands");
+            let answer = gate.send(Method::POST, &path, &body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.json());
+            let expected = json!({
+                "message": "mute done",
+                "data": {
+                    "action": "mute",
+                    "applied_at": "2026-11-24T10:00:00.000Z",
+                    "call_id": call.id,
+                    "outcome": "done",
+                    "shard": 1,
+                },
+            });
+            assert_eq!(answer.json(), expected);
+        }
+    }
+    let search = AuditSearch { limit: 100, ..Default::default() };
+    let audit = gate.store.audit(&search).await.expect("read");
+    assert_eq!(audit.len(), 12, "one entry each");
+    assert!(audit.iter().all(|row| row.action == "call.mute" && row.outcome == "done"));
+    let acts = gate.plane.acts.lock().expect("no panic");
+    let muted = CallAction::Mute { side: Side::Callee, on: true };
+    assert_eq!(acts.len(), 12);
+    assert!(
+        acts.iter()
+            .all(|(shard, id, action)| { (*shard, *id, action) == (ShardId(1), call.id, &muted) })
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_done_says_why() {
+    let gate = Gate::new("").await;
+    gate.plane.calls.lock().expect("no panic").push(call_view(7, 1, true));
+    let send = async |name: &str, body: Value| {
+        let path = format!("/console/calls/active/{name}/commands");
+        gate.send(Method::POST, &path, &body).await
+    };
+    let name = call_view(7, 1, true).id.to_string();
+    let hang_up = json!({ "action": "hangup", "reason": "admin_kick" });
+    for unknown in ["nobody", &call_id(9).to_string(), &"f".repeat(32)] {
+        let answer = send(unknown, hang_up.clone()).await;
+        answer.assert_problem(StatusCode::NOT_FOUND, "no_such_call");
+    }
+    for (body, code) in [
+        (json!({ "action": "hangup", "code": 99 }), "command_invalid"),
+        (json!({ "action": "mute" }), "command_invalid"),
+        (json!(["hangup"]), "command_invalid"),
+        (json!({ "action": "juggle" }), "command_unknown"),
+    ] {
+        let answer = send(&name, body).await;
+        answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY, code);
+    }
+    let later = send(&name, json!({ "action": "hold" })).await;
+    later.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");
+    assert!(gate.plane.acts.lock().expect("no panic").is_empty(), "none reached a shard");
+    for (why, status, code) in [
+        (Refusal::CallEnded, StatusCode::CONFLICT, "call_ended"),
+        (Refusal::NoMedia, StatusCode::CONFLICT, "no_media"),
+        (Refusal::NotConfirmed, StatusCode::GATEWAY_TIMEOUT, "not_confirmed"),
+        (Refusal::TooMany, StatusCode::SERVICE_UNAVAILABLE, "commands_full"),
+    ] {
+        *gate.plane.refusal.lock().expect("no panic") = Some(why);
+        send(&name, hang_up.clone()).await.assert_problem(status, code);
+    }
+    let answer = gate.get("/console/calls/active/x/commands").await;
+    answer.assert_problem(StatusCode::METHOD_NOT_ALLOWED, "no_such_method");
+    gate.plane.full.store(true, Ordering::Relaxed);
+    let answer = send(&name, hang_up).await;
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "shards_silent");
+    assert_eq!(answer.header(header::RETRY_AFTER), "1");
+}
+
+#[tokio::test]
+async fn a_shard_that_never_answers_a_command_is_a_503() {
+    let gate = Gate::new("").await;
+    tokio::time::pause(); // the database at the start needs real time
+    gate.plane.silent.store(true, Ordering::Relaxed);
+    let path = format!("/api/calls/active/{}/commands", call_id(1));
+    let answer = gate.send(Method::POST, &path, &json!({ "action": "hangup" })).await;
+    answer.assert_problem(StatusCode::SERVICE_UNAVAILABLE, "shards_silent");
+}
+
+#[tokio::test]
 async fn what_is_not_built_says_501_and_what_is_not_there_404() {
     let gate = Gate::new("").await;
     for (method, path) in [
-        (Method::POST, "/console/calls/active/x/commands"),
         (Method::GET, "/console/login"),
         (Method::GET, "/console/extensions"),
         (Method::PUT, "/api/extensions"),

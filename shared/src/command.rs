@@ -1,17 +1,25 @@
 //! What the control plane tells or asks a shard, over a bounded lock-free queue.
 //! Owns:  `Command`, `Question`.
-//! Gives: every question has an id; its answer comes back as `event::Event::Answer`.
+//! Gives: every question and act has an id; its answer comes back as `event::Event::Answer`.
 //! Never: waits; a full queue is the asker's answer.
 //! Holds: a command is applied between two messages, never in the middle of one.
 
 use std::sync::Arc;
 
+use crate::act::{CallAction, CallName};
 use crate::originate::Originate;
 use crate::route::Trial;
 use crate::snapshot::Snapshot;
 
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// A program acts on a call; answered by one `event::Answer::Acted`, within
+    /// `limits::ACT_WAIT_MAX` whatever the peers do.
+    Act {
+        id: u64,
+        call: CallName,
+        action: CallAction,
+    },
     Ask {
         id: u64,
         question: Question,

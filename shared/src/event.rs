@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::act::Acted;
 use crate::cdr::Cdr;
 use crate::ids::{CallId, ShardId};
 use crate::metrics::Counters;
@@ -44,6 +45,8 @@ pub enum Event {
 
 #[derive(Clone, Debug)]
 pub enum Answer {
+    /// What became of a `command::Command::Act`.
+    Acted(Acted),
     Bindings(Vec<BindingView>),
     Calls(Vec<CallView>),
     Dialogs(Vec<DialogView>),

@@ -28,9 +28,17 @@ impl ShardId {
     }
 }
 
-/// A B2BUA call: 48 bits of wall time in ms, 8 bits of shard, 72 random bits; 32 hex digits in text.
+/// A B2BUA call: 48 bits of wall time in ms, 8 of shard, 24 of its slot there, 48 random; in text 32
+/// hex digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u128);
+
+impl CallId {
+    /// The shard that minted it.
+    pub const fn shard(self) -> ShardId {
+        ShardId(self.0.to_be_bytes()[6])
+    }
+}
 
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,6 +4,8 @@
 //! Never: a limit without an answer: the code that meets one refuses, counts and says why.
 //! Holds: the relations checked at compile time below.
 
+use std::time::Duration;
+
 /// Shard number fits six bits of a minted tag.
 pub const SHARDS_MAX: usize = 64;
 /// One UDP datagram; also the longest SIP message over a stream.
@@ -29,6 +31,10 @@ pub const CALLS_PER_SHARD_MAX: usize = 20_000;
 pub const TRANSACTIONS_PER_SHARD_MAX: usize = 400_000;
 /// B legs of one call at a time (parallel fork).
 pub const BRANCHES_PER_CALL_MAX: usize = 16;
+/// Actions of programs on one call that wait for their peers.
+pub const ACTS_PER_CALL_MAX: usize = 8;
+/// The longest that an action may take; the API's own deadline of 30 s lies behind it.
+pub const ACT_WAIT_MAX: Duration = Duration::from_secs(25);
 /// Replayed Via headers of one request; more is a loop or an attack.
 pub const VIAS_MAX: usize = 70;
 /// Hops that a request of ours may still take.

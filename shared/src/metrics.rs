@@ -88,6 +88,9 @@ counters! {
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";
     TrunksFull "trunks_full_total" Total "Calls refused because every trunk that they could take was full";
 
+    ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";
+    ActsRefused "call_commands_refused_total" Total "Commands of programs on calls that were not";
+
     // Media.
     RtpReceived "rtp_received_total" Total "RTP packets received";
     RtpForwarded "rtp_forwarded_total" Total "RTP packets sent on to the other side";
@@ -97,6 +100,7 @@ counters! {
     RtpSourceMismatch "rtp_source_mismatch_total" Total "Packets from another address than the latched one, dropped";
     RtpNoPeer "rtp_no_peer_total" Total "Packets dropped because the other side has no address yet";
     RtpOnHold "rtp_on_hold_total" Total "Packets dropped because the direction is not offered";
+    RtpMuted "rtp_muted_total" Total "Packets of a muted side dropped: no silence is known for their codec";
     RtpTooLong "rtp_too_long_total" Total "Packets longer than the limit, dropped";
     RtpSendFailed "rtp_send_failed_total" Total "Packets that the kernel did not take";
     RtpTimeouts "rtp_timeouts_total" Total "Calls ended because their media stopped";

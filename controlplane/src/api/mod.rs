@@ -8,6 +8,8 @@ mod active_calls;
 mod asked;
 mod audit;
 mod call_records;
+mod command_body;
+mod commands;
 mod csrf;
 mod dialogs;
 mod etag;
@@ -108,6 +110,7 @@ fn resources() -> Routes {
         .merge(login::routes())
         .merge(active_calls::routes())
         .merge(call_records::routes())
+        .merge(commands::routes())
         .merge(originate::routes())
         .merge(recording::routes())
         .merge(not_built::resources())

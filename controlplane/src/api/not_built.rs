@@ -21,7 +21,6 @@ type Missing<'l> = &'l [(&'l str, Need, &'l [Method])];
 
 /// Under every prefix.
 const RESOURCES: Missing<'_> = &[
-    ("/calls/active/{call_id}/commands", Need::Right(Right::CallsControl), &[POST]),
     ("/call-records/{id}", Need::Right(Right::CdrWrite), &[PATCH]),
     ("/call-records/{id}", Need::Right(Right::CdrDelete), &[DELETE]),
     ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),

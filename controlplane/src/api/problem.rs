@@ -42,9 +42,11 @@ codes! {
     BodyInvalid "body_invalid" UNPROCESSABLE_ENTITY "The body has fields that cannot be taken";
     BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
+    CallEnded "call_ended" CONFLICT "The call has ended";
     CallsRefused "calls_refused" SERVICE_UNAVAILABLE "The gateway takes no new calls now";
     CommandInvalid "command_invalid" UNPROCESSABLE_ENTITY "The command is not in order";
     CommandUnknown "command_unknown" UNPROCESSABLE_ENTITY "There is no such command";
+    CommandsFull "commands_full" SERVICE_UNAVAILABLE "Too many commands on this call wait";
     CredentialsInvalid "credentials_invalid" UNAUTHORIZED "These credentials are not valid";
     CsrfRefused "csrf_refused" FORBIDDEN "This request may come from a page of somebody else";
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
@@ -58,6 +60,7 @@ codes! {
     LoginRequired "login_required" UNAUTHORIZED "This needs a login or a token";
     NameTaken "name_taken" CONFLICT "This name is taken";
     NoSession "no_session" BAD_REQUEST "There is no session to end";
+    NoMedia "no_media" CONFLICT "The call has no media for this";
     NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
     NoSuchMethod "no_such_method" METHOD_NOT_ALLOWED "This path has no such method";
     NoSuchPath "no_such_path" NOT_FOUND "There is no such path";
@@ -66,6 +69,7 @@ codes! {
     NoSuchToken "no_such_token" NOT_FOUND "There is no such token";
     NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
+    NotConfirmed "not_confirmed" GATEWAY_TIMEOUT "It was sent, and not confirmed in time";
     NotRegistered "not_registered" CONFLICT "This user has no phone registered";
     PartyUnknown "party_unknown" NOT_FOUND "There is nobody of this name";
     PartyUnreachable "party_unreachable" CONFLICT "This party cannot be called now";

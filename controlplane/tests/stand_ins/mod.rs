@@ -19,6 +19,7 @@ use controlplane::store::{
     AuditLog, Connections, Db, Extensions, Pending, Recordings, Records, Roles, Sessions,
     StoreError, Tokens, Users,
 };
+use shared::act::{Acted, CallAction, CallName, Refusal};
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
 use shared::config::{ApiToken, Config, Sources, TOKEN_SCOPES, load};
@@ -141,6 +142,8 @@ pub(crate) struct FakePlane {
     pub(crate) wished: Mutex<Vec<(ShardId, Originate)>>,
     pub(crate) bindings: Mutex<Vec<BindingView>>,
     pub(crate) explanation: Mutex<Option<Explanation>>,
+    pub(crate) acts: Mutex<Vec<(ShardId, CallId, CallAction)>>,
+    pub(crate) refusal: Mutex<Option<Refusal>>,
     /// Where answers go when nobody pumps.
     pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
 }
@@ -164,6 +167,8 @@ impl FakePlane {
             wished: Mutex::default(),
             bindings: Mutex::default(),
             explanation: Mutex::default(),
+            acts: Mutex::default(),
+            refusal: Mutex::default(),
             direct: OnceLock::new(),
         })
     }
@@ -209,6 +214,24 @@ impl FakePlane {
         self.give(shard, id, answer);
     }
 
+    /// Every act on a call that stands is done, unless `refusal` says otherwise.
+    fn acted(&self, shard: ShardId, name: &CallName, action: CallAction) -> Acted {
+        let calls = self.calls.lock().expect("no test panics with it");
+        let is_meant = |call: &&CallView| match name {
+            CallName::Id(id) => call.id == *id,
+            CallName::Leg(leg) => call.sip_call_ids.iter().any(|own| **own == **leg),
+        };
+        let mut here = calls.iter().filter(|call| call.shard == shard);
+        let Some(call) = here.find(is_meant).map(|call| call.id) else {
+            return Acted::UnknownCall;
+        };
+        self.acts.lock().expect("no test panics with it").push((shard, call, action));
+        match *self.refusal.lock().expect("no test panics with it") {
+            Some(why) => Acted::Refused { call, why },
+            None => Acted::Done { call, at: MORNING },
+        }
+    }
+
     fn give(&self, shard: ShardId, id: u64, answer: Answer) {
         match self.direct.get() {
             Some(questions) => questions.answer(id, shard, answer),
@@ -227,6 +250,13 @@ impl Plane for FakePlane {
             return Err(command);
         }
         let word = match command {
+            Command::Act { id, call, action } => {
+                let acted = self.acted(shard, &call, action);
+                if !self.silent.load(Ordering::Relaxed) {
+                    self.give(shard, id, Answer::Acted(acted));
+                }
+                "act"
+            }
             Command::Ask { id, question } => {
                 if !self.silent.load(Ordering::Relaxed) {
                     self.answer(shard, id, question);
@@ -269,7 +299,7 @@ impl Plane for FakePlane {
 
 pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
     CallView {
-        id: call_id(number),
+        id: CallId(call_id(number).0 | u128::from(shard) << 72),
         shard: ShardId(shard),
         caller: "1001".to_owned(),
         callee: "1002".to_owned(),

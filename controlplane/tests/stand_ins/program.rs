@@ -92,18 +92,31 @@ impl Gate {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        self.send(path, "")
+        self.send(&format!("GET {path} HTTP/1.1\r\n"), "")
     }
 
     pub(crate) fn get_as(&self, token: &str, path: &str) -> (u16, Value) {
-        self.send(path, &format!("Authorization: Bearer {token}\r\n"))
+        let head = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
+        self.send(&head, "")
     }
 
-    fn send(&self, path: &str, more: &str) -> (u16, Value) {
+    pub(crate) fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\n"
+        );
+        self.send(&head, &body.to_string())
+    }
+
+    fn send(&self, head: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.http).expect("HTTP listens");
-        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time-out");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}Connection: close\r\n\r\n")
-            .expect("it reads");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        let length = body.len();
+        write!(
+            stream,
+            "{head}Host: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");

@@ -201,6 +201,9 @@ impl Core {
 
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
+        if !call.acts.is_empty() {
+            call.settle_acts(&mut self.desk);
+        }
         if call.ended.is_some() {
             for trunk in call.trunk_shares.drain(..) {
                 if let Some(count) = self.trunk_calls.get_mut(&trunk) {
@@ -211,7 +214,8 @@ impl Core {
         if !call.is_over() {
             return;
         }
-        let call = self.calls.remove(key).expect("just found");
+        let mut call = self.calls.remove(key).expect("just found");
+        call.drop_acts(&mut self.desk);
         if let Some(caller) = call.caller_hash
             && self.by_caller.get(&caller) == Some(&key)
         {
@@ -268,6 +272,7 @@ impl Core {
     fn obey(&mut self, command: Command) {
         let shard = self.desk.settings.shard;
         match command {
+            Command::Act { id, call, action } => self.act(id, &call, action),
             Command::Ask { id, question } => {
                 let answer = match question {
                     Question::Bindings(names) => {
@@ -446,7 +451,9 @@ impl Core {
         }));
         if aborted.is_err() {
             // Not even its end works: forget it. Its peers time out, its ports stay taken.
-            self.calls.remove(key);
+            if let Some(mut call) = self.calls.remove(key) {
+                call.drop_acts(&mut self.desk);
+            }
         }
     }
 }

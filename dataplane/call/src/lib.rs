@@ -5,6 +5,7 @@
 //! Holds: drain `poll_output` after every input; outputs are in the order they must take effect.
 #![forbid(unsafe_code)]
 
+mod acts;
 mod b2bua;
 mod core;
 mod desk;

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 use shared::ids::{CallId, ShardId};
+use shared::limits::CALLS_PER_SHARD_MAX;
 use shared::time::WallMs;
 
 use crate::slots::Key;
@@ -15,6 +16,9 @@ use crate::slots::Key;
 /// Starts every branch of ours, after the RFC 3261 magic cookie.
 const BRANCH_PREFIX: &[u8] = b"z9hG4bKrg";
 const TAG_PREFIX: &[u8] = b"rg";
+/// A call's slot has 24 bits in its id.
+const SLOT_MASK: u32 = 0x00ff_ffff;
+const _: () = assert!(CALLS_PER_SHARD_MAX <= SLOT_MASK as usize);
 
 #[derive(Debug)]
 pub(crate) struct Mint {
@@ -75,11 +79,18 @@ impl Mint {
         random
     }
 
-    pub(crate) fn call_id(&mut self, wall: WallMs) -> CallId {
+    pub(crate) fn call_id(&mut self, wall: WallMs, call: Key) -> CallId {
         let time = u128::from(wall.0.max(0).unsigned_abs()) & 0xffff_ffff_ffff;
-        let random = (u128::from(self.random()) << 8) | u128::from(self.random() & 0xff);
-        CallId((time << 80) | (u128::from(self.shard.0) << 72) | random)
+        let slot = u128::from(call.slot & SLOT_MASK);
+        let random = u128::from(self.random() >> 16);
+        CallId((time << 80) | (u128::from(self.shard.0) << 72) | (slot << 48) | random)
     }
+}
+
+/// Where a call of this id is, if anywhere: compare the whole id with the one that is found there.
+pub(crate) const fn slot_of_call(id: CallId) -> u32 {
+    let [.., high, middle, low, _, _, _, _, _, _] = id.0.to_be_bytes();
+    u32::from_be_bytes([0, high, middle, low])
 }
 
 pub(crate) fn shard_of_tag(tag: &[u8]) -> Option<ShardId> {
@@ -151,9 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn call_ids_sort_by_time() {
-        let mut mint = Mint::new(ShardId(0), [0; 32]);
-        let (early, late) = (mint.call_id(WallMs(1_000)), mint.call_id(WallMs(1_001)));
+    fn call_ids_sort_by_time_and_tell_their_place() {
+        let mut mint = Mint::new(ShardId(5), [0; 32]);
+        let call = |slot| Key { slot, generation: 3 };
+        let early = mint.call_id(WallMs(1_000), call(19_999));
+        let late = mint.call_id(WallMs(1_001), call(0x00ab_cdef));
         assert!(early < late);
+        assert_eq!((slot_of_call(early), slot_of_call(late)), (19_999, 0x00ab_cdef));
+        assert_eq!(late.shard(), ShardId(5));
     }
 }

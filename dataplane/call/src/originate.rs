@@ -101,7 +101,7 @@ impl Core {
         source: Source,
         record: Option<bool>,
     ) -> Call {
-        let id = self.desk.mint.call_id(self.desk.now.wall);
+        let id = self.desk.mint.call_id(self.desk.now.wall, key);
         let shown = NameAddr::parse(&dial.caller).map(|caller| caller.uri.to_vec());
         let mut call = Call {
             state: State::Locating,

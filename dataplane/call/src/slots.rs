@@ -57,6 +57,13 @@ impl<T> Slots<T> {
         if slot.generation == key.generation { slot.value.as_ref() } else { None }
     }
 
+    /// Whoever is in this slot now.
+    pub(crate) fn at(&self, slot: u32) -> Option<(Key, &T)> {
+        let found = self.slots.get(slot as usize)?;
+        let key = Key { slot, generation: found.generation };
+        found.value.as_ref().map(|value| (key, value))
+    }
+
     pub(crate) fn find_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.slot as usize)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }

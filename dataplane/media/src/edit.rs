@@ -1,5 +1,5 @@
 //! Edits of the media plane: what signalling asks of relays between two packets.
-//! Owns:  `RelayEdit`, `Remote`, `PortPair`, `RelayReport`.
+//! Owns:  `RelayEdit`, `Remote`, `Mute`, `LocalPair`, `RelayReport`.
 //! Gives: values that the shell applies to sockets and to `relay::Relays`.
 //! Never: an edit per packet.
 //! Holds: `Open` comes before any other edit of its relay, `Close` after all of them.
@@ -14,6 +14,12 @@ use shared::ids::{CallId, RelayKey, Side};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayEdit {
     Close(RelayKey),
+    /// What becomes of what `side` says.
+    Mute {
+        relay: RelayKey,
+        side: Side,
+        mute: Mute,
+    },
     /// Bind four ports, one pair facing each side. Answered by opened or refused.
     Open {
         relay: RelayKey,
@@ -60,6 +66,18 @@ pub struct Remote {
     pub may_receive: bool,
     /// The address changed by signalling: forget what was latched and learn again.
     pub relearn: bool,
+}
+
+/// What becomes of the sound of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mute {
+    /// Its packets stay away: the payload is encrypted, so nothing can be put in its place.
+    Drop,
+    #[default]
+    Off,
+    /// Silence takes the place of its payload, so that the stream goes on; packets of a codec whose
+    /// silence is not known stay away.
+    Silence,
 }
 
 /// What a relay has seen, given once when it closes.

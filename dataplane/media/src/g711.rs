@@ -44,6 +44,11 @@ impl Law {
         }
     }
 
+    /// The code of no sound.
+    pub const fn silence(self) -> u8 {
+        self.encode(0)
+    }
+
     pub const fn decode(self, code: u8) -> i16 {
         match self {
             Self::A => A_TABLE[code as usize],

@@ -10,7 +10,7 @@ use shared::metrics::Counter;
 use shared::settings::MediaLock;
 use shared::time::Instant;
 
-use crate::edit::Remote;
+use crate::edit::{Mute, Remote};
 use crate::latch::{Judgement, Latch, Rules, Stranger};
 use crate::rtp::Header;
 use crate::stream::Reception;
@@ -21,6 +21,7 @@ pub(crate) struct Peer {
     remote: Option<Remote>,
     pub(crate) may_send: bool,
     pub(crate) may_receive: bool,
+    pub(crate) mute: Mute,
     /// Both components on one port.
     pub(crate) mux: bool,
     pub(crate) latch: Latch,
@@ -37,6 +38,7 @@ impl Peer {
             remote: None,
             may_send: true,
             may_receive: true,
+            mute: Mute::Off,
             mux: false,
             latch: Latch::new(),
             rtcp_source: None,

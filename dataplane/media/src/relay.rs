@@ -15,7 +15,8 @@ use shared::metrics::{Counter, Counters};
 use shared::settings::MediaSettings;
 use shared::time::Instant;
 
-use crate::edit::Remote;
+use crate::edit::{Mute, Remote};
+use crate::g711::Law;
 use crate::latch::Rules;
 use crate::peer::Peer;
 use crate::rtcp;
@@ -42,6 +43,9 @@ pub enum Verdict {
         to: SocketAddr,
         component: Component,
         record: bool,
+        /// Its side is muted: before it is sent, or recorded, `rtp::fill_payload` with the silence
+        /// of this law.
+        silence: Option<Law>,
     },
 }
 
@@ -131,6 +135,13 @@ impl Relays {
         if let Some(open) = self.relay_mut(relay) {
             open.line = line;
             open.record = on;
+        }
+    }
+
+    /// What becomes of what `side` says from now on.
+    pub fn set_mute(&mut self, relay: RelayKey, side: Side, mute: Mute) {
+        if let Some(open) = self.relay_mut(relay) {
+            open.sides[side.index()].mute = mute;
         }
     }
 
@@ -281,8 +292,15 @@ impl Relay {
         let Some(to) = target.rtp_to else {
             return Verdict::Drop(Counter::RtpNoPeer);
         };
+        let mut silence = None;
+        if source.mute != Mute::Off {
+            silence = silence_of(source.mute, header);
+            if silence.is_none() {
+                return Verdict::Drop(Counter::RtpMuted);
+            }
+        }
         source.reception.count_forwarded();
-        Verdict::Forward { to, component: Component::Rtp, record: self.record }
+        Verdict::Forward { to, component: Component::Rtp, record: self.record, silence }
     }
 
     /// RTCP flows whatever the direction of the media (RFC 3264 5.1, RFC 3550 6.2).
@@ -310,9 +328,19 @@ impl Relay {
             (target.rtcp_to, Component::Rtcp)
         };
         match to {
-            Some(to) => Verdict::Forward { to, component, record: self.record },
+            Some(to) => Verdict::Forward { to, component, record: self.record, silence: None },
             None => Verdict::Drop(Counter::RtpNoPeer),
         }
+    }
+}
+
+/// The law whose silence replaces the payload. Dynamic payload types have names in SDP only, and
+/// telephone events are something that the side says.
+#[cold]
+const fn silence_of(mute: Mute, header: &Header) -> Option<Law> {
+    match mute {
+        Mute::Silence => Law::of_payload_type(header.payload_type),
+        Mute::Drop | Mute::Off => None,
     }
 }
 

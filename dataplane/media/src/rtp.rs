@@ -115,6 +115,15 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Fills the payload of a packet that `Header::parse` accepted; header and padding stay as they are.
+pub fn fill_payload(packet: &mut [u8], code: u8) {
+    let Some(start) = payload_offset(packet) else { return };
+    let padded = packet[0] & 0x20 != 0;
+    let padding = if padded { packet.last().map_or(0, |&count| usize::from(count)) } else { 0 };
+    let end = packet.len().saturating_sub(padding).max(start);
+    packet[start..end].fill(code);
+}
+
 /// Where the payload starts; `None` when CSRC list or extension run past the end.
 fn payload_offset(packet: &[u8]) -> Option<usize> {
     let first = *packet.first()?;
@@ -188,6 +197,23 @@ mod tests {
         assert_eq!(Packet::parse(&packet), Err(Malformed::PaddingBeyondPayload));
         packet[14] = 3;
         assert_eq!(Packet::parse(&packet).unwrap().payload, b"");
+    }
+
+    #[test]
+    fn filling_a_payload_leaves_header_extension_and_padding() {
+        let mut packet = HEADER.to_bytes().to_vec();
+        packet[0] |= 0x20 | 0x10 | 1;
+        packet.extend([0x11; 4]); // one CSRC
+        packet.extend([0xbe, 0xde, 0, 1, 1, 2, 3, 4]);
+        let head = packet.clone();
+        packet.extend(b"sound\0\0\x03");
+        fill_payload(&mut packet, 0xd5);
+        let expected = [head.as_slice(), &[0xd5; 5], b"\0\0\x03"].concat();
+        assert_eq!(packet, expected);
+        // A padding count that lies takes nothing but payload.
+        *packet.last_mut().unwrap() = 200;
+        fill_payload(&mut packet, 0xff);
+        assert_eq!(packet[..head.len()], head);
     }
 
     #[test]

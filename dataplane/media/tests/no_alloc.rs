@@ -9,6 +9,7 @@ mod packets;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use media::edit::Mute;
 use media::relay::{Component, Relays, Verdict};
 use packets::{CALLEE, CALLER, KEY, address, remote, rtcp, rtp, settings};
 use shared::ids::Side;
@@ -66,6 +67,8 @@ fn handling_a_packet_allocates_nothing() {
         let before = ALLOCATIONS.with(Cell::get);
         let mut forwarded = 0;
         for (n, datagram) in datagrams.iter().enumerate() {
+            let mute = if n % 3 == 0 { Mute::Silence } else { Mute::Off };
+            relays.set_mute(KEY, Side::Caller, mute);
             for source in sources {
                 for side in Side::BOTH {
                     for component in [Component::Rtp, Component::Rtcp] {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crossbeam::queue::ArrayQueue;
-use shared::event::Event;
+use shared::event::{Answer, Event};
 use shared::limits;
 
 #[derive(Debug, Default)]
@@ -51,7 +51,8 @@ impl Backlog {
 /// commands, all of which are bounded themselves.
 const fn must_be_kept(event: &Event) -> bool {
     match event {
-        Event::CallEnded(_)
+        Event::Answer { answer: Answer::Acted(_), .. }
+        | Event::CallEnded(_)
         | Event::CaptureClosed(_)
         | Event::Drained(_)
         | Event::SnapshotLive { .. }

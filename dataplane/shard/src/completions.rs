@@ -6,6 +6,7 @@
 
 use call::Input;
 use media::relay::Verdict;
+use media::rtp;
 use shared::ids::RelayKey;
 use shared::limits;
 use shared::metrics::Counter;
@@ -93,7 +94,7 @@ impl Shell {
         group: &Group,
         relay: Seat,
         leg: u8,
-        loan: Loan,
+        mut loan: Loan,
     ) -> Option<Loan> {
         // A closed relay's last packets come after its end, and whoever has its seat now is not
         // meant: the generation tells.
@@ -109,19 +110,25 @@ impl Shell {
         }
         let key = RelayKey { slot: relay.index, generation: relay.generation };
         let (side, component) = side_and_component(leg);
-        let packet = datagram.payload;
         let verdict = self.relays.handle_packet(
             now.mono,
             key,
             side,
             component,
             datagram.from,
-            packet,
+            datagram.payload,
             counters,
         );
-        let Verdict::Forward { to, component: out, record } = verdict else { return Some(loan) };
-        if record {
-            let heard = Heard { at: now.mono, side, component, packet };
+        let Verdict::Forward { to, component: out, record, silence } = verdict else {
+            return Some(loan);
+        };
+        if let Some(law) = silence
+            && let Some(packet) = group.payload_mut(&mut loan, Shape::Plain)
+        {
+            rtp::fill_payload(packet, law.silence());
+        }
+        if record && let Some(sent) = group.datagram(&loan, Shape::Plain) {
+            let heard = Heard { at: now.mono, side, component, packet: sent.payload };
             self.captures.append(key, &heard);
         }
         let Some(socket) = self.sockets.socket(relay, leg_of(side.other(), out)) else {

@@ -66,6 +66,7 @@ impl Shell {
                 };
                 self.feedback.push_back(answer);
             }
+            RelayEdit::Mute { relay, side, mute } => self.relays.set_mute(relay, side, mute),
             RelayEdit::Remote { relay, side, remote } => {
                 self.relays.set_remote(now.mono, relay, side, remote);
             }

@@ -130,6 +130,11 @@ impl World {
         self.ledger.event(self.now, &event)?;
         match event {
             Told::Answer { answer, .. } => match answer {
+                Answer::Acted(_) => {}
+                Answer::Calls(calls) => {
+                    self.noted.answers += 1;
+                    self.noted.calls.extend(calls);
+                }
                 Answer::Originated(originated) => self.noted.originated.push(originated),
                 _ => self.noted.answers += 1,
             },
@@ -216,7 +221,7 @@ impl World {
             RelayEdit::Remote { relay, side, remote } => {
                 self.ledger.media.edited((number, *relay), *side, *remote);
             }
-            RelayEdit::Record { .. } => {}
+            RelayEdit::Mute { .. } | RelayEdit::Record { .. } => {}
         }
         let opened = match &edit {
             RelayEdit::Open { relay, .. } => Some(*relay),
@@ -370,7 +375,13 @@ impl World {
         self.noted.forwarded += 1;
         let local = SocketAddr::new(GATEWAY.ip(), out.from_port);
         self.trace.packet(now, "forwarded", from, out.to);
-        self.send_media(local, out.to, bytes);
+        let mut bytes = Rc::clone(bytes);
+        if let Some(law) = out.silence {
+            let mut muted = bytes.to_vec();
+            media::rtp::fill_payload(&mut muted, law.silence());
+            bytes = Rc::from(muted);
+        }
+        self.send_media(local, out.to, &bytes);
         Ok(())
     }
 

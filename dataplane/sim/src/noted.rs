@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use shared::cdr::Cdr;
-use shared::event::Registration;
+use shared::event::{CallView, Registration};
 use shared::ids::ShardId;
 use shared::originate::Originated;
 use shared::time::Instant;
@@ -25,6 +25,8 @@ pub struct Noted {
     pub answers: u32,
     /// What programs heard to their wishes for a call.
     pub originated: Vec<Originated>,
+    /// What stood when the shards were asked last.
+    pub calls: Vec<CallView>,
     /// Messages that moved from one shard to another.
     pub moved: u64,
     pub messages: u64,

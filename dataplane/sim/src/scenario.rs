@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shared::act::{CallAction, HangUp};
+use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
 
@@ -49,6 +51,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     lay_out_calls(&mut world, &specs, &mut random);
     lay_out_wishes(&mut world, &specs, &mut random);
     lay_out_accidents(&mut world, &specs, &mut random);
+    lay_out_commands(&mut world, &mut random);
     world.run_for(EVENING)?;
     world.finish()
 }
@@ -183,6 +186,30 @@ fn lay_out_accidents(world: &mut World, specs: &[PhoneSpec], random: &mut Random
     for _ in 0..2 {
         sometimes(40, Act::Ask, world);
         sometimes(60, Act::Attack, world);
+    }
+}
+
+/// Programs that act on whatever call stands at that moment.
+fn lay_out_commands(world: &mut World, random: &mut Random) {
+    for _ in 0..random.below(8) {
+        let at = BEGIN + random.millis(0, 150_000);
+        let by_leg = random.percent(40).then(|| random.index(2));
+        let action = draw_action(random);
+        world.after(at, Act::Command { nth: random.index(16), by_leg, action });
+    }
+}
+
+fn draw_action(random: &mut Random) -> CallAction {
+    match random.below(100) {
+        0..35 => {
+            let code = *random.pick(&[None, None, Some(486), Some(603), Some(200)]);
+            let reason = random.percent(50).then(|| "no \"more\"".into());
+            CallAction::HangUp(HangUp { code, reason, by: "sim".into() })
+        }
+        _ => {
+            let side = *random.pick(&Side::BOTH);
+            CallAction::Mute { side, on: random.percent(60) }
+        }
     }
 }
 

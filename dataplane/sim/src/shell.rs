@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use call::Core;
 use media::edit::{LocalPair, RelayEdit, RelayReport};
+use media::g711::Law;
 use media::relay::{Component, Relays, Verdict};
 use shared::event::CaptureClosed;
 use shared::ids::{CallId, RelayKey, ShardId, Side};
@@ -54,6 +55,7 @@ pub enum Done {
 pub struct Forwarded {
     pub from_port: u16,
     pub to: SocketAddr,
+    pub silence: Option<Law>,
 }
 
 impl Shell {
@@ -82,6 +84,10 @@ impl Shell {
                 }
                 self.open.insert(relay, local);
                 Done::Opened
+            }
+            RelayEdit::Mute { relay, side, mute } => {
+                self.relays.set_mute(relay, side, mute);
+                Done::Nothing
             }
             RelayEdit::Remote { relay, side, remote } => {
                 self.relays.set_remote(now, relay, side, remote);
@@ -128,7 +134,7 @@ impl Shell {
         let &(relay, side, component) = self.ports.get(&port)?;
         let counters = &mut self.counters;
         let verdict = self.relays.handle_packet(now, relay, side, component, from, bytes, counters);
-        let Verdict::Forward { to, component, record } = verdict else { return None };
+        let Verdict::Forward { to, component, record, silence } = verdict else { return None };
         if let Some(capture) = self
             .recording
             .get(&relay)
@@ -140,7 +146,7 @@ impl Shell {
         }
         let pair = self.open.get(&relay)?[side.other().index()];
         let from_port = if component == Component::Rtp { pair.rtp_port } else { pair.rtcp_port() };
-        Some(Forwarded { from_port, to })
+        Some(Forwarded { from_port, to, silence })
     }
 
     /// Relays that fell silent, with their even ports.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::{Input, MeshMessage};
+use shared::act::{CallAction, CallName};
 use shared::command::Command;
 use shared::ids::{FlowKey, ShardId};
 use shared::originate::Originate;
@@ -97,6 +98,13 @@ pub enum Act {
     BreakFlow(usize),
     Call(usize, CallerPlan),
     ComeBack(usize),
+    /// A program acts on one of the calls that stand: the `nth` of them, by our id or by the Call-ID
+    /// of a leg.
+    Command {
+        nth: usize,
+        by_leg: Option<usize>,
+        action: CallAction,
+    },
     Drain,
     HangUp(usize, UsageId),
     /// A program asks some shard for a call between two users or numbers.
@@ -308,6 +316,7 @@ impl World {
             Act::BreakFlow(number) => return self.break_flow_of(number),
             Act::Call(number, plan) => drop(self.seats[number].phone.call(now, plan)),
             Act::ComeBack(number) => self.seats[number].phone.come_back(now),
+            Act::Command { nth, by_leg, action } => return self.command(nth, by_leg, &action),
             Act::Drain => return self.command_all(|_| Command::Drain),
             Act::HangUp(number, usage) => self.seats[number].phone.hang_up_now(now, usage),
             Act::Originate(wanted) => return self.originate(wanted),
@@ -354,12 +363,37 @@ impl World {
 
     fn ask_shards(&mut self) -> Verdict {
         let (before, shards) = (self.noted.answers, self.shells.len());
+        self.noted.calls.clear();
         for question in [shared::command::Question::Calls, shared::command::Question::Dialogs] {
             self.command_all(|shard| Command::Ask { id: shard, question: question.clone() })?;
         }
         let answers = (self.noted.answers - before) as usize;
         if answers != 2 * shards {
             return Err(Breach::new("question", format!("{answers} answers of {shards} shards")));
+        }
+        Ok(())
+    }
+
+    fn command(&mut self, nth: usize, by_leg: Option<usize>, action: &CallAction) -> Verdict {
+        self.ask_shards()?;
+        let Some(call) = self.noted.calls.get(nth % self.noted.calls.len().max(1)).cloned() else {
+            return Ok(()); // nobody is in a call
+        };
+        let legs = &call.sip_call_ids;
+        let leg = by_leg.and_then(|leg| legs.get(leg % legs.len().max(1)));
+        let (name, asked): (_, Vec<_>) = match leg {
+            None => (CallName::Id(call.id), vec![call.id.shard()]),
+            Some(leg) => {
+                let all = (0..self.settings.shards).map(ShardId);
+                (CallName::Leg(leg.as_str().into()), all.collect())
+            }
+        };
+        let caller = legs.first().map_or("", String::as_str);
+        let id = self.ledger.commands.asked(self.now, caller, action, asked.iter().copied());
+        for shard in asked {
+            let (call, action) = (name.clone(), action.clone());
+            let command = Command::Act { id, call, action };
+            self.feed(usize::from(shard.0), Input::Command(command))?;
         }
         Ok(())
     }

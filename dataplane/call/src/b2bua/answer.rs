@@ -4,6 +4,7 @@
 //! Never: relays a 100; sends a second final response to the inviter.
 //! Holds: a 2xx of a branch that lost gets its ACK and then BYE.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use shared::cdr::HangupReason;
@@ -19,7 +20,10 @@ use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
 
-const ELSEWHERE: &str = "SIP;cause=200;text=\"Call completed elsewhere\"";
+const ELSEWHERE: Cow<'static, str> =
+    Cow::Borrowed("SIP;cause=200;text=\"Call completed elsewhere\"");
+/// No Reason in the CANCEL.
+pub(crate) const NO_CAUSE: Cow<'static, str> = Cow::Borrowed("");
 
 impl Call {
     /// A response to the INVITE that created leg `index`.
@@ -69,7 +73,7 @@ impl Call {
         if let Some(reason) = leg.cancel_wanted.take() {
             leg.cancelled = true;
             if let Some(invite) = leg.invite {
-                desk.cancel(invite, Some(reason).filter(|reason| !reason.is_empty()));
+                desk.cancel(invite, Some(&*reason).filter(|reason| !reason.is_empty()));
             }
             if let Some(give_up_at) = &mut self.give_up_at {
                 // RFC 3261 9.1: 64*T1 for its final response count from the CANCEL.
@@ -286,7 +290,7 @@ impl Call {
         let global = failure.status >= 600;
         self.note_failure(failure);
         if global {
-            self.cancel_branches(desk, ""); // RFC 3261 16.7 step 5
+            self.cancel_branches(desk, NO_CAUSE); // RFC 3261 16.7 step 5
         }
         self.settle_round(desk);
     }
@@ -321,7 +325,7 @@ impl Call {
     }
 
     /// CANCEL to every branch that still rings; one that said nothing yet is cancelled when it does.
-    pub(crate) fn cancel_branches(&mut self, desk: &mut Desk, reason: &'static str) {
+    pub(crate) fn cancel_branches(&mut self, desk: &mut Desk, cause: Cow<'static, str>) {
         for leg in &mut self.legs {
             let Some(invite) = leg.invite else { continue };
             if leg.cancelled || leg.state != LegState::Inviting {
@@ -329,9 +333,9 @@ impl Call {
             }
             if leg.provisional {
                 leg.cancelled = true;
-                desk.cancel(invite, Some(reason).filter(|reason| !reason.is_empty()));
+                desk.cancel(invite, Some(&*cause).filter(|cause| !cause.is_empty()));
             } else {
-                leg.cancel_wanted = Some(reason);
+                leg.cancel_wanted = Some(cause.clone());
             }
         }
     }

@@ -4,6 +4,8 @@
 //! Never: ends twice; waits for a peer longer than 64*T1.
 //! Holds: the CDR follows when the last relay has reported.
 
+use std::borrow::Cow;
+
 use shared::cdr::{
     CallStatus, Cdr, HangupMessage, HangupReason, LastError, LegRole, StreamQuality,
 };
@@ -42,7 +44,7 @@ impl Call {
         if self.answered.is_none() {
             desk.count(Counter::CallsFailed);
         }
-        self.cancel_branches(desk, "");
+        self.cancel_branches(desk, Cow::Owned(self.hang_up_cause()));
         self.answer_pending(desk, status);
         self.acknowledge_owed(desk);
         for index in 0..self.legs.len() {
@@ -72,6 +74,8 @@ impl Call {
         let tag = leg.dialog.local_tag.clone();
         let failure = self.best_failure.take().filter(|failure| failure.status == status);
         let reason = failure.as_ref().map(|failure| failure.reason.as_slice()).unwrap_or_default();
+        let hung_up = self.hung_up.as_ref().and_then(|hang_up| hang_up.reason.clone());
+        let reason = hung_up.as_deref().map_or(reason, str::as_bytes);
         let answer = Reply { status, reason, to_tag: Some(&tag) };
         let wait = 2 + desk.mint.random() % 9;
         desk.respond(server, answer, |_, _, mut out| {
@@ -113,10 +117,15 @@ impl Call {
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let cseq = leg.dialog.next_cseq();
+        let cause = self.hang_up_cause();
+        let leg = &self.legs[usize::from(index)];
         let (dialog, way) = (&leg.dialog, leg.way);
         desk.request(Method::Bye, dialog.request_uri(), way, 70, Owner::Nobody, |desk, mut out| {
             dialog.write_request_headers(&mut out, cseq, "BYE");
             out.header("User-Agent", desk.settings.product.as_bytes());
+            if !cause.is_empty() {
+                out.header("Reason", cause.as_bytes());
+            }
             out.end();
         });
     }
@@ -192,6 +201,11 @@ impl Call {
             reason: phrase(failure.status, &failure.reason),
             target: failure.target.clone(),
         });
+        let hung_up = self.hung_up.iter().map(|hang_up| HangupMessage {
+            code: hang_up.code.unwrap_or(ended.status),
+            reason: hang_up.reason.as_deref().unwrap_or("hung up by a command").to_owned(),
+            target: hang_up.by.to_string(),
+        });
         let last = self.failures.last().filter(|_| self.answered.is_none());
         Cdr {
             call_id,
@@ -210,7 +224,7 @@ impl Call {
                 .map_or(0, |duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
             status_code: if self.answered.is_some() { 200 } else { ended.status },
             hangup_reason: ended.reason,
-            hangup_messages: failures.collect(),
+            hangup_messages: failures.chain(hung_up).collect(),
             sip_leg_roles: roles,
             source_addr: self.source.peer.to_string(),
             sip_trunk: self.inbound_trunk.as_deref().map(str::to_owned),

@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use media::edit::{LocalPair, RelayEdit, RelayReport, Remote};
+use media::edit::{LocalPair, Mute, RelayEdit, RelayReport, Remote};
 use shared::cdr::StreamQuality;
-use shared::ids::RelayKey;
+use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
 use shared::metrics::Counter;
 use shared::net::Destination;
@@ -33,6 +33,8 @@ pub(crate) struct Media {
     /// Whether somebody asked for this call to be recorded, or not to be.
     pub wants_recording: Option<bool>,
     pub recording: bool,
+    /// Whose sound a program has muted.
+    pub muted: [bool; 2],
     pub captured_packets: u64,
     closed: bool,
 }
@@ -44,6 +46,9 @@ pub(crate) struct Line {
     pub local: [LocalPair; 2],
     pub attempts: u8,
     pub opened: bool,
+    pub audio: bool,
+    /// The payload is not encrypted: we may put our own in its place.
+    pub plain: bool,
     pub remote: [Option<Remote>; 2],
 }
 
@@ -72,8 +77,15 @@ impl Call {
                 desk.count(Counter::RelaysRefused);
                 return Err(503);
             };
-            self.media.lines[index] =
-                Some(Line { relay, local, attempts: 1, opened: false, remote: [None; 2] });
+            self.media.lines[index] = Some(Line {
+                relay,
+                local,
+                attempts: 1,
+                opened: false,
+                audio: offered.kind.eq_ignore_ascii_case(b"audio"),
+                plain: is_plain(offered.proto),
+                remote: [None; 2],
+            });
             self.media.opening += 1;
             self.media.open += 1;
             desk.out.relay(RelayEdit::Open { relay, local });
@@ -90,6 +102,10 @@ impl Call {
         });
         let Some((index, line)) = found else { return false };
         line.opened = true;
+        let muted = self.media.muted;
+        for side in Side::BOTH.into_iter().filter(|side| line.audio && muted[side.index()]) {
+            desk.out.relay(line.mute(side, true));
+        }
         if self.media.closed {
             desk.out.relay(RelayEdit::Close(relay)); // the call ended while it opened
             return false;
@@ -217,6 +233,16 @@ impl Call {
         asked.peek().is_none() || relayed.into_iter().any(|(line, _)| line.is_some())
     }
 
+    /// From now on, for every audio line that there is and will be.
+    pub(crate) fn mute_side(&mut self, desk: &mut Desk, side: Side, on: bool) {
+        if std::mem::replace(&mut self.media.muted[side.index()], on) == on {
+            return;
+        }
+        for line in self.media.lines.iter().flatten().filter(|line| line.audio && line.opened) {
+            desk.out.relay(line.mute(side, on));
+        }
+    }
+
     /// Closes every relay; the reports come back through `relay_closed`.
     pub(crate) fn close_media(&mut self, desk: &mut Desk) {
         if std::mem::replace(&mut self.media.closed, true) {
@@ -245,6 +271,29 @@ impl Call {
             self.media.captured_packets = capture.packets;
         }
     }
+}
+
+impl Media {
+    pub(crate) fn has_audio(&self) -> bool {
+        self.lines.iter().flatten().any(|line| line.audio)
+    }
+}
+
+impl Line {
+    const fn mute(&self, side: Side, on: bool) -> RelayEdit {
+        let mute = match (on, self.plain) {
+            (false, _) => Mute::Off,
+            (true, true) => Mute::Silence,
+            (true, false) => Mute::Drop,
+        };
+        RelayEdit::Mute { relay: self.relay, side, mute }
+    }
+}
+
+/// RTP without SRTP: `RTP/AVP`, `RTP/AVPF`.
+fn is_plain(proto: &[u8]) -> bool {
+    let profile = proto.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    !profile.get(..1).is_some_and(|first| first.eq_ignore_ascii_case(b"s"))
 }
 
 /// An answer to `offer` that refuses every line (RFC 3264 6). Empty when the offer does not read.

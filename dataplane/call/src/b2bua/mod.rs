@@ -5,6 +5,7 @@
 //! Holds: one leg at most talks on each side; legs end together; an INVITE that asked for the call
 //!        gets exactly one final answer; one CDR.
 
+pub(crate) mod acts;
 pub(crate) mod align;
 pub(crate) mod answer;
 pub(crate) mod compose;
@@ -16,9 +17,11 @@ pub(crate) mod orphan;
 pub(crate) mod setup;
 pub(crate) mod view;
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use shared::act::HangUp;
 use shared::cdr::{Direction, HangupReason};
 use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
@@ -31,6 +34,7 @@ use crate::desk::Desk;
 use crate::slots::Key;
 use crate::transactions::{ClientKey, ServerKey};
 
+pub(crate) use acts::Act;
 pub(crate) use align::Aligning;
 pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
@@ -56,6 +60,10 @@ pub(crate) struct Call {
     pub ringing: Option<Now>,
     pub answered: Option<Now>,
     pub ended: Option<Ended>,
+    /// A program ended it, and why.
+    pub hung_up: Option<HangUp>,
+    /// What programs want of this call and have no answer to yet.
+    pub acts: Vec<Act>,
     /// In the order in which they came to be; a leg keeps its number, which is in its tag.
     pub legs: Vec<Leg>,
     /// The leg that talks on each side, or is to talk once the other side has one.
@@ -145,7 +153,7 @@ pub(crate) struct Leg {
     /// 18x was seen.
     pub rang: bool,
     /// CANCEL has to follow the first provisional response.
-    pub cancel_wanted: Option<&'static str>,
+    pub cancel_wanted: Option<Cow<'static, str>>,
     pub cancelled: bool,
     /// Our 2xx that waits for its ACK (RFC 3261 13.3.1.4).
     pub unacked: Option<Unacked>,
@@ -296,7 +304,7 @@ impl Call {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
-        let own = [self.ring_until, self.give_up_at, aligning];
+        let own = [self.ring_until, self.give_up_at, aligning, self.acts_deadline()];
         resend.chain(exchanges).chain(own.into_iter().flatten()).min()
     }
 
@@ -319,6 +327,7 @@ impl Call {
         }
         self.expire_exchanges(desk);
         self.align_timeout(desk);
+        self.expire_acts(desk);
         if self.ring_until.is_some_and(|at| at <= now) {
             self.ring_until = None;
             self.ring_timed_out(desk);

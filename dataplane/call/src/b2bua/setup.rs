@@ -64,7 +64,7 @@ impl Call {
         let caller = request.from().ok()?;
         let tag = desk.mint.tag(key, INVITER);
         let dialog = Dialog::from_request(request, tag)?;
-        let id = desk.mint.call_id(desk.now.wall);
+        let id = desk.mint.call_id(desk.now.wall, key);
         let way = way_of_caller(request, &from);
         let max_forwards = request.max_forwards().ok()?.unwrap_or(shared::limits::MAX_FORWARDS);
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
@@ -104,6 +104,8 @@ impl Call {
             ringing: None,
             answered: None,
             ended: None,
+            hung_up: None,
+            acts: Vec::new(),
             legs: Vec::new(),
             joined: [None; 2],
             round: None,

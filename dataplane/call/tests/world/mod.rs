@@ -161,7 +161,7 @@ impl Bench {
                 let streams = [StreamQuality::default(), StreamQuality::default()];
                 Some(Input::RelayClosed(RelayReport { relay, streams, capture: None }))
             }
-            RelayEdit::Record { .. } | RelayEdit::Remote { .. } => None,
+            RelayEdit::Mute { .. } | RelayEdit::Record { .. } | RelayEdit::Remote { .. } => None,
         }
     }
 

@@ -21,7 +21,8 @@ pub(crate) const CALLER: &str = "198.51.100.1:4000";
 pub(crate) const CALLEE: &str = "203.0.113.9:6000";
 
 /// Why packets are dropped: all counters that a verdict may name.
-pub(crate) const DROPS: [Counter; 7] = [
+pub(crate) const DROPS: [Counter; 8] = [
+    Counter::RtpMuted,
     Counter::RtpNoPeer,
     Counter::RtpNoRelay,
     Counter::RtpNotRtp,

@@ -180,6 +180,25 @@ impl Group {
         })
     }
 
+    /// The payload of the same datagram, to be changed in place before it is sent.
+    #[allow(unsafe_code)]
+    pub(crate) fn payload_mut<'b>(
+        &'b self,
+        loan: &'b mut Loan,
+        shape: Shape,
+    ) -> Option<&'b mut [u8]> {
+        let length = self.datagram(loan, shape)?.payload.len();
+        // SAFETY: a datagram's payload lies behind `overhead` bytes of the loaned buffer and inside
+        // it (`datagram` checked both), and that memory is initialised and mapped writable. Nobody
+        // else has it: the kernel gets the buffer back by `give_back`, which consumes the loan, and
+        // every slice of it borrows the loan, which this one borrows exclusively. The safe way
+        // would be a copy of the packet.
+        Some(unsafe {
+            let offset = usize::from(loan.buffer) * self.buffer_bytes + shape.overhead();
+            std::slice::from_raw_parts_mut(self.memory.start.add(offset).as_ptr(), length)
+        })
+    }
+
     /// Puts the buffer back into the kernel's ring.
     pub(crate) fn give_back(&mut self, loan: Loan) {
         assert!(loan.group == self.id && loan.buffer < self.entries, "a loan of another group");
@@ -237,6 +256,40 @@ mod tests {
     fn a_length_beyond_the_buffer_is_cut_to_it() {
         let group = Group::new(3, 2, 256).expect("memory");
         assert_eq!(group.bytes(&loan(u32::MAX)).len(), 256);
+    }
+
+    #[test]
+    fn a_payload_is_changed_in_place_and_nothing_around_it() {
+        let group = Group::new(3, 2, 256).expect("memory");
+        let mut loan = loan(256);
+        let from: SocketAddr = "192.0.2.1:4000".parse().expect("an address");
+        write_datagram(&group, &mut loan, from, b"sound");
+        group.payload_mut(&mut loan, Shape::Plain).expect("a datagram").fill(0xd5);
+        let datagram = group.datagram(&loan, Shape::Plain).expect("still a datagram");
+        assert_eq!((datagram.payload, datagram.from), ([0xd5; 5].as_slice(), from));
+        let behind = &group.bytes(&loan)[Shape::Plain.overhead() + 5..];
+        assert!(behind.iter().all(|byte| *byte == 0));
+    }
+
+    /// What the kernel writes for one received datagram.
+    #[allow(unsafe_code)]
+    fn write_datagram(group: &Group, loan: &mut Loan, from: SocketAddr, payload: &[u8]) {
+        let mut bytes = Vec::new();
+        for word in [16_u32, 0, u32::try_from(payload.len()).expect("short"), 0] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        let SocketAddr::V4(v4) = from else { panic!("the test is IPv4") };
+        bytes.extend((libc::AF_INET as u16).to_ne_bytes());
+        bytes.extend(v4.port().to_be_bytes());
+        bytes.extend(v4.ip().octets());
+        bytes.resize(Shape::Plain.overhead(), 0);
+        bytes.extend(payload);
+        let offset = usize::from(loan.buffer) * group.buffer_bytes;
+        // SAFETY: the bytes fit the buffer, and the test alone has it.
+        unsafe {
+            let start = group.memory.start.add(offset).as_ptr();
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Holds: every rule names the RFC section or the design line that it stands on.
 
 mod asks;
+pub mod commands;
 mod legs;
 pub mod media;
 mod records;
@@ -20,6 +21,7 @@ use shared::originate::Originate;
 use shared::time::Instant;
 
 use crate::ledger::asks::Asks;
+use crate::ledger::commands::Commands;
 use crate::ledger::legs::Legs;
 use crate::ledger::media::Media;
 use crate::ledger::records::Records;
@@ -49,6 +51,7 @@ pub type Verdict = Result<(), Breach>;
 #[derive(Debug, Default)]
 pub struct Ledger {
     asks: Asks,
+    pub commands: Commands,
     legs: Legs,
     pub media: Media,
     records: Records,
@@ -98,6 +101,9 @@ impl Ledger {
 
     pub fn event(&mut self, now: Instant, event: &Event) -> Verdict {
         match event {
+            Event::Answer { id, shard, answer: Answer::Acted(acted) } => {
+                self.commands.answered(now, *id, *shard, *acted)
+            }
             Event::Answer { answer: Answer::Originated(said), .. } => self.wishes.answered(*said),
             Event::CallEnded(record) => {
                 let wished = self.wishes.find(record.session_id).is_some();
@@ -145,6 +151,7 @@ impl Ledger {
     pub fn close(&self, reports: &[(usize, Report)]) -> Verdict {
         self.asks.close(&self.legs)?;
         self.legs.close(&self.asks)?;
+        self.commands.close(&self.legs)?;
         self.records.close(&self.legs, &self.asks, &self.wishes, reports)
     }
 

@@ -16,6 +16,7 @@ use crate::ledger::legs::{Leg, Legs};
 use crate::ledger::wishes::{self, Wishes};
 use crate::ledger::{Breach, Verdict};
 use crate::phone::Report;
+use crate::phone::talk::SILENCE;
 use crate::speech::glance::user_of;
 
 /// A mesh hop each way, and the millisecond that rounding takes.
@@ -267,7 +268,8 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
     };
     for (phone, report) in reports {
         // A stranger's packets carry no mark; whether they may get through is for the media book.
-        for mark in report.heard_from.iter().filter(|mark| **mark != 0) {
+        // Those of a muted side carry silence in its place.
+        for mark in report.heard_from.iter().filter(|mark| ![0, SILENCE].contains(*mark)) {
             let Some(speaker) = by_mark.get(mark) else {
                 let facts = format!("phone {phone} in {}: mark {mark:x}", report.call_id);
                 return Err(Breach::new("foreign media", facts));

@@ -38,6 +38,8 @@ pub struct Talking {
     pub heard_from: BTreeSet<u64>,
 }
 
+/// The mark of a muted side: the silence of PCMU, which these packets say that they are.
+pub const SILENCE: u64 = u64::MAX;
 /// Twelve octets of RTP header, then the mark of the sender's call.
 pub const PACKET_LEN: usize = 12 + 8;
 

@@ -1,0 +1,99 @@
+//! Commands on calls that stand: `POST /calls/active/{call_id}/commands`.
+//! Owns:  the way of a command to its call and of the outcome back, and its line in the log.
+//! Gives: 200 when it happened on the wire; else why it did not, with a stable code.
+//! Never: 200 for what was only sent.
+//! Holds: every command that reached a shard is logged once, with who, what and its outcome.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+use shared::act::{Acted, CallName, Refusal};
+use shared::ids::{CallId, ShardId};
+
+use super::asked::{Document, Id};
+use super::routes::{Need, Routes};
+use super::{App, Code, Problem, command_body};
+use crate::access::{Caller, Deed, Outcome, Right};
+use crate::questions::Unanswered;
+
+pub(super) fn routes() -> Routes {
+    let need = Need::Right(Right::CallsControl);
+    Routes::new().post("/calls/active/{call_id}/commands", need, command)
+}
+
+async fn command(
+    State(app): State<App>,
+    caller: Caller,
+    Id(call_id): Id,
+    Document(body): Document,
+) -> Result<Json<Value>, Problem> {
+    let (name, action) = command_body::read(body.clone(), &caller.to_string())?;
+    let call: CallName = match call_id.parse() {
+        Ok(call) => call,
+        Err(never) => match never {},
+    };
+    let outcome = app.questions.act(&call, &action).await;
+    note(&app, &caller, &name, &call_id, body, &outcome).await;
+    let (shard, acted) = outcome?;
+    match acted {
+        Acted::Done { call, at } => Ok(Json(json!({
+            "message": format!("{name} done"),
+            "data": {
+                "action": name,
+                "applied_at": at,
+                "call_id": call,
+                "outcome": "done",
+                "shard": shard.map(|shard| shard.0),
+            },
+        }))),
+        Acted::Refused { call, why } => Err(refused(&name, call, why)),
+        Acted::UnknownCall => Err(Problem::new(
+            Code::NoSuchCall,
+            format!("no call that stands now has the id \"{call_id}\""),
+        )),
+    }
+}
+
+/// The one place where every command leaves its trace: in the audit log and in the process log.
+async fn note(
+    app: &App,
+    caller: &Caller,
+    action: &str,
+    call_id: &str,
+    body: Value,
+    outcome: &Result<(Option<ShardId>, Acted), Unanswered>,
+) {
+    let (came, word) = match outcome {
+        Ok((_, Acted::Done { .. })) => (Outcome::Done, None),
+        Ok((_, Acted::Refused { why, .. })) => (Outcome::Refused, Some(code_of(*why))),
+        Ok((_, Acted::UnknownCall)) => (Outcome::Refused, Some(Code::NoSuchCall)),
+        Err(_) => (Outcome::Failed, Some(Code::ShardsSilent)),
+    };
+    let word = word.map(Code::as_str);
+    tracing::info!(by = %caller, action, call_id, outcome = word.unwrap_or("done"), "call command");
+    let (name, call) = (format!("call.{action}"), format!("call {call_id}"));
+    let mut deed = Deed::new(&name, &call, came).change(None, Some(body));
+    if let Some(word) = word {
+        deed = deed.detail(word);
+    }
+    app.access.record(caller, deed).await;
+}
+
+fn refused(action: &str, call: CallId, why: Refusal) -> Problem {
+    let text = match why {
+        Refusal::CallEnded => "the call has ended, or ended meanwhile",
+        Refusal::NoMedia => "the call has no audio that goes through the gateway",
+        Refusal::NotConfirmed => "it was sent, and nobody confirmed it in time",
+        Refusal::TooMany => "too many commands on this call wait for its phones",
+    };
+    Problem::new(code_of(why), format!("{action} on call {call}: {text}"))
+}
+
+const fn code_of(why: Refusal) -> Code {
+    match why {
+        Refusal::CallEnded => Code::CallEnded,
+        Refusal::NoMedia => Code::NoMedia,
+        Refusal::NotConfirmed => Code::NotConfirmed,
+        Refusal::TooMany => Code::CommandsFull,
+    }
+}

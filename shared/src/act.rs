@@ -1,0 +1,93 @@
+//! What a program may do to a standing call, and what became of it (surface.md section 5).
+//! Owns:  `CallName`, `CallAction`, `Acted`, `Refusal`.
+//! Gives: the words of `command::Command::Act` and of its one answer.
+//! Never: an action without an answer: each ends as done, as refused, or with an unknown call.
+//! Holds: `Done` means that it happened on the wire; what was only sent is not done.
+
+use std::str::FromStr;
+
+use crate::ids::{CallId, Side};
+use crate::time::WallMs;
+
+/// How a program names a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallName {
+    /// Our id, which says which shard has the call.
+    Id(CallId),
+    /// The SIP Call-ID of any of its legs: any shard may have it.
+    Leg(Box<str>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CallAction {
+    /// End the call, ringing or talking.
+    HangUp(HangUp),
+    /// Nothing of what `side` says reaches the other side; its stream goes on where it can.
+    Mute { side: Side, on: bool },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HangUp {
+    /// What a caller who still hears it ring is told, and the cause in Reason (RFC 3326).
+    pub code: Option<u16>,
+    /// For the peers and the CDR.
+    pub reason: Option<Box<str>>,
+    /// Who wanted it, for the CDR.
+    pub by: Box<str>,
+}
+
+/// The one answer to an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acted {
+    Done {
+        call: CallId,
+        at: WallMs,
+    },
+    Refused {
+        call: CallId,
+        why: Refusal,
+    },
+    /// The shard has no such call.
+    UnknownCall,
+}
+
+/// Why an action was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It ended before the action, or while the action was under way.
+    CallEnded,
+    /// The call has no audio that goes through us.
+    NoMedia,
+    /// It was sent, and nobody confirmed it in time.
+    NotConfirmed,
+    /// Too many actions of this call wait already.
+    TooMany,
+}
+
+impl FromStr for CallName {
+    type Err = std::convert::Infallible;
+
+    /// 32 hex digits may be our id; any other text is a Call-ID.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ours = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        Ok(match text.parse() {
+            Ok(id) if ours => Self::Id(id),
+            _ => Self::Leg(text.into()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_32_hex_digits_are_taken_for_our_id() {
+        let name = |text: &str| text.parse::<CallName>().expect("every text is a name");
+        let ours = "0191d2a3b4c5070000010123456789ab";
+        assert_eq!(name(ours), CallName::Id(ours.parse().expect("an id")));
+        for other in ["", "+191d2a3b4c5070000010123456789ab", "a84b4c76e66710@pc33", &ours[1..]] {
+            assert_eq!(name(other), CallName::Leg(other.into()));
+        }
+    }
+}
