@@ -98,7 +98,7 @@ impl ExtraHeader {
         if RESERVED.binary_search(&name.to_ascii_lowercase().as_str()).is_ok() {
             return Err(HeaderRefused::Reserved);
         }
-        let value = value.trim();
+        let value = value.trim_matches([' ', '\t']);
         if value.len() > VALUE_BYTES_MAX || value.chars().any(|c| c.is_control() && c != '\t') {
             return Err(HeaderRefused::Value);
         }
