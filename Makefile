@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 200
 
-.PHONY: help run test check bench sim demo test-tools fmt torture-run package
+.PHONY: help run test check bench sim demo test-tools fmt torture-run kills package
 
 help:
 	@echo "make run      build the gateway and start it on embedded defaults"
@@ -13,6 +13,7 @@ help:
 	@echo "make sim      simulate SEEDS=$(SEEDS) runs over a bad network (SEED=n replays one)"
 	@echo "make bench    measure parsing, relaying and calls on this host"
 	@echo "make torture-run  200 000 broken datagrams against a running gateway"
+	@echo "make kills    500 times kill -9 under load, then every answered call against its record"
 	@echo "make package  the stripped binary that is shipped"
 
 run:
@@ -58,6 +59,10 @@ bench: test-tools
 torture-run:
 	$(CARGO) build --release --workspace
 	./target/release/mutate
+
+kills:
+	$(CARGO) build --release --workspace
+	./target/release/kills
 
 package:
 	$(CARGO) build --profile shipped -p controlplane

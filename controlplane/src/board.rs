@@ -72,6 +72,10 @@ pub struct Counts {
     pub cdr_failures: AtomicU64,
     /// Call records that are not in the database yet.
     pub cdr_backlog: AtomicU64,
+    /// Pieces of the journal that could not be read, and records that the database refused.
+    pub journal_damaged: AtomicU64,
+    /// Readers of the journal whose last try failed.
+    pub journals_failing: AtomicU64,
     pub recordings_ready: AtomicU64,
     /// Captures that did not become a recording.
     pub recordings_failed: AtomicU64,

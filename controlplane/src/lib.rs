@@ -2,17 +2,17 @@
 //! Owns:  the program `ringgate`: command line, supervisor, database, recordings, HTTP.
 //! Gives: `cli::run`, and the parts that the integration tests drive.
 //! Never: touches a SIP message or an RTP packet; standing calls do not depend on it.
-//! Holds: a call record or a capture that a shard handed over is kept until it is stored.
+//! Holds: a call record that a shard wrote down, or a capture, is kept until it is stored.
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod api;
 pub mod board;
-pub mod cdrs;
 pub mod cli;
 pub mod configuration;
 pub mod demo;
 pub mod exit;
+pub mod journal;
 pub mod logs;
 mod named_files;
 pub mod plane;

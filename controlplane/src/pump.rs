@@ -1,7 +1,7 @@
 //! The event pump: takes events off the shards' queues and hands each to whom it concerns.
 //! Owns:  the wait on the event descriptor.
-//! Gives: call records to `cdrs`, captures to `recordings`, answers to `questions`, states to `board`,
-//!        notices to the log.
+//! Gives: news of the journals to `journal`, captures to `recordings`, answers to `questions`, states to
+//!        `board`, notices to the log.
 //! Never: drops an event. When a receiver is full the pump waits, the shards' queues fill, and the
 //!        shards refuse new calls before anything is lost.
 //! Holds: it ends when every shard has stopped and its queue is empty.
@@ -11,7 +11,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::cdr::Cdr;
 use shared::event::{CaptureClosed, Event, Notice, Severity};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -19,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use crate::board::{Board, ShardState, Stage};
+use crate::journal::Taps;
 use crate::plane::Plane;
 use crate::questions::Questions;
 
@@ -32,7 +32,7 @@ pub struct Pump {
     pub plane: Arc<dyn Plane>,
     pub board: Arc<Board>,
     pub questions: Arc<Questions>,
-    pub cdrs: mpsc::Sender<Cdr>,
+    pub journal: Taps,
     pub captures: mpsc::Sender<CaptureClosed>,
 }
 
@@ -67,14 +67,14 @@ impl Pump {
         let gone = |what: &str| io::Error::other(format!("the {what} has ended"));
         match event {
             Event::Answer { id, shard, answer } => self.questions.answer(id, shard, answer),
-            Event::CallEnded(cdr) => {
-                self.cdrs.send(*cdr).await.map_err(|_| gone("writer of call records"))?;
-            }
             Event::CaptureClosed(closed) => {
                 self.captures.send(closed).await.map_err(|_| gone("finalizer of recordings"))?;
             }
             Event::Counters { shard, counters } => self.board.counted(shard, *counters),
             Event::Drained(shard) => self.board.reached(shard, Stage::Drained),
+            Event::Journaled { shard, position, ends } => {
+                self.journal.reached(shard, position, ends);
+            }
             Event::Notice(notice) => log(&notice),
             Event::Registration(change) => tracing::debug!(
                 aor = change.aor,

@@ -7,15 +7,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use controlplane::board::{Board, Stage};
+use controlplane::journal::Taps;
 use controlplane::pump::Pump;
 use controlplane::questions::{Questions, Unanswered};
 use controlplane::supervisor::Publisher;
 use shared::command::Question;
 use shared::event::{Answer, CaptureClosed, Event};
 use shared::ids::ShardId;
+use shared::journal::Position;
 use shared::metrics::{Counter, Counters};
 use shared::snapshot::Snapshot;
-use stand_ins::{FakePlane, call_id, call_view, cdr};
+use stand_ins::{FakePlane, call_id, call_view};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -23,9 +25,20 @@ struct Running {
     plane: Arc<FakePlane>,
     board: Arc<Board>,
     questions: Arc<Questions>,
-    cdrs: mpsc::Receiver<shared::cdr::Cdr>,
+    taps: Taps,
     captures: mpsc::Receiver<CaptureClosed>,
     pump: JoinHandle<std::io::Result<()>>,
+}
+
+fn capture(number: u64) -> CaptureClosed {
+    CaptureClosed {
+        call: call_id(number),
+        path: "x".into(),
+        packets: 1,
+        bytes: 2,
+        lost: 0,
+        error: None,
+    }
 }
 
 fn start(shards: u8, room: usize) -> Running {
@@ -33,17 +46,17 @@ fn start(shards: u8, room: usize) -> Running {
     let cpus: Vec<usize> = (0..usize::from(shards)).collect();
     let board = Arc::new(Board::new(&cpus));
     let questions = Arc::new(Questions::new(plane.clone()));
-    let (cdr_sender, cdrs) = mpsc::channel(room);
+    let taps = Taps::new(shards);
     let (capture_sender, captures) = mpsc::channel(room);
     let pump = Pump {
         plane: plane.clone(),
         board: Arc::clone(&board),
         questions: Arc::clone(&questions),
-        cdrs: cdr_sender,
+        journal: taps.clone(),
         captures: capture_sender,
     };
     let pump = tokio::spawn(pump.run());
-    Running { plane, board, questions, cdrs, captures, pump }
+    Running { plane, board, questions, taps, captures, pump }
 }
 
 #[tokio::test]
@@ -52,27 +65,26 @@ async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards(
     let plane = &running.plane;
     plane.report(Event::Started(ShardId(0)));
     plane.report(Event::Started(ShardId(1)));
-    plane.report(Event::CallEnded(Box::new(cdr(1))));
-    let capture = CaptureClosed {
-        call: call_id(1),
-        path: "x".into(),
-        packets: 1,
-        bytes: 2,
-        lost: 0,
-        error: None,
+    let journaled = |segment, offset, ends| Event::Journaled {
+        shard: ShardId(1),
+        position: Position { segment, offset },
+        ends,
     };
+    plane.report(journaled(1, 4_000, 1));
+    let capture = capture(1);
     plane.report(Event::CaptureClosed(capture.clone()));
     let mut counters = Counters::default();
     counters.set(Counter::Calls, 7);
     plane.report(Event::Counters { shard: ShardId(1), counters: Box::new(counters) });
     plane.report(Event::SnapshotLive { shard: ShardId(0), generation: 3 });
-    assert_eq!(running.cdrs.recv().await, Some(cdr(1)));
     assert_eq!(running.captures.recv().await, Some(capture));
     plane.report(Event::Stopped(ShardId(0)));
-    plane.report(Event::CallEnded(Box::new(cdr(2))));
+    plane.report(journaled(2, 40, 7));
     plane.report(Event::Stopped(ShardId(1)));
     running.pump.await.expect("no panic").expect("a clean end");
-    assert_eq!(running.cdrs.recv().await, Some(cdr(2)), "what comes before the last stop counts");
+    let reached = *running.taps.subscribe(ShardId(1)).borrow();
+    let last = Position { segment: 2, offset: 40 };
+    assert_eq!((reached.position, reached.ends), (last, 7), "up to the last stop");
     let shards = running.board.shards();
     assert_eq!(shards[0].generation, 3);
     assert_eq!(shards[1].counters.of(Counter::Calls), 7);
@@ -80,17 +92,18 @@ async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards(
 }
 
 #[tokio::test]
-async fn a_full_writer_leaves_events_with_the_shards_and_loses_none() {
+async fn a_full_finalizer_leaves_events_with_the_shards_and_loses_none() {
     let mut running = start(1, 2);
     for number in 0..5_000 {
-        running.plane.report(Event::CallEnded(Box::new(cdr(number))));
+        running.plane.report(Event::CaptureClosed(capture(number)));
         if number == 0 {
             // The pump has work before the rest arrives.
-            assert_eq!(running.cdrs.recv().await, Some(cdr(0)));
+            assert_eq!(running.captures.recv().await, Some(capture(0)));
         }
     }
     for number in 1..5_000 {
-        assert_eq!(running.cdrs.recv().await, Some(cdr(number)), "in order, none missing");
+        let next = running.captures.recv().await;
+        assert_eq!(next, Some(capture(number)), "in order, none missing");
     }
     running.plane.report(Event::Stopped(ShardId(0)));
     running.pump.await.expect("no panic").expect("a clean end");

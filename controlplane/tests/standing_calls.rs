@@ -114,6 +114,11 @@ async fn the_capture_of_a_killed_gateway_becomes_a_recording() {
     }
     again.signal(Signal::TERM);
     assert_eq!(again.end().0, Some(0));
+    let cdr = only_record(folder.path()).await;
+    assert_eq!((cdr.hangup_reason, cdr.status_code), (HangupReason::SystemCrash, 200));
+    assert!(cdr.recorded && cdr.duration_ms > 500, "{cdr:?}");
+    let talked = cdr.end_time.0 - cdr.answer_time.expect("it was answered").0;
+    assert_eq!(u64::try_from(talked).ok(), Some(cdr.duration_ms), "{cdr:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

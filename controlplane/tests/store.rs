@@ -3,10 +3,12 @@
 mod stand_ins;
 
 use controlplane::store::{
-    Db, Extension, Extensions, RecordSearch, RecordSort, Recording, RecordingState, Recordings,
-    Records,
+    Db, Extension, Extensions, JournalMark, Journals, RecordSearch, RecordSort, Recording,
+    RecordingState, Recordings, Records,
 };
 use shared::cdr::{CallStatus, Cdr, Direction};
+use shared::ids::ShardId;
+use shared::journal::{Position, Stream};
 use shared::snapshot::Secret;
 use stand_ins::{MORNING, call_id, cdr, postgres};
 
@@ -41,6 +43,7 @@ on_both! {
     a_record_with_odd_text_is_stored,
     a_big_batch_is_stored,
     text_of_any_length_is_stored_and_found,
+    a_journal_is_taken_with_its_mark_and_may_come_twice,
 }
 
 async fn fill(store: &Db, count: u64) {
@@ -216,4 +219,26 @@ async fn text_of_any_length_is_stored_and_found(store: Db) {
     let found = store.record(&call_id("a")).await.expect("it is read").expect("known");
     assert_eq!(found.cdr.session_id, stand_ins::call_id(1));
     assert_eq!(found.cdr.caller.len(), 6_000);
+}
+
+async fn a_journal_is_taken_with_its_mark_and_may_come_twice(store: Db) {
+    let stream = |shard| Stream { run: 0xffff_0000_0000_0001, shard: ShardId(shard) };
+    let mark = |shard, offset, finished| JournalMark {
+        stream: stream(shard),
+        position: Position { segment: 7, offset },
+        finished,
+    };
+    let batch: Vec<Cdr> = (0..3).map(cdr).collect();
+    assert_eq!(store.journal_marks().await.expect("it is read"), []);
+    for offset in [900, 1_800] {
+        store.take_journal(&batch, mark(1, offset, false)).await.expect("it is stored");
+    }
+    store.take_journal(&[], mark(2, 40, true)).await.expect("a mark alone is stored");
+    assert_eq!(store.records(&page(1, 10)).await.expect("it is read").total, 3);
+    let mut marks = store.journal_marks().await.expect("they are read");
+    marks.sort_by_key(|mark| mark.stream);
+    assert_eq!(marks, [mark(1, 1_800, false), mark(2, 40, true)]);
+    store.forget_journal(stream(1)).await.expect("it is forgotten");
+    store.forget_journal(stream(9)).await.expect("nothing to forget is no error");
+    assert_eq!(store.journal_marks().await.expect("they are read"), [mark(2, 40, true)]);
 }

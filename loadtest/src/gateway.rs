@@ -46,6 +46,8 @@ pub struct Plan {
     pub rtp_ports: u16,
     /// Further lines for the `[proxy]` section.
     pub proxy_lines: Vec<String>,
+    /// Further lines for the `[dataplane]` section.
+    pub dataplane_lines: Vec<String>,
     /// Runs the gateway inside this network namespace.
     pub namespace: Option<String>,
 }
@@ -64,6 +66,7 @@ impl Default for Plan {
             ring_s: None,
             rtp_ports: 400,
             proxy_lines: Vec::new(),
+            dataplane_lines: Vec::new(),
             namespace: None,
         }
     }
@@ -78,6 +81,7 @@ pub struct Gateway {
     /// Of the gateway's configuration, with every scope.
     pub token: String,
     plan: Plan,
+    starts: u32,
 }
 
 impl Gateway {
@@ -109,17 +113,8 @@ impl Gateway {
             "\n[console]\napi_tokens = [{{ token = \"{token}\", scopes = {TOKEN_SCOPES:?} }}]\n"
         );
         fs::write(&config, text).map_err(|error| format!("{}: {error}", config.display()))?;
-        let binary = binary()?;
-        let mut command = match &plan.namespace {
-            Some(name) => {
-                let mut command = Command::new("ip");
-                command.args(["netns", "exec", name]).arg(binary);
-                command
-            }
-            None => Command::new(binary),
-        };
-        command.arg("--config").arg(&config).arg("serve").current_dir(&folder.path);
-        let process = Running::start("ringgate", &mut command, &folder.path.join("ringgate.log"))?;
+        let log = folder.path.join("ringgate.log");
+        let process = Running::start("ringgate", &mut command(&plan, &folder.path)?, &log)?;
         let mut gateway = Self {
             process,
             folder,
@@ -127,9 +122,25 @@ impl Gateway {
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, http_port)),
             token,
             plan,
+            starts: 1,
         };
         gateway.await_health()?;
         Ok(gateway)
+    }
+
+    /// SIGKILL: it has no time for a last word. Returns when the process is gone.
+    pub fn kill(&mut self) -> Result<(), String> {
+        self.process.signal(libc::SIGKILL);
+        self.process.wait(START).map(drop)
+    }
+
+    /// The same configuration, folder and ports once more, after `kill`.
+    pub fn restart(&mut self) -> Result<(), String> {
+        self.starts += 1;
+        let log = self.folder.path.join(format!("ringgate-{}.log", self.starts));
+        let mut command = command(&self.plan, &self.folder.path)?;
+        self.process = Running::start("ringgate", &mut command, &log)?;
+        self.await_health()
     }
 
     fn await_health(&mut self) -> Result<(), String> {
@@ -288,6 +299,20 @@ impl Gateway {
     }
 }
 
+fn command(plan: &Plan, folder: &Path) -> Result<Command, String> {
+    let binary = binary()?;
+    let mut command = match &plan.namespace {
+        Some(name) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", name]).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    command.arg("--config").arg(folder.join("ringgate.toml")).arg("serve").current_dir(folder);
+    Ok(command)
+}
+
 fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> String {
     let folder = folder.display();
     // Below the kernel's ephemeral range, so that nobody's outgoing socket sits on our ports.
@@ -332,6 +357,10 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
          \n[dataplane]\ncores = {:?}\n",
         plan.cores
     );
+    for line in &plan.dataplane_lines {
+        text.push_str(line);
+        text.push('\n');
+    }
     text
 }
 

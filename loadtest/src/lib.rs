@@ -10,6 +10,8 @@ pub mod digest;
 pub mod gateway;
 pub mod host;
 pub mod http;
+pub mod kills;
+pub mod ledger;
 pub mod load;
 pub mod message;
 pub mod mutate;

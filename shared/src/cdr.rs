@@ -88,6 +88,8 @@ pub enum HangupReason {
     Rejected,
     RtpTimeout,
     ServerUnavailable,
+    /// The process was killed while the call stood; its end is the last moment that is known.
+    SystemCrash,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

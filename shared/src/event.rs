@@ -2,7 +2,7 @@
 //! Owns:  `Event` and the views that answer a question.
 //! Gives: self-contained values; nothing refers back into the shard.
 //! Never: blocks a shard; a full queue is kept in the shard's bounded backlog.
-//! Holds: exactly one `CallEnded` per call attempt.
+//! Holds: what must survive a kill is not in here: it is in the journal, and `Journaled` says how far.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::act::Acted;
-use crate::cdr::Cdr;
 use crate::ids::{CallId, ShardId};
+use crate::journal::Position;
 use crate::metrics::Counters;
 use crate::net::Transport;
 use crate::originate::Originated;
@@ -25,7 +25,6 @@ pub enum Event {
         shard: ShardId,
         answer: Answer,
     },
-    CallEnded(Box<Cdr>),
     CaptureClosed(CaptureClosed),
     /// Once a second, and once before `Stopped`.
     Counters {
@@ -33,6 +32,13 @@ pub enum Event {
         counters: Box<Counters>,
     },
     Drained(ShardId),
+    /// The journal of this shard is good up to here. Sent once for many records.
+    Journaled {
+        shard: ShardId,
+        position: Position,
+        /// Calls that have ended since the start of the process.
+        ends: u64,
+    },
     Notice(Notice),
     Registration(Box<Registration>),
     SnapshotLive {

@@ -13,6 +13,7 @@ pub mod document;
 pub mod event;
 pub mod headers;
 pub mod ids;
+pub mod journal;
 pub mod limits;
 pub mod metrics;
 pub mod net;

@@ -46,6 +46,11 @@ pub const FLOWS_PER_SOURCE_MAX: usize = 64;
 pub const FLOW_SEND_BYTES_MAX: usize = 262_144;
 /// Events that wait in a shard for a slow control plane; beyond it new calls are refused.
 pub const EVENT_BACKLOG_MAX: usize = 65_536;
+/// Journal records that a shard holds back while no segment can be written; beyond it new calls are
+/// refused. It holds some 10 000 records.
+pub const JOURNAL_WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Segments of one shard that may wait for the control plane; with 16 MiB each that is 4 GiB.
+pub const JOURNAL_SEGMENTS_MAX: u64 = 256;
 /// Queues between the planes and between shards, in entries.
 pub const COMMAND_QUEUE_LEN: usize = 1_024;
 pub const EVENT_QUEUE_LEN: usize = 8_192;

@@ -49,6 +49,8 @@ counters! {
     Flows "flows" Gauge "Open TCP flows";
     Captures "captures" Gauge "Capture files being written";
     EventBacklog "event_backlog" Gauge "Events that wait for the control plane";
+    JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
+    JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
     // SIP.
     SipReceived "sip_received_total" Total "SIP messages received";
@@ -117,6 +119,9 @@ counters! {
     MeshMoved "mesh_moved_total" Total "Messages handed to the shard that owns them";
     FlowsRefused "flows_refused_total" Total "TCP connections refused for a limit";
     FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
+    JournalRecords "journal_records_total" Total "Records written into the journal, beats included";
+    JournalBytes "journal_written_bytes_total" Total "Bytes written into the journal";
+    JournalFailures "journal_failures_total" Total "Writes, syncs and new segments of the journal that failed";
     NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
     EventsLost "events_lost_total" Total "Events dropped because too many waited; never the end of a call";
 }

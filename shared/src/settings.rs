@@ -41,6 +41,7 @@ pub struct ShardSettings {
     pub registrar: RegistrarSettings,
     pub media: MediaSettings,
     pub recording: RecordingSettings,
+    pub journal: JournalSettings,
     /// Seeds the shard's CSPRNG: tags, branches, first ports. Differs per shard and per start.
     pub random_seed: [u8; 32],
     /// Signs digest nonces; the same on every shard of one process.
@@ -138,4 +139,18 @@ pub struct RecordingSettings {
     pub auto_start: bool,
     /// Where capture files are written, one per call.
     pub captures: PathBuf,
+}
+
+/// Where a shard writes down what it promised (`journal`).
+#[derive(Clone, Debug)]
+pub struct JournalSettings {
+    pub folder: PathBuf,
+    /// Of this start of the process; the same for all shards.
+    pub run: u64,
+    /// At least `journal::SEGMENT_BYTES_MIN`.
+    pub segment_bytes: u64,
+}
+
+impl JournalSettings {
+    pub const SEGMENT_BYTES: u64 = 16 * 1_024 * 1_024;
 }

@@ -52,6 +52,7 @@ async fn health(State(app): State<App>) -> Json<Value> {
             "backlog": Counts::of(&counts.cdr_backlog),
             "processed": Counts::of(&counts.cdrs_stored),
             "failed": Counts::of(&counts.cdr_failures),
+            "damaged": Counts::of(&counts.journal_damaged),
         },
         "recordings": {
             "backlog": Counts::of(&counts.recordings_backlog),

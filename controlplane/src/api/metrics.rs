@@ -66,6 +66,12 @@ fn write(board: &Board, out: &mut String) -> fmt::Result {
             Counts::of(&counts.cdr_failures),
         ),
         (
+            "journal_damaged_total",
+            "counter",
+            "Pieces of the journal that could not be read or stored",
+            Counts::of(&counts.journal_damaged),
+        ),
+        (
             "recordings_backlog",
             "gauge",
             "Captures that wait for their recording",

@@ -46,6 +46,9 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
     if app.board.counts.draining.load(Ordering::Relaxed) {
         reasons.push("draining".to_owned());
     }
+    if Counts::of(&app.board.counts.journals_failing) > 0 {
+        reasons.push("call records cannot be stored".to_owned());
+    }
     match timeout(PING_DEADLINE, app.store.ping()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {

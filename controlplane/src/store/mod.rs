@@ -9,6 +9,7 @@ mod audit;
 mod db;
 mod error;
 mod extensions;
+mod journal;
 mod postgres;
 mod recordings;
 mod records;
@@ -26,6 +27,7 @@ pub use audit::{AuditLog, AuditRow, AuditSearch};
 pub use db::{Connections, Db, Kind, now_ms};
 pub use error::StoreError;
 pub use extensions::{Extension, Extensions};
+pub use journal::{JournalMark, Journals};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordPage, RecordSearch, RecordSort, Records};
 pub use roles::{Permission, Role, RoleEdit, Roles};
@@ -38,7 +40,16 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 
 /// The database as the rest of the control plane sees it.
 pub trait Store:
-    AuditLog + Connections + Extensions + Recordings + Records + Roles + Sessions + Tokens + Users
+    AuditLog
+    + Connections
+    + Extensions
+    + Journals
+    + Recordings
+    + Records
+    + Roles
+    + Sessions
+    + Tokens
+    + Users
 {
 }
 
@@ -46,6 +57,7 @@ impl<T> Store for T where
     T: AuditLog
         + Connections
         + Extensions
+        + Journals
         + Recordings
         + Records
         + Roles

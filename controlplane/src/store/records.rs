@@ -92,8 +92,12 @@ async fn add(db: &Db, batch: &[Cdr]) -> Result<(), StoreError> {
     transaction.commit().await.map_err(of_sqlx)
 }
 
-/// For a transaction that also writes something else about these calls.
-async fn insert(transaction: &mut Transaction<'_, Any>, batch: &[Cdr]) -> Result<(), StoreError> {
+/// The one place where records come into being: what follows from a record is written here, too, in the
+/// same transaction.
+pub(super) async fn insert(
+    transaction: &mut Transaction<'_, Any>,
+    batch: &[Cdr],
+) -> Result<(), StoreError> {
     let refused = |error: JsonError| StoreError::Refused(error.to_string());
     let mut rows = Vec::with_capacity(batch.len());
     for cdr in batch {

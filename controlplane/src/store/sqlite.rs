@@ -11,8 +11,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::Executor;
 use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, Connection, Executor};
 
 use super::StoreError;
 use super::db::{Db, Kind, migrate, pool_options, probe};
@@ -40,6 +40,7 @@ pub(super) async fn open(path: &Path) -> Result<Db, StoreError> {
     let path = path.canonicalize().map_err(broken)?;
     probe(&url(&path, "rw"), WRITER_PRAGMAS, ACQUIRE_TIMEOUT).await?;
     let writer = prepared(pool_options(1, ACQUIRE_TIMEOUT), &[PRAGMAS, WRITER_PRAGMAS]);
+    let writer = writer.after_release(|connection, _| Box::pin(is_sound(connection)));
     let writer = writer.connect(&url(&path, "rw")).await.map_err(of_sqlx)?;
     let readers = prepared(pool_options(READERS, ACQUIRE_TIMEOUT), &[PRAGMAS]);
     let readers = readers.connect_lazy(&url(&path, "ro")).map_err(of_sqlx)?;
@@ -53,6 +54,14 @@ pub(super) async fn in_memory() -> Result<Db, StoreError> {
     let only = prepared(only, &[PRAGMAS]).connect("sqlite::memory:").await.map_err(of_sqlx)?;
     migrate(Kind::Sqlite, &only).await?;
     Ok(Db::with_pools(Kind::Sqlite, only.clone(), only))
+}
+
+/// On a full disk SQLite rolls a transaction back by itself, and the driver, which does not notice, takes
+/// every later one for a part of it: their commits would succeed and store nothing. Such a connection
+/// is closed, and the pool opens another one.
+async fn is_sound(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?; // a rollback that waits is done before it answers
+    Ok(!connection.is_in_transaction())
 }
 
 fn prepared(options: AnyPoolOptions, pragmas: &'static [&'static str]) -> AnyPoolOptions {

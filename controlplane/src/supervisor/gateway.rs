@@ -1,9 +1,9 @@
-//! A running gateway: shards, pump, writer, finalizer, HTTP, in their order.
+//! A running gateway: shards, pump, journal, finalizer, HTTP, in their order.
 //! Owns:  everything that runs, and the lock on the data folder.
 //! Gives: `start`, `drain`, `stop`; what the banner says.
 //! Never: a signal or an exit code; `serve` and the demo have theirs.
 //! Holds: nothing is taken from a shard before what it goes to is there, and the other way round at
-//!        the end: the pump ends before the writer, the writer before the database.
+//!        the end: the pump ends before the journal's readers, they before the database.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -23,14 +23,14 @@ use tokio::time::{Instant, timeout};
 use super::banner::Banner;
 use super::cores::{self, Cores};
 use super::http_server::HttpServer;
-use super::prepared::{Prepared, StartFailed, failed, unsaved};
+use super::prepared::{Prepared, StartFailed, failed};
 use super::reload::Reloader;
 use super::snapshot::Publisher;
 use crate::access::Access;
 use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
-use crate::cdrs::CdrWriter;
 use crate::configuration::Configured;
+use crate::journal::{self, Journal};
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
@@ -60,7 +60,7 @@ pub struct Gateway {
     reloader: Reloader,
     pump: JoinHandle<()>,
     pump_ended: watch::Receiver<bool>,
-    writer: CdrWriter,
+    journal: Journal,
     finalizer: Finalizer,
     http: HttpServer,
     banner: String,
@@ -100,8 +100,13 @@ impl Gateway {
         board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
         let plane: Arc<dyn Plane> = shards.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (writer, cdrs) =
-            CdrWriter::start(Arc::clone(&store), Arc::clone(&board), unsaved(config));
+        let (journal, taps) = Journal::start(journal::Setup {
+            sink: Arc::new(journal::Database(Arc::clone(&store))),
+            board: Arc::clone(&board),
+            folder: config.files().journal(),
+            run: prepared.settings.first().map_or(0, |shard| shard.journal.run),
+            shards: shards.count(),
+        });
         let recordings = config.files().recordings().to_owned();
         let (finalizer, captures) =
             Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
@@ -110,16 +115,10 @@ impl Gateway {
             plane: Arc::clone(&plane),
             board: Arc::clone(&board),
             questions: Arc::clone(&questions),
-            cdrs,
+            journal: taps,
             captures,
         };
-        let (ended, pump_ended) = watch::channel(false);
-        let pump = tokio::spawn(async move {
-            if let Err(error) = pump.run().await {
-                tracing::error!(%error, "the event pump failed");
-            }
-            ended.send_replace(true);
-        });
+        let (pump, pump_ended) = start_pump(pump);
         let access = Arc::new(Access::new(Arc::clone(&store), config.http().api_tokens()));
         let app = App {
             access: Arc::clone(&access),
@@ -157,7 +156,7 @@ impl Gateway {
             reloader,
             pump,
             pump_ended,
-            writer,
+            journal,
             finalizer,
             http,
             banner,
@@ -222,26 +221,19 @@ impl Gateway {
             tracing::error!("a shard did not stop in time");
         }
         self.http.stop().await;
-        // It ends by itself when every shard has stopped, and with it the two queues behind it.
+        // It ends by itself when every shard has stopped, and with it the queue behind it.
         let mut pump = self.pump;
-        let ended = match timeout(PUMP_PATIENCE, &mut pump).await {
-            Ok(ended) => Some(ended),
+        match timeout(PUMP_PATIENCE, &mut pump).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the event pump ended badly"),
             Err(_) => {
-                // It waits for the writer: what the database does not take goes to a file.
-                self.writer.hurry();
-                timeout(STOP_DEADLINE, &mut pump).await.ok()
-            }
-        };
-        match ended {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::error!(%error, "the event pump ended badly"),
-            None => {
                 tracing::error!("the event pump does not end; events of a stuck shard are lost");
                 pump.abort();
                 let _aborted = pump.await;
             }
         }
-        self.writer.finish(CDR_PATIENCE).await;
+        let stopped = self.board.every(|shard| shard.stage == Stage::Stopped);
+        self.journal.finish(CDR_PATIENCE, stopped).await;
         self.finalizer.finish(RECORDING_PATIENCE).await;
         self.store.close().await;
         drop(self.reloader);
@@ -258,6 +250,18 @@ impl Gateway {
             }
         }
     }
+}
+
+/// The pump as a task, and the word that it has ended.
+fn start_pump(pump: Pump) -> (JoinHandle<()>, watch::Receiver<bool>) {
+    let (ended, pump_ended) = watch::channel(false);
+    let task = tokio::spawn(async move {
+        if let Err(error) = pump.run().await {
+            tracing::error!(%error, "the event pump failed");
+        }
+        ended.send_replace(true);
+    });
+    (task, pump_ended)
 }
 
 /// Waits for the shards' threads, when nobody else holds them any more.

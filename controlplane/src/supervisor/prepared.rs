@@ -2,11 +2,10 @@
 //! Owns:  `Prepared`: folders and their lock, database, snapshot, HTTP port; `StartFailed`.
 //! Gives: what `Gateway` needs to run.
 //! Never: a thread of a shard; stores the first user or extensions, since the start may still fail.
-//! Holds: what an earlier run left (call records in files, captures) is found before anything new.
+//! Holds: captures that an earlier run left are found before anything new.
 
 use std::fmt;
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use shared::config::{Config, Database};
@@ -20,7 +19,6 @@ use super::first_start::{FirstUser, demo_extensions, private_folder, take_folder
 use super::settings::{has_ipv6, shard_settings};
 use super::snapshot;
 use crate::board::FIRST_GENERATION;
-use crate::cdrs;
 use crate::configuration::Configured;
 use crate::exit::Exit;
 use crate::recordings::leftovers;
@@ -90,7 +88,7 @@ impl Prepared {
         let ipv6 = has_ipv6();
         let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
         let folder = take_folder(files.folder()).map_err(failed)?;
-        for path in [files.captures(), files.recordings().to_owned()] {
+        for path in [files.captures(), files.journal(), files.recordings().to_owned()] {
             private_folder(&path).map_err(failed)?;
         }
         let store = open_store(config).await.map_err(failed)?;
@@ -104,7 +102,6 @@ impl Prepared {
             let made = tokio::task::spawn_blocking(FirstUser::make).await;
             Some(made.map_err(|error| failed(error.to_string()))?)
         };
-        recover(&*store, &unsaved(config)).await.map_err(failed)?;
         let left = leftovers(&*store, &files.captures()).await;
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
         let mut known = store.extensions().await.map_err(of_store)?;
@@ -134,11 +131,6 @@ impl Prepared {
     }
 }
 
-/// Where call records go that the database did not take.
-pub(super) fn unsaved(config: &Config) -> PathBuf {
-    config.files().folder().join("unsaved")
-}
-
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
     let database = config.files().database();
     if let Database::Sqlite(path) = database
@@ -147,12 +139,4 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {
         private_folder(folder)?;
     }
     Ok(Arc::new(Db::open(database).await.map_err(|error| error.to_string())?))
-}
-
-async fn recover(store: &dyn Store, folder: &Path) -> Result<(), String> {
-    let recovered = cdrs::recover(store, folder).await.map_err(|error| error.to_string())?;
-    if recovered > 0 {
-        tracing::info!(recovered, "call records of an earlier run are stored now");
-    }
-    Ok(())
 }

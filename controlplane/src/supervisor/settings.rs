@@ -5,10 +5,11 @@
 //! Holds: slices do not overlap, and each has room for a call.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use shared::config::Config;
 use shared::ids::ShardId;
-use shared::settings::{PortSlice, RecordingSettings, ShardSettings};
+use shared::settings::{JournalSettings, PortSlice, RecordingSettings, ShardSettings};
 
 use crate::PRODUCT;
 
@@ -33,6 +34,11 @@ pub(super) fn shard_settings(
     let udp: Vec<SocketAddr> = sip.udp_ports().iter().copied().flat_map(at).collect();
     let tcp: Vec<SocketAddr> = sip.tcp_port().into_iter().flat_map(at).collect();
     let nonce_key = rand::random();
+    let journal = JournalSettings {
+        folder: config.files().journal(),
+        run: run(),
+        segment_bytes: u64::from(config.dataplane().journal_segment_mb()) << 20,
+    };
     let settings =
         cpus.iter().zip(slices).zip(0..count).map(|((cpu, rtp_ports), shard)| ShardSettings {
             shard: ShardId(shard),
@@ -55,10 +61,19 @@ pub(super) fn shard_settings(
                 auto_start: config.files().recording().is_some_and(|on| on.auto_start),
                 captures: config.files().captures(),
             },
+            journal: journal.clone(),
             random_seed: rand::random(),
             nonce_key,
         });
     Ok(settings.collect())
+}
+
+/// The number of this start: later ones are higher, as long as the wall clock is not set back, and no
+/// two are the same.
+fn run() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    (ms << 16) | u64::from(rand::random::<u16>())
 }
 
 /// The address of the configuration, or the wildcard of every family that the host has.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Extensions, Pending, Recordings, Records, Roles, Sessions,
+    AuditLog, Connections, Db, Extensions, Journals, Pending, Recordings, Records, Roles, Sessions,
     StoreError, Tokens, Users,
 };
 use shared::act::{Acted, CallAction, CallName, Refusal};
@@ -314,13 +314,11 @@ pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
     }
 }
 
-/// A store that fails as often as it is told to, and remembers the sizes of its batches.
+/// A store that is out of reach as long as it is told to be.
 #[derive(Debug)]
 pub(crate) struct MoodyStore {
     pub(crate) real: Db,
     pub(crate) failures: AtomicU64,
-    pub(crate) batches: Mutex<Vec<usize>>,
-    pub(crate) failed: tokio::sync::Notify,
 }
 
 impl MoodyStore {
@@ -328,8 +326,6 @@ impl MoodyStore {
         Arc::new(Self {
             real: Db::in_memory().await.expect("a database in memory"),
             failures: AtomicU64::new(failures),
-            batches: Mutex::default(),
-            failed: tokio::sync::Notify::new(),
         })
     }
 }
@@ -349,6 +345,8 @@ impl Connections for MoodyStore {
 
 impl Extensions for MoodyStore {}
 
+impl Journals for MoodyStore {}
+
 impl Recordings for MoodyStore {}
 
 impl AuditLog for MoodyStore {}
@@ -361,15 +359,4 @@ impl Tokens for MoodyStore {}
 
 impl Users for MoodyStore {}
 
-impl Records for MoodyStore {
-    fn add_cdrs<'a>(&'a self, batch: &'a [Cdr]) -> Pending<'a, ()> {
-        let left = self.failures.load(Ordering::Relaxed);
-        if left > 0 {
-            self.failures.store(left - 1, Ordering::Relaxed);
-            self.failed.notify_one();
-            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
-        }
-        self.batches.lock().expect("no test panics with it").push(batch.len());
-        self.real.add_cdrs(batch)
-    }
-}
+impl Records for MoodyStore {}

@@ -26,6 +26,7 @@ use crate::desk::{Desk, TimerKey, Told};
 use crate::io::{Input, MeshMessage, Output};
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
+use crate::restate::Round;
 use crate::router::Turns;
 use crate::slots::{Key, Slots};
 use crate::transactions::{Asks, ClientKey, Owner};
@@ -46,6 +47,8 @@ pub struct Core {
     pub(crate) trunk_calls: FxHashMap<Box<str>, u32>,
     pub(crate) turns: Turns,
     pub(crate) draining: bool,
+    /// Standing calls are being written into a new segment of the journal.
+    pub(crate) restating: Option<Round>,
     /// The call that the present input belongs to, for the panic handler.
     pub(crate) current: Option<Key>,
     due: Vec<TimerKey>,
@@ -80,6 +83,7 @@ impl Core {
             trunk_calls: FxHashMap::default(),
             turns: Turns::default(),
             draining: false,
+            restating: None,
             current: None,
             due: Vec::new(),
         }
@@ -163,6 +167,7 @@ impl Core {
         match input {
             Input::Command(command) => self.obey(command),
             Input::FlowClosed(flow) => self.flow_closed(flow, true),
+            Input::JournalTurned => self.journal_turned(),
             Input::Mesh { from, message } => self.mesh(from, message),
             Input::Received { from, bytes } => self.receive(from, bytes, true),
             Input::RelayClosed(report) => {
@@ -427,6 +432,7 @@ impl Core {
                     self.desk.client_timer(key, &mut told);
                     self.tell(told, None);
                 }
+                TimerKey::Restate => self.restate(),
                 TimerKey::Server(key) => {
                     self.desk.server_timer(key);
                 }

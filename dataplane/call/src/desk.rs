@@ -41,6 +41,8 @@ pub(crate) enum TimerKey {
     Server(ServerKey),
     /// An `AskBindings` that another shard owes an answer to.
     Ask(Key),
+    /// The next share of standing calls that go into a new segment of the journal.
+    Restate,
 }
 
 /// What a client transaction has to say to whoever asked.

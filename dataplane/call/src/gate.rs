@@ -160,6 +160,7 @@ pub(crate) fn overloaded(desk: &Desk, calls: usize) -> bool {
     calls >= limits::CALLS_PER_SHARD_MAX
         || desk.transactions.len() + 32 >= limits::TRANSACTIONS_PER_SHARD_MAX
         || desk.out.counters.of(Counter::EventBacklog) >= limits::EVENT_BACKLOG_MAX as u64
+        || desk.out.counters.of(Counter::JournalWaiting) >= limits::JOURNAL_WAITING_BYTES_MAX as u64
 }
 
 /// 503 with Retry-After (RFC 3261 21.5.4), spread so that the peers do not come back all at once.

@@ -11,6 +11,7 @@ use media::edit::{RelayEdit, RelayReport};
 use shared::command::Command;
 use shared::event::Event;
 use shared::ids::{FlowKey, RelayKey, ShardId};
+use shared::journal::Entry;
 use shared::net::{Destination, Source};
 
 /// What the shell feeds to the core.
@@ -19,6 +20,8 @@ pub enum Input<'a> {
     Command(Command),
     /// The flow is gone: closed by the peer, cut by us, or never connected.
     FlowClosed(FlowKey),
+    /// The journal goes on in a new segment: calls that stand have to be in it, too.
+    JournalTurned,
     Mesh {
         from: ShardId,
         message: MeshMessage,
@@ -46,6 +49,8 @@ pub enum Output {
     /// Cut this flow.
     CloseFlow(FlowKey),
     Event(Event),
+    /// To be written before any message that follows leaves: a promise is on the disk before it is made.
+    Journal(Entry),
     Mesh {
         to: ShardId,
         message: MeshMessage,

@@ -20,6 +20,7 @@ mod place;
 mod receive;
 mod registrar;
 mod relays;
+mod restate;
 mod router;
 mod slots;
 mod steer;

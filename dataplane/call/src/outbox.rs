@@ -1,6 +1,6 @@
 //! What the core wants done, in order, with the buffers it is written into.
 //! Owns:  the output queue, the pool of message buffers, the notice limit.
-//! Gives: `send`, `event`, `relay`; buffers that come back through `recycle`.
+//! Gives: `send`, `event`, `journal`, `relay`; buffers that come back through `recycle`.
 //! Never: decides anything.
 //! Holds: outputs leave in the order they were put in.
 
@@ -11,6 +11,7 @@ use std::time::Duration;
 use media::edit::RelayEdit;
 use shared::event::{Event, Notice, Severity};
 use shared::ids::ShardId;
+use shared::journal::Entry;
 use shared::metrics::{Counter, Counters};
 use shared::net::Destination;
 use shared::time::Instant;
@@ -73,6 +74,10 @@ impl Outbox {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.push(Output::Event(event));
+    }
+
+    pub(crate) fn journal(&mut self, entry: Entry) {
+        self.push(Output::Journal(entry));
     }
 
     pub(crate) fn mesh(&mut self, to: ShardId, message: MeshMessage) {

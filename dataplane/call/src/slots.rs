@@ -96,6 +96,16 @@ impl<T> Slots<T> {
         })
     }
 
+    /// The keys of at most `most` values from this slot on.
+    pub(crate) fn keys_from(&self, slot: u32, most: usize) -> Vec<Key> {
+        let rest = self.slots.iter().enumerate().skip(slot as usize);
+        let key = |(index, slot): (usize, &Slot<T>)| {
+            slot.value.as_ref()?;
+            Some(Key { slot: u32::try_from(index).ok()?, generation: slot.generation })
+        };
+        rest.filter_map(key).take(most).collect()
+    }
+
     pub(crate) fn keys(&self) -> Vec<Key> {
         self.iter().map(|(key, _)| key).collect()
     }

@@ -294,3 +294,20 @@ fn an_ended_call_passes_nothing_on() {
     bench.only(BEN, "SIP/2.0 481");
     assert!(bench.heard(ANN).is_empty());
 }
+
+/// What the journal cannot write down any more is not promised to anybody.
+#[test]
+fn a_journal_without_room_refuses_new_calls_and_lets_standing_ones_go_on() {
+    let mut bench = Bench::new(settings());
+    let (invite, _) = established(&mut bench);
+    let full = shared::limits::JOURNAL_WAITING_BYTES_MAX as u64;
+    bench.core.plain_counters().set(shared::metrics::Counter::JournalWaiting, full);
+    let other = from_ann("INVITE", "sip:1002@pbx.test", 7, "a7", "", &sdp("10.0.0.11", 4000));
+    bench.say(ANN, &other.replace("call-ann", "call-other"));
+    let refused = bench.only(ANN, "SIP/2.0 503");
+    assert!(refused.contains("Retry-After: "), "{refused}");
+    bench.say(BEN, &from_ben("BYE", &invite, 1, "b1", ""));
+    bench.only(BEN, "SIP/2.0 200");
+    bench.only(ANN, "BYE");
+    assert_eq!((bench.starts.len(), bench.cdrs.len()), (1, 1));
+}

@@ -1,7 +1,7 @@
 //! Events on their way to the control plane, when its queue is full.
 //! Owns:  the events that wait in the shard, in order.
 //! Gives: how many wait, so that new calls are refused before memory runs out.
-//! Never: drops the end of a call, of a capture or of the shard.
+//! Never: drops the end of a capture or of the shard.
 //! Holds: at most `limits::EVENT_BACKLOG_MAX` events, and beyond them only those that must be kept.
 
 use std::collections::VecDeque;
@@ -52,9 +52,9 @@ impl Backlog {
 const fn must_be_kept(event: &Event) -> bool {
     match event {
         Event::Answer { answer: Answer::Acted(_), .. }
-        | Event::CallEnded(_)
         | Event::CaptureClosed(_)
         | Event::Drained(_)
+        | Event::Journaled { .. }
         | Event::SnapshotLive { .. }
         | Event::Started(_)
         | Event::Stopped(_) => true,

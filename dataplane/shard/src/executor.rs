@@ -15,6 +15,7 @@ use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
 
 use crate::clock::Clock;
+use crate::journal::Journal;
 use crate::link::Link;
 use crate::listeners::Listeners;
 use crate::mesh::Mesh;
@@ -40,6 +41,7 @@ pub(crate) struct Start {
     pub(crate) mesh: Mesh,
     pub(crate) link: Arc<Link>,
     pub(crate) clock: Clock,
+    pub(crate) journal: Journal,
     pub(crate) around: Surroundings,
 }
 

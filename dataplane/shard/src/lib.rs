@@ -11,6 +11,7 @@ mod capture;
 mod clock;
 mod completions;
 mod executor;
+mod journal;
 mod link;
 mod listeners;
 mod mesh;

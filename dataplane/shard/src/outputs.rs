@@ -2,7 +2,8 @@
 //! Owns:  the meaning of each `Output` in sockets and files.
 //! Gives: what follows from it back to the core, through `feedback`.
 //! Never: decides; an output that cannot be carried out is told to the core.
-//! Holds: outputs take effect in the order in which the core gave them.
+//! Holds: outputs take effect in the order in which the core gave them; no message leaves before the
+//!        journal entries in front of it are in their file.
 
 use std::rc::Rc;
 
@@ -24,7 +25,13 @@ impl Shell {
                     self.core.plain_counters().bump(Counter::EventsLost);
                 }
             }
+            Output::Journal(entry) => {
+                let counters = self.core.plain_counters();
+                self.journal.push(now.mono, &entry, counters);
+            }
             Output::Mesh { to, message } => {
+                // It may be an answer that another shard sends at once.
+                self.write_journal(now);
                 if self.mesh.send(to, message).is_err() {
                     self.core.plain_counters().bump(Counter::MeshFull);
                 }
@@ -43,6 +50,8 @@ impl Shell {
                 }
             }
             Transport::Tcp => {
+                // The ring may submit it whenever it has no more room.
+                self.write_journal(now);
                 let counters = self.core.plain_counters();
                 self.tcp.send(&mut self.ring, now.mono, to, bytes, counters);
             }

@@ -46,6 +46,7 @@ pub(crate) fn check(all: &[ShardSettings]) -> Result<Surroundings, StartError> {
     }
     for settings in all {
         check_folder(&settings.recording.captures)?;
+        check_folder(&settings.journal.folder)?;
     }
     try_ring(&around)?;
     Ok(around)

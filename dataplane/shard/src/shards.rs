@@ -15,6 +15,7 @@ use shared::ids::ShardId;
 use shared::net::Transport;
 
 use crate::bell::Buzzer;
+use crate::journal::Keeper;
 use crate::link::Link;
 
 #[derive(Debug)]
@@ -23,11 +24,17 @@ pub struct Shards {
     threads: Vec<JoinHandle<Result<(), String>>>,
     buzzer: Arc<Buzzer>,
     listeners: Vec<(Transport, SocketAddr)>,
+    /// Ends by itself after the last shard.
+    keeper: Option<Keeper>,
 }
 
 impl Shards {
-    pub(crate) fn new(buzzer: Arc<Buzzer>, listeners: Vec<(Transport, SocketAddr)>) -> Self {
-        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners }
+    pub(crate) fn new(
+        buzzer: Arc<Buzzer>,
+        listeners: Vec<(Transport, SocketAddr)>,
+        keeper: Keeper,
+    ) -> Self {
+        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners, keeper: Some(keeper) }
     }
 
     pub(crate) fn add(&mut self, link: Arc<Link>, thread: JoinHandle<Result<(), String>>) {
@@ -97,12 +104,18 @@ impl Shards {
     /// Waits for every shard to end and tells how each did. Send `Command::Stop` first.
     pub fn join(mut self) -> Vec<(ShardId, Result<(), String>)> {
         let threads = std::mem::take(&mut self.threads).into_iter().enumerate();
-        threads
+        let mut ends: Vec<_> = threads
             .map(|(shard, thread)| {
                 let outcome = thread.join().unwrap_or_else(|panic| Err(message_of(panic.as_ref())));
                 (ShardId(shard as u8), outcome)
             })
-            .collect()
+            .collect();
+        // It syncs what the shards wrote last.
+        let kept = self.keeper.take().map_or(Ok(()), Keeper::join);
+        if let (Err(reason), Some((_, outcome))) = (kept, ends.first_mut()) {
+            *outcome = outcome.clone().and_then(|()| Err(format!("journal: {reason}")));
+        }
+        ends
     }
 }
 

@@ -24,6 +24,7 @@ use crate::backlog::Backlog;
 use crate::capture::Captures;
 use crate::clock::Clock;
 use crate::executor::{MEMORY_TRIES, MEMORY_WAIT, Start};
+use crate::journal::Journal;
 use crate::link::Link;
 use crate::mesh::Mesh;
 use crate::pace::{Mode, Pace, TICK};
@@ -76,6 +77,7 @@ pub(crate) struct Shell {
     pub(crate) core: Core,
     /// Inputs that follow from outputs; the core gets them once its outputs are drained.
     pub(crate) feedback: VecDeque<Input<'static>>,
+    pub(crate) journal: Journal,
     pub(crate) link: Arc<Link>,
     pub(crate) mesh: Mesh,
     pub(crate) pace: Pace,
@@ -111,7 +113,7 @@ impl Pools {
 impl Shell {
     /// To be called inside the executor of the shard.
     pub(crate) fn new(start: Start) -> Result<(Self, Pools), SetupError> {
-        let Start { settings, snapshot, listeners, mesh, link, clock, .. } = start;
+        let Start { settings, snapshot, listeners, mesh, link, clock, journal, .. } = start;
         let pools = Pools::new().map_err(|error| SetupError::Register("memory", error))?;
         let groups = [&pools.datagrams, &pools.media, &pools.streams];
         let ring = make_ring(&link, &groups)?;
@@ -125,6 +127,7 @@ impl Shell {
             clock,
             core: Core::new(now, Arc::clone(&settings), snapshot),
             feedback: VecDeque::new(),
+            journal,
             link,
             mesh,
             pace: Pace::new(now.mono),
@@ -157,9 +160,10 @@ impl Shell {
             }
         }
         self.leave(&mut pools).map_err(of_enter)?;
-        match self.backlog.len() {
-            0 => Ok(()),
-            left => Err(format!("stopped with {left} events that nobody took")),
+        match (self.backlog.len(), self.journal.waiting()) {
+            (0, 0) => Ok(()),
+            (left, 0) => Err(format!("stopped with {left} events that nobody took")),
+            (_, left) => Err(format!("stopped with {left} bytes of the journal not written")),
         }
     }
 
@@ -203,6 +207,9 @@ impl Shell {
         if self.captures.open_count() > 0 {
             wake_at = wake_at.min(self.schedule.captures);
         }
+        if !self.core.idle() {
+            wake_at = wake_at.min(self.journal.beat_at());
+        }
         if let Some(deadline) = self.core.deadline() {
             wake_at = wake_at.min(deadline);
         }
@@ -222,6 +229,7 @@ impl Shell {
             && self.udp.is_empty()
             && self.tcp.is_flushed()
             && self.captures.open_count() == 0
+            && self.journal.is_written()
             && self.backlog.is_empty();
         flushed || now.mono >= stop_by
     }
@@ -239,6 +247,10 @@ impl Shell {
         self.captures.abandon();
         self.take_closed_captures(now);
         self.send_counters();
+        if let Some(news) = self.journal.news() {
+            self.backlog.push(news);
+            self.journal.told();
+        }
         self.backlog.push(Event::Stopped(self.shard));
         self.deliver();
         Ok(())

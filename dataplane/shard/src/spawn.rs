@@ -19,6 +19,7 @@ use shared::snapshot::Snapshot;
 use crate::bell::{Bell, Buzzer};
 use crate::clock::Clock;
 use crate::executor::{self, Start};
+use crate::journal;
 use crate::link::Link;
 use crate::listeners::{self, Listener, Listeners};
 use crate::mesh;
@@ -48,10 +49,12 @@ pub fn spawn(
     let bells = settings.iter().map(|s| Ok(Arc::new(Bell::new().map_err(no_eventfd(s.shard))?)));
     let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
     let buzzer = Arc::new(Buzzer::new().map_err(no_eventfd(ShardId(0)))?);
+    let (journals, keeper) = journal::open(&settings)?;
     let clock = Clock::start();
-    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]));
-    let parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells);
-    for (((settings, listeners), mesh), bell) in parts {
+    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]), keeper);
+    let mut parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells).zip(journals);
+    let mut failed = None;
+    for ((((settings, listeners), mesh), bell), journal) in &mut parts {
         let link = Arc::new(Link::new(bell, Arc::clone(&buzzer)));
         let start = Start {
             settings: Arc::new(settings),
@@ -60,15 +63,20 @@ pub fn spawn(
             mesh,
             link: Arc::clone(&link),
             clock,
+            journal,
             around: around.clone(),
         };
         if let Err(error) = start_one(&mut shards, start, link) {
-            shards.broadcast(Command::Stop);
-            shards.join();
-            return Err(error);
+            failed = Some(error);
+            break;
         }
     }
-    Ok(shards)
+    // The keeper waits for every journal, those of shards that were not started, too.
+    drop(parts);
+    let Some(error) = failed else { return Ok(shards) };
+    shards.broadcast(Command::Stop);
+    shards.join();
+    Err(error)
 }
 
 /// The kernel lets go of the sockets of a process that was killed a little after it ended, so a port

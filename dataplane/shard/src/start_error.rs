@@ -46,6 +46,10 @@ pub enum StartError {
         limit: u64,
         needed: u64,
     },
+    JournalRefused {
+        path: PathBuf,
+        error: io::Error,
+    },
     KernelTooOld {
         found: String,
         missing: String,
@@ -95,6 +99,9 @@ impl fmt::Display for StartError {
                 "the limit of open files is {limit}, at least {needed} are needed: raise it \
                  (ulimit -n, LimitNOFILE=)"
             ),
+            Self::JournalRefused { path, error } => {
+                write!(f, "no journal can be kept in {}: {error}", path.display())
+            }
             Self::KernelTooOld { found, missing } => write!(
                 f,
                 "the kernel is too old: Linux {KERNEL_NEEDED} is needed, this is {found} \
@@ -224,6 +231,7 @@ mod tests {
             StartError::DirectoryNotWritable { path: PathBuf::from("captures"), error: error() },
             StartError::Executor { shard: ShardId(0), reason: "no".to_owned() },
             StartError::FileLimit { limit: 256, needed: 1_024 },
+            StartError::JournalRefused { path: PathBuf::from("journal"), error: error() },
             StartError::KernelTooOld { found: "5.4".to_owned(), missing: "recvmsg".to_owned() },
             StartError::LockedMemory { limit: 1, needed: 2 },
             StartError::PortTaken { transport: Transport::Udp, address },

@@ -7,9 +7,10 @@
 use std::io;
 use std::time::Duration;
 
-use call::Input;
+use call::{Input, Output};
 use media::edit::RelayReport;
 use shared::command::Command;
+use shared::event::Event;
 use shared::metrics::Counter;
 use shared::time::{Instant, Now};
 
@@ -40,7 +41,7 @@ impl Shell {
         if !self.feedback.is_empty() {
             self.settle(now);
         }
-        self.submit(pools)?;
+        self.submit(now, pools)?;
         self.mesh.wake();
         self.deliver();
         Ok(completions >= COMPLETIONS_MAX
@@ -98,6 +99,9 @@ impl Shell {
             self.schedule.captures = now.mono + CAPTURE_SWEEP;
             self.captures.sweep(now.mono);
         }
+        if !self.core.idle() {
+            self.journal.beat(now.mono, self.core.plain_counters());
+        }
         if now.mono >= self.schedule.second {
             self.schedule.second = next_beat(self.schedule.second, now.mono, SECOND);
             self.each_second(now);
@@ -112,6 +116,11 @@ impl Shell {
         self.sockets.arm_failed();
         self.udp.arm_failed();
         self.settle(now);
+        self.journal.report(self.core.plain_counters());
+        self.write_journal(now);
+        while let Some(notice) = self.journal.take_notice() {
+            self.apply(now, Output::Event(Event::Notice(notice)));
+        }
         if self.backlog.is_empty() {
             // Numbers that nobody reads are not worth a place in a backlog.
             self.send_counters();
@@ -147,8 +156,9 @@ impl Shell {
         }
     }
 
-    /// Hands everything that waits to the kernel.
-    fn submit(&mut self, pools: &mut Pools) -> io::Result<()> {
+    /// Hands everything that waits to the kernel, the journal first: answers wait for it.
+    fn submit(&mut self, now: Now, pools: &mut Pools) -> io::Result<()> {
+        self.write_journal(now);
         self.udp.arm(&mut self.ring);
         self.tcp.arm(&mut self.ring);
         self.sockets.arm(&mut self.ring);
@@ -156,6 +166,16 @@ impl Shell {
         self.ring.enter()?;
         self.take_released(pools);
         Ok(())
+    }
+
+    pub(crate) fn write_journal(&mut self, now: Now) {
+        if self.journal.is_written() {
+            return;
+        }
+        self.journal.write(now.mono, self.core.plain_counters());
+        if self.journal.take_turned() {
+            self.feedback.push_back(Input::JournalTurned);
+        }
     }
 
     fn take_released(&mut self, pools: &mut Pools) {
@@ -170,7 +190,14 @@ impl Shell {
 
     /// Events to the control plane, as many as it takes.
     pub(crate) fn deliver(&mut self) {
-        let moved = self.backlog.flush(&self.link.events);
+        let mut moved = self.backlog.flush(&self.link.events);
+        if self.backlog.is_empty()
+            && let Some(news) = self.journal.news()
+            && self.link.events.push(news).is_ok()
+        {
+            self.journal.told();
+            moved = true;
+        }
         if moved {
             self.link.buzzer.buzz();
         }

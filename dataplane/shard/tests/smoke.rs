@@ -12,15 +12,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shard::{Shards, StartError, spawn};
-use shared::cdr::{CallStatus, Cdr};
+use shared::cdr::{CallStatus, Cdr, HangupReason};
 use shared::command::{Command, Question};
 use shared::event::{Answer, CaptureClosed, Event};
 use shared::ids::ShardId;
+use shared::journal::{Entry, Found, Position, SEGMENT_BYTES_MIN, Scan, Segment, Stream};
 use shared::metrics::{Counter, Counters};
 use shared::net::Transport;
 use shared::settings::{
-    MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings, ShardSettings,
-    SipTimers,
+    JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
+    ShardSettings, SipTimers,
 };
 use shared::snapshot::{Snapshot, Trunk};
 
@@ -60,6 +61,46 @@ impl Plane {
                 std::thread::yield_now();
             }
         }
+    }
+
+    /// Everything that shard 0 has written down so far, and where it ends.
+    fn journal(&self) -> (Vec<Entry>, Position) {
+        let stream = Stream { run: 7, shard: ShardId(0) };
+        let segment = Segment { stream, number: Segment::FIRST };
+        let path = self.folder.join("journal").join(segment.file_name());
+        let bytes = std::fs::read(path).expect("the first segment");
+        assert_eq!(Segment::read(&bytes), Ok(segment));
+        let base = shared::journal::HEADER_BYTES;
+        let mut scan = Scan::whole(segment, base as u64, &bytes[base..]);
+        let mut entries = Vec::new();
+        let mut position = Position { segment: Segment::FIRST, offset: base as u64 };
+        loop {
+            match scan.next() {
+                Found::Record(record) => {
+                    position.offset = record.next;
+                    entries.push(record.entry().expect("an entry of this version"));
+                }
+                Found::End => return (entries, position),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// The one call that has ended, once the shard has told of it.
+    fn only_end(&mut self) -> Cdr {
+        let told = self.event("the end of a call", |event| match event {
+            Event::Journaled { position, ends: 1, .. } => Some(*position),
+            _ => None,
+        });
+        let (entries, end) = self.journal();
+        assert!(told <= end, "what is told is in the file");
+        let mut ends = entries.into_iter().filter_map(|entry| match entry {
+            Entry::End(cdr) => Some(*cdr),
+            _ => None,
+        });
+        let only = ends.next().expect("an end");
+        assert_eq!(ends.next(), None, "one end of one call");
+        only
     }
 
     /// Stops the shards and returns the last counters of all of them together.
@@ -123,6 +164,11 @@ fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) ->
             hold_timeout: Duration::from_secs(60),
         },
         recording: RecordingSettings { auto_start: true, captures: folder.join("captures") },
+        journal: JournalSettings {
+            folder: folder.join("journal"),
+            run: 7,
+            segment_bytes: SEGMENT_BYTES_MIN,
+        },
         random_seed: [shard; 32],
         nonce_key: [9; 32],
     }
@@ -387,16 +433,22 @@ fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
         _ => None,
     });
     assert_eq!((standing.len(), standing[0].recording), (1, true));
+    // The caller has heard its 200, so the start is in the file, with all that a crash needs.
+    let (entries, _) = plane.journal();
+    let starts = entries.iter().filter_map(|entry| match entry {
+        Entry::Start(start) => Some(start),
+        _ => None,
+    });
+    let [start] = starts.collect::<Vec<_>>()[..] else { panic!("{entries:?}") };
+    assert_eq!((start.session_id, start.status_code), (standing[0].id, 200));
+    assert_eq!(start.hangup_reason, HangupReason::SystemCrash);
     talk.hang_up();
 
     let capture: CaptureClosed = plane.event("the capture", |event| match event {
         Event::CaptureClosed(capture) => Some(capture.clone()),
         _ => None,
     });
-    let cdr: Cdr = plane.event("the CDR", |event| match event {
-        Event::CallEnded(cdr) => Some((**cdr).clone()),
-        _ => None,
-    });
+    let cdr = plane.only_end();
     assert_eq!((cdr.status, cdr.status_code, cdr.recorded), (CallStatus::Completed, 200, true));
     let packets = u64::from(MEDIA_PACKETS);
     let counts: Vec<_> = cdr.media_quality.iter().map(|q| (q.packets, q.forwarded)).collect();
@@ -431,7 +483,7 @@ fn stopping_ends_standing_calls_with_their_cdr_and_their_capture() {
         _ => None,
     });
     assert_eq!((capture.packets, capture.lost, capture.error), (40, 0, None));
-    plane.event("the CDR", |event| matches!(event, Event::CallEnded(_)).then_some(()));
+    assert_eq!(plane.only_end().hangup_reason, HangupReason::BySystem);
     let counters = plane.stop();
     assert_eq!((counters.of(Counter::Calls), counters.of(Counter::Relays)), (0, 0));
 }

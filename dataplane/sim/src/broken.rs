@@ -14,6 +14,8 @@ pub enum Broken {
     DropRecord,
     /// Closed relays are not reported to the core, which keeps their ports.
     LeakPort,
+    /// The journal gets the start of an answered call only after the answer has left.
+    LateStart,
     /// A new request leaves for a call that has its record.
     LateRequest,
     /// BYEs to callees are lost on the way out of the core.
@@ -29,12 +31,13 @@ pub enum Broken {
 }
 
 impl Broken {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BusyLoop,
         Self::DoubleRecord,
         Self::DropRecord,
         Self::LeakPort,
         Self::LateRequest,
+        Self::LateStart,
         Self::LostBye,
         Self::SecondAnswer,
         Self::StrayMedia,
@@ -49,6 +52,7 @@ impl Broken {
             Self::DropRecord => "drop-record",
             Self::LeakPort => "leak-port",
             Self::LateRequest => "late-request",
+            Self::LateStart => "late-start",
             Self::LostBye => "lost-bye",
             Self::SecondAnswer => "second-answer",
             Self::StrayMedia => "stray-media",
@@ -65,6 +69,7 @@ impl Broken {
             Self::DropRecord => &["no record"],
             Self::LeakPort => &["leak", "relays"],
             Self::LateRequest => &["output after the end"],
+            Self::LateStart => &["answer before journal"],
             Self::LostBye => {
                 &["dialog left open", "legs end apart", "call never ended", "phone left in a call"]
             }

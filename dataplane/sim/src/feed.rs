@@ -12,6 +12,7 @@ use std::time::Duration;
 use call::{Input, MeshMessage, Output};
 use shared::event::{Answer, Event as Told};
 use shared::ids::{FlowKey, ShardId};
+use shared::journal::Entry;
 use shared::net::{Destination, Source, Transport};
 use shared::time::Instant;
 
@@ -99,6 +100,7 @@ impl World {
                 Ok(())
             }
             Output::Event(event) => self.told(event),
+            Output::Journal(entry) => self.journaled(entry),
             Output::Mesh { to, message } => self.mesh_out(shard, to, message, moved),
             Output::Relay(edit) => self.edit(shard, edit, answers),
             Output::Send { to, bytes } => {
@@ -111,22 +113,6 @@ impl World {
 
     fn told(&mut self, event: Told) -> Verdict {
         self.trace.note(self.now, "event", &format!("{event:?}"));
-        let event = match (self.settings.broken, event) {
-            (Some(Broken::DropRecord), Told::CallEnded(_)) if !self.broke => {
-                self.broke = true;
-                return Ok(());
-            }
-            (Some(Broken::DoubleRecord), Told::CallEnded(record)) if !self.broke => {
-                self.broke = true;
-                self.ledger.event(self.now, &Told::CallEnded(record.clone()))?;
-                Told::CallEnded(record)
-            }
-            (Some(Broken::WrongStatus), Told::CallEnded(mut record)) => {
-                record.status_code += 1;
-                Told::CallEnded(record)
-            }
-            (_, event) => event,
-        };
         self.ledger.event(self.now, &event)?;
         match event {
             Told::Answer { answer, .. } => match answer {
@@ -138,16 +124,47 @@ impl World {
                 Answer::Originated(originated) => self.noted.originated.push(originated),
                 _ => self.noted.answers += 1,
             },
-            Told::CallEnded(record) => {
-                self.noted.records.push(*record);
-                return self.break_silence();
-            }
             Told::Drained(shard) => self.noted.drained.push(shard),
             Told::Registration(change) => self.noted.registrations.push(*change),
             Told::SnapshotLive { generation, .. } => self.noted.generations.push(generation),
             _ => {}
         }
         Ok(())
+    }
+
+    fn journaled(&mut self, entry: Entry) -> Verdict {
+        self.trace.note(self.now, "journal", &format!("{entry:?}"));
+        let entry = match (self.settings.broken, entry) {
+            (Some(Broken::DropRecord), Entry::End(_))
+            | (Some(Broken::LateStart), Entry::Start(_))
+                if !self.broke =>
+            {
+                self.broke = true;
+                return Ok(());
+            }
+            (Some(Broken::DoubleRecord), entry @ Entry::End(_)) if !self.broke => {
+                self.broke = true;
+                self.ledger.journaled(self.now, &entry)?;
+                entry
+            }
+            (Some(Broken::WrongStatus), Entry::End(mut record)) => {
+                record.status_code += 1;
+                Entry::End(record)
+            }
+            (_, entry) => entry,
+        };
+        self.ledger.journaled(self.now, &entry)?;
+        match entry {
+            Entry::Beat => Ok(()),
+            Entry::End(record) => {
+                self.noted.records.push(*record);
+                self.break_silence()
+            }
+            Entry::Start(record) => {
+                self.noted.starts.push(*record);
+                Ok(())
+            }
+        }
     }
 
     /// `late-request`: an INFO leaves for a call that has just ended.

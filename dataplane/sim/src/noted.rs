@@ -19,6 +19,8 @@ use crate::ledger::Breach;
 #[derive(Debug, Default)]
 pub struct Noted {
     pub records: Vec<Cdr>,
+    /// As the journal got them, those that were written again included.
+    pub starts: Vec<Cdr>,
     pub registrations: Vec<Registration>,
     pub drained: Vec<ShardId>,
     pub generations: Vec<u64>,

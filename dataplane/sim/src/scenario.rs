@@ -187,6 +187,9 @@ fn lay_out_accidents(world: &mut World, specs: &[PhoneSpec], random: &mut Random
         sometimes(40, Act::Ask, world);
         sometimes(60, Act::Attack, world);
     }
+    for _ in 0..3 {
+        sometimes(40, Act::TurnJournal, world);
+    }
 }
 
 /// Programs that act on whatever call stands at that moment.

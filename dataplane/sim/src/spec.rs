@@ -13,8 +13,8 @@ use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Route, RouteTable};
 use shared::settings::{
-    DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
-    ShardSettings, SipTimers,
+    DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
+    RegistrarSettings, ShardSettings, SipTimers,
 };
 use shared::snapshot::{Secret, Snapshot, Trunk, User, Users};
 
@@ -116,6 +116,11 @@ impl WorldSettings {
             recording: RecordingSettings {
                 auto_start: self.recording,
                 captures: PathBuf::from("captures"),
+            },
+            journal: JournalSettings {
+                folder: PathBuf::from("journal"),
+                run: 1,
+                segment_bytes: JournalSettings::SEGMENT_BYTES,
             },
             random_seed: random.bytes32(),
             nonce_key,

@@ -120,6 +120,8 @@ pub enum Act {
     /// Every shard ends its calls and stops.
     Stop,
     StopRegistering(usize),
+    /// The journal of every shard goes on in a new segment.
+    TurnJournal,
     Vanish(usize),
     WipeBindings(usize),
 }
@@ -343,6 +345,11 @@ impl World {
             Act::StepWall(millis) => self.wall_shift += millis,
             Act::Stop => return self.command_all(|_| Command::Stop),
             Act::StopRegistering(number) => self.seats[number].phone.stop_registering(),
+            Act::TurnJournal => {
+                for shard in 0..self.shells.len() {
+                    self.feed(shard, Input::JournalTurned)?;
+                }
+            }
             Act::Vanish(number) => {
                 self.break_flow_of(number)?;
                 self.seats[number].phone.vanish(now);

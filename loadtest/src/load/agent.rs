@@ -11,12 +11,14 @@ use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use shared::time::WallMs;
 
 use super::batch::{Inbox, await_readable, pin};
 use super::raw::Raw;
 use super::streams::{Order, Streams};
-use super::{Ends, Plan, Quantiles, Report, Sdp, Times, times};
+use super::{Ends, Heard, HeardEvent, Plan, Quantiles, Report, Sdp, Times, times};
 use crate::digest::{self, Challenge, Credentials};
 use crate::sdp::{self, Direction};
 
@@ -39,6 +41,8 @@ pub struct Progress {
     pub rtp_received: AtomicU64,
     /// Set it to start the latency figures afresh.
     pub restart_latency: AtomicBool,
+    /// Set it to offer no further calls, whatever the plan says.
+    pub enough: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,7 +188,7 @@ impl Agent {
             + Duration::from_secs_f64(f64::from(self.plan.calls) / self.plan.rate)
             + self.plan.hold.max(self.plan.hold_until)
             + 2 * GIVE_UP;
-        while self.progress.over.load(Ordering::Relaxed) < u64::from(self.plan.calls) {
+        while !self.is_over() {
             let now = Instant::now();
             if now > give_up_at {
                 let open = self.calls.iter().filter(|call| call.phase != Phase::Idle).count();
@@ -201,7 +205,16 @@ impl Agent {
         Ok(())
     }
 
+    fn is_over(&self) -> bool {
+        let over = self.progress.over.load(Ordering::Relaxed);
+        let enough = self.progress.enough.load(Ordering::Relaxed);
+        over >= u64::from(self.plan.calls) || (enough && over == self.report.offered)
+    }
+
     fn offer(&mut self, now: Instant) {
+        if self.progress.enough.load(Ordering::Relaxed) {
+            return;
+        }
         let due = (now - self.started).as_secs_f64() * self.plan.rate;
         while self.report.offered < u64::from(self.plan.calls) && (self.report.offered as f64) < due
         {
@@ -340,12 +353,26 @@ impl Agent {
         call.phase = Phase::Leaving;
         call.cseq += 1;
         call.bye_at = now;
+        self.tell(slot, HeardEvent::HungUp, None);
         self.progress.talking.fetch_sub(1, Ordering::Relaxed);
         let bye = self.request("BYE", slot, None, "");
         self.send_pending(slot, bye, now);
     }
 
+    /// Who listens may have gone; the load goes on.
+    fn tell(&self, slot: u32, event: HeardEvent, status: Option<u16>) {
+        let Some(log) = &self.plan.log else { return };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at = WallMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX));
+        let number = self.calls[slot as usize].number;
+        let call_id = format!("{:x}.{slot}.{number}", self.run);
+        let _ = log.send(Heard { call_id, at, event, status });
+    }
+
     fn fail(&mut self, slot: u32, status: u16) {
+        if self.calls[slot as usize].phase == Phase::Leaving {
+            self.tell(slot, HeardEvent::Over, Some(status));
+        }
         *self.report.failed.entry(status).or_default() += 1;
         if matches!(self.calls[slot as usize].phase, Phase::Inviting | Phase::Proceeding) {
             self.progress.decided.fetch_add(1, Ordering::Relaxed);
@@ -394,6 +421,7 @@ impl Agent {
                 let since = self.calls[slot as usize].bye_at.elapsed();
                 self.tear_down.saturating_record(since.as_micros() as u64);
                 if status == 200 {
+                    self.tell(slot, HeardEvent::Over, Some(status));
                     self.report.completed += 1;
                     self.release(slot);
                 } else {
@@ -440,6 +468,7 @@ impl Agent {
         self.set_up.saturating_record((now - call.invited_at).as_micros() as u64);
         call.phase = Phase::Talking;
         let number = call.number;
+        self.tell(slot, HeardEvent::Answered, None);
         self.report.answered += 1;
         self.progress.decided.fetch_add(1, Ordering::Relaxed);
         self.progress.talking.fetch_add(1, Ordering::Relaxed);

@@ -17,7 +17,8 @@ use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use shared::time::WallMs;
 
 pub use agent::Progress;
 
@@ -51,6 +52,31 @@ pub struct Plan {
     pub cpu: Option<usize>,
     /// User and password, where calls need credentials.
     pub credentials: Option<(String, String)>,
+    /// Who is told what the caller hears, call by call.
+    pub log: Option<std::sync::mpsc::Sender<Heard>>,
+}
+
+/// What the caller heard of one call, and when by the wall clock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heard {
+    pub call_id: String,
+    pub at: WallMs,
+    pub event: HeardEvent,
+    /// Of the answer to our BYE; 0 when none came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HeardEvent {
+    /// The 200 to the INVITE came.
+    Answered,
+    /// Our BYE left.
+    HungUp,
+    /// The BYE was answered, or given up.
+    Over,
 }
 
 impl Plan {
@@ -66,6 +92,7 @@ impl Plan {
             ring: Duration::ZERO,
             cpu: None,
             credentials: None,
+            log: None,
         }
     }
 }

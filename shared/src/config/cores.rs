@@ -28,6 +28,7 @@ pub struct Dataplane {
     cores: ShardCpus,
     control_cores: ControlCpus,
     media_lock: MediaLock,
+    journal_segment_mb: u16,
 }
 
 impl Dataplane {
@@ -41,6 +42,11 @@ impl Dataplane {
 
     pub const fn media_lock(&self) -> MediaLock {
         self.media_lock
+    }
+
+    /// Size of the files that a shard writes its calls into; two of them are always allocated.
+    pub const fn journal_segment_mb(&self) -> u16 {
+        self.journal_segment_mb
     }
 
     pub(super) fn check(file: &DataplaneFile, report: &mut Report<'_>) -> Self {
@@ -66,7 +72,8 @@ impl Dataplane {
             Some("relearn") => MediaLock::Relearn,
             _ => MediaLock::Strict,
         };
-        Self { cores, control_cores, media_lock }
+        let journal_segment_mb = file.journal_segment_mb.unwrap_or(16);
+        Self { cores, control_cores, media_lock, journal_segment_mb }
     }
 }
 

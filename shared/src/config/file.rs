@@ -163,6 +163,7 @@ pub(super) struct DataplaneFile {
     pub(super) control_cores: Option<String>,
     pub(super) media_lock: Option<String>,
     pub(super) fast_path: Option<String>,
+    pub(super) journal_segment_mb: Option<u16>,
 }
 
 /// Text that `Debug` does not show.

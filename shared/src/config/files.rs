@@ -53,6 +53,11 @@ impl Files {
         self.folder.join("captures")
     }
 
+    /// Where shards write down their calls.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.join("journal")
+    }
+
     /// A level, or `target=level` parts between commas.
     pub fn log_level(&self) -> &str {
         &self.log_level

@@ -236,6 +236,7 @@ impl Call {
         let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
         let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
         let reply_to = desk.transactions.servers.find(server).map(|server| server.reply_to);
+        self.talk(desk);
         let sent = desk.respond(server, answer, |desk, request, mut out| {
             out.copy(request, HeaderName::RecordRoute);
             desk.write_contact(&mut out, &way);
@@ -243,7 +244,6 @@ impl Call {
             compose::pass_through(&mut out, response);
             compose::write_body(out, SDP, body);
         });
-        self.talk(desk);
         let leg = &mut self.legs[usize::from(INVITER)];
         let cseq = leg.dialog.remote_cseq.unwrap_or_default();
         leg.state = LegState::Up;
@@ -254,7 +254,8 @@ impl Call {
         self.arm(desk);
     }
 
-    /// Both sides have a leg: from now on it counts as answered.
+    /// Both sides have a leg: from now on it counts as answered. To be called before anybody is told:
+    /// who hears of it may have to pay, so it is written down first.
     pub(crate) fn talk(&mut self, desk: &mut Desk) {
         self.state = State::Talking;
         self.answered = Some(desk.now);
@@ -262,6 +263,7 @@ impl Call {
             self.ringing = self.answered;
         }
         desk.count(Counter::CallsAnswered);
+        self.journal_start(desk);
     }
 
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.

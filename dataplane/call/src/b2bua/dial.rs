@@ -157,12 +157,14 @@ impl Call {
         client: ClientKey,
         response: &Message<'_>,
     ) {
-        self.acknowledge(desk, OwedAck::new(index, client, response), None);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        if said.is_some() {
+            self.talk(desk);
+        }
+        self.acknowledge(desk, OwedAck::new(index, client, response), None);
         let Some(said) = said else { return self.end(desk, HangupReason::Failed, 502, None) };
         self.heard(desk, index, &said);
-        self.talk(desk);
         if let Some(first) = self.joined[Side::Caller.index()] {
             self.align(desk, first);
         }

@@ -1,6 +1,6 @@
 //! The end of a call: both legs, every pending answer, the media, and the one CDR.
 //! Owns:  `Call::end`, the only way out of a call's life.
-//! Gives: BYE, CANCEL or a final response to each leg as its state asks for.
+//! Gives: BYE, CANCEL or a final response to each leg as its state asks for; the journal's entries.
 //! Never: ends twice; waits for a peer longer than 64*T1.
 //! Holds: the CDR follows when the last relay has reported.
 
@@ -9,8 +9,9 @@ use std::borrow::Cow;
 use shared::cdr::{
     CallStatus, Cdr, HangupMessage, HangupReason, LastError, LegRole, StreamQuality,
 };
-use shared::event::{Event, Severity};
+use shared::event::Severity;
 use shared::ids::Side;
+use shared::journal::Entry;
 use shared::metrics::Counter;
 use sip::dialog::State as DialogState;
 use sip::wire::{Method, reason_phrase};
@@ -165,7 +166,17 @@ impl Call {
         }
         self.cdr_sent = true;
         let cdr = self.cdr(desk, ended);
-        desk.out.event(Event::CallEnded(Box::new(cdr)));
+        desk.out.journal(Entry::End(Box::new(cdr)));
+    }
+
+    /// Writes down that the call stands, with the CDR that it gets if the process is killed now.
+    pub(crate) fn journal_start(&mut self, desk: &mut Desk) {
+        self.journaled = Some(desk.now.mono);
+        let cut = Ended { at: desk.now, reason: HangupReason::SystemCrash, status: 200 };
+        let mut cdr = self.cdr(desk, cut);
+        // Its capture is closed by the next start.
+        cdr.recorded = self.media.recording;
+        desk.out.journal(Entry::Start(Box::new(cdr)));
     }
 
     fn tell_end(&self, desk: &mut Desk) {

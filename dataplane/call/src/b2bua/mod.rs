@@ -103,6 +103,8 @@ pub(crate) struct Call {
     /// The question to another shard's registrar.
     pub asked: Option<Key>,
     pub cdr_sent: bool,
+    /// When its start was last written into the journal.
+    pub journaled: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

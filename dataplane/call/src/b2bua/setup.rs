@@ -132,6 +132,7 @@ impl Call {
             abandoned: Vec::new(),
             asked: None,
             cdr_sent: false,
+            journaled: None,
         }
     }
 

@@ -13,8 +13,8 @@ use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Chosen, Emergency, Explanation, RouteTable, RuleVerdict, Trial, check};
 use shared::settings::{
-    DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
-    ShardSettings, SipTimers,
+    DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
+    RegistrarSettings, ShardSettings, SipTimers,
 };
 use shared::snapshot::{Secret, Snapshot, TrunkDirection, User};
 use shared::time::{Instant, Now, WallMs};
@@ -52,6 +52,11 @@ fn settings() -> ShardSettings {
             hold_timeout: Duration::from_secs(3_600),
         },
         recording: RecordingSettings { auto_start: false, captures: "captures".into() },
+        journal: JournalSettings {
+            folder: "journal".into(),
+            run: 1,
+            segment_bytes: JournalSettings::SEGMENT_BYTES,
+        },
         random_seed: [7; 32],
         nonce_key: [9; 32],
     }

@@ -14,10 +14,11 @@ use media::edit::{RelayEdit, RelayReport};
 use shared::cdr::{Cdr, StreamQuality};
 use shared::event::Event;
 use shared::ids::ShardId;
+use shared::journal::Entry;
 use shared::net::{Source, Transport};
 use shared::settings::{
-    DigestAlgorithm, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
-    ShardSettings, SipTimers,
+    DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
+    RegistrarSettings, ShardSettings, SipTimers,
 };
 use shared::snapshot::{Secret, Snapshot, Trunk, User};
 use shared::time::{Instant, Now, WallMs};
@@ -35,6 +36,8 @@ pub struct Bench {
     pub sent: Vec<(SocketAddr, String)>,
     pub edits: Vec<RelayEdit>,
     pub cdrs: Vec<Cdr>,
+    /// Starts of calls, in the order of the journal.
+    pub starts: Vec<Cdr>,
     pub events: Vec<Event>,
     /// Refuse this many relay openings.
     pub refuse_relays: usize,
@@ -68,6 +71,11 @@ pub fn settings() -> ShardSettings {
             hold_timeout: Duration::from_secs(3_600),
         },
         recording: RecordingSettings { auto_start: false, captures: "captures".into() },
+        journal: JournalSettings {
+            folder: "journal".into(),
+            run: 1,
+            segment_bytes: JournalSettings::SEGMENT_BYTES,
+        },
         random_seed: [7; 32],
         nonce_key: [9; 32],
     }
@@ -111,6 +119,7 @@ impl Bench {
             sent: Vec::new(),
             edits: Vec::new(),
             cdrs: Vec::new(),
+            starts: Vec::new(),
             events: Vec::new(),
             refuse_relays: 0,
         }
@@ -134,8 +143,12 @@ impl Bench {
                     self.edits.push(edit.clone());
                     self.relay_answer(edit)
                 }
-                Output::Event(Event::CallEnded(cdr)) => {
-                    self.cdrs.push(*cdr);
+                Output::Journal(entry) => {
+                    match entry {
+                        Entry::Beat => {}
+                        Entry::End(cdr) => self.cdrs.push(*cdr),
+                        Entry::Start(cdr) => self.starts.push(*cdr),
+                    }
                     None
                 }
                 Output::Event(event) => {

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 
 use shared::event::{Answer, Event};
 use shared::ids::{FlowKey, ShardId};
+use shared::journal::Entry;
 use shared::net::{Destination, Source};
 use shared::originate::Originate;
 use shared::time::Instant;
@@ -82,6 +83,7 @@ impl Ledger {
             return Err(Breach::new("form", format!("not a whole SIP message: {text}")));
         };
         check_length(&message)?;
+        self.records.may_leave(&message, &self.legs)?;
         let news = if message.status.is_some() {
             self.asks.response_out(now, &message, to)?
         } else {
@@ -99,16 +101,24 @@ impl Ledger {
         Ok(())
     }
 
+    /// The shard wrote something down.
+    pub fn journaled(&mut self, now: Instant, entry: &Entry) -> Verdict {
+        match entry {
+            Entry::Beat => Ok(()),
+            Entry::End(record) => {
+                let wished = self.wishes.find(record.session_id).is_some();
+                self.records.ended(now, record, &mut self.legs, wished)
+            }
+            Entry::Start(record) => self.records.began(record),
+        }
+    }
+
     pub fn event(&mut self, now: Instant, event: &Event) -> Verdict {
         match event {
             Event::Answer { id, shard, answer: Answer::Acted(acted) } => {
                 self.commands.answered(now, *id, *shard, *acted)
             }
             Event::Answer { answer: Answer::Originated(said), .. } => self.wishes.answered(*said),
-            Event::CallEnded(record) => {
-                let wished = self.wishes.find(record.session_id).is_some();
-                self.records.ended(now, record, &mut self.legs, wished)
-            }
             Event::Registration(change) => self.registrations.event(now, change),
             Event::Notice(notice) if notice.code == "panic" => {
                 Err(Breach::new("panic", notice.detail.clone()))

@@ -1,5 +1,5 @@
 //! The book of call records: one CDR per attempt, and nothing in it that the wire did not show.
-//! Owns:  every `CallEnded` of a run.
+//! Owns:  the journal's starts and ends of a run.
 //! Gives: breaches between records, legs and what the phones themselves report.
 //! Never: a record without a call, a call past the gate without a record (reliability.md 8, 1).
 //! Holds: durations are compared with the boundary's own times.
@@ -17,7 +17,7 @@ use crate::ledger::wishes::{self, Wishes};
 use crate::ledger::{Breach, Verdict};
 use crate::phone::Report;
 use crate::phone::talk::SILENCE;
-use crate::speech::glance::user_of;
+use crate::speech::glance::{Glance, user_of};
 
 /// A mesh hop each way, and the millisecond that rounding takes.
 const DURATION_MARGIN: Duration = Duration::from_millis(20);
@@ -25,6 +25,8 @@ const DURATION_MARGIN: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Records {
     by_id: BTreeMap<CallId, (Instant, Box<Cdr>)>,
+    /// Answered calls whose start is in the journal, by the A leg's Call-ID.
+    started: BTreeMap<String, CallId>,
 }
 
 /// One call attempt as the books show it, for tests.
@@ -37,6 +39,36 @@ pub struct Attempt<'a> {
 }
 
 impl Records {
+    /// A start, the first one or one that is written again for a new segment.
+    pub(super) fn began(&mut self, record: &Cdr) -> Verdict {
+        let id = record.session_id;
+        let wrong = |facts: String| Err(Breach::new("start", format!("{id}: {facts}")));
+        if self.by_id.contains_key(&id) {
+            return wrong("it has ended before".to_owned());
+        }
+        let cut = (record.status, record.status_code, record.hangup_reason);
+        if cut != (CallStatus::Completed, 200, HangupReason::SystemCrash) {
+            return wrong(format!("not what a crash would leave: {cut:?}"));
+        }
+        let since = record.answer_time.map(|at| at.add_ms(record.duration_ms));
+        if since.is_none_or(|end| end.0.abs_diff(record.end_time.0) > 1) {
+            return wrong(format!("{since:?} is its end, it says {:?}", record.end_time));
+        }
+        self.started.insert(record.call_id.clone(), id);
+        Ok(())
+    }
+
+    /// reliability.md DU1: an answer that a caller hears is one that the journal knows of.
+    pub(super) fn may_leave(&self, message: &Glance<'_>, legs: &Legs) -> Verdict {
+        let answers = message.is_response_to("INVITE") && matches!(message.status, Some(200..=299));
+        let to_caller =
+            legs.by_call_id.get(message.call_id).is_some_and(|leg| leg.side == Side::Caller);
+        if answers && to_caller && !self.started.contains_key(message.call_id) {
+            return Err(Breach::new("answer before journal", message.call_id));
+        }
+        Ok(())
+    }
+
     /// `wished`: the call was made for a program.
     pub(super) fn ended(
         &mut self,
@@ -110,6 +142,7 @@ impl Records {
                         Some(wish) => wishes::compare(record, wish, leg, legs)?,
                         None => self.compare(record, call_id, leg, asks)?,
                     }
+                    self.compare_start(record)?;
                     if record.answer_time.is_some() {
                         answered_call(record, call_id, leg, legs)?;
                     }
@@ -125,6 +158,16 @@ impl Records {
         }
         voices(legs, reports)?;
         silence(legs, reports)
+    }
+
+    /// Answered calls, and only they, have a start in the journal.
+    fn compare_start(&self, record: &Cdr) -> Verdict {
+        let (answered, id) = (record.answer_time.is_some(), record.session_id);
+        if answered != self.started.values().any(|started| *started == id) {
+            let facts = format!("{id}: answered: {answered}, in the journal: {}", !answered);
+            return Err(Breach::new("start", facts));
+        }
+        Ok(())
     }
 
     fn compare(&self, record: &Cdr, call_id: &str, leg: &Leg, asks: &Asks) -> Verdict {
