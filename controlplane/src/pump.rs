@@ -11,7 +11,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::ask::{Ask, Decision, RouteDecision, UserDecision};
+use shared::command::Command;
 use shared::event::{CaptureClosed, Event, Notice, Severity};
+use shared::ids::ShardId;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -67,6 +70,7 @@ impl Pump {
         let gone = |what: &str| io::Error::other(format!("the {what} has ended"));
         match event {
             Event::Answer { id, shard, answer } => self.questions.answer(id, shard, answer),
+            Event::Asked { shard, id, ask } => self.leave_undecided(shard, id, &ask),
             Event::CaptureClosed(closed) => {
                 self.captures.send(closed).await.map_err(|_| gone("finalizer of recordings"))?;
             }
@@ -88,6 +92,18 @@ impl Pump {
             Event::Stopped(shard) => self.board.reached(shard, Stage::Stopped),
         }
         Ok(())
+    }
+
+    /// No program is configured that could decide: the shard's fallback does.
+    fn leave_undecided(&self, shard: ShardId, id: u64, ask: &Ask) {
+        let decision = match ask {
+            Ask::Route(_) => Decision::Route(RouteDecision::Unavailable),
+            Ask::User(_) => Decision::User(UserDecision::Unavailable),
+        };
+        let command = Command::Decided { id, decision: Box::new(decision) };
+        if self.plane.send(shard, command).is_err() {
+            tracing::warn!(shard = shard.0, "its queue is full: an ask runs into its deadline");
+        }
     }
 }
 

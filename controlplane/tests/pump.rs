@@ -11,6 +11,7 @@ use controlplane::journal::Taps;
 use controlplane::pump::Pump;
 use controlplane::questions::{Questions, Unanswered};
 use controlplane::supervisor::Publisher;
+use shared::ask::{Ask, UserAsk};
 use shared::command::Question;
 use shared::event::{Answer, CaptureClosed, Event};
 use shared::ids::ShardId;
@@ -108,6 +109,29 @@ async fn a_full_finalizer_leaves_events_with_the_shards_and_loses_none() {
     running.plane.report(Event::Stopped(ShardId(0)));
     running.pump.await.expect("no panic").expect("a clean end");
     assert_eq!(running.plane.waiting(), 0);
+}
+
+/// No program is configured: the shard hears so at once and need not wait for its deadline.
+#[tokio::test]
+async fn an_ask_is_answered_though_nobody_can_decide() {
+    let running = start(2, 4);
+    let ask = UserAsk {
+        username: "1001".to_owned(),
+        realm: "pbx.test".to_owned(),
+        request_uri: "sip:pbx.test".to_owned(),
+        method: "REGISTER",
+        call_id: "one".to_owned(),
+        source: "192.0.2.1:5060".parse().expect("an address"),
+        known_at: None,
+        headers: Vec::new(),
+    };
+    let ask = Box::new(Ask::User(ask));
+    running.plane.report(Event::Asked { shard: ShardId(1), id: 7, ask });
+    running.plane.report(Event::Stopped(ShardId(0)));
+    running.plane.report(Event::Stopped(ShardId(1)));
+    running.pump.await.expect("no panic").expect("a clean end");
+    let commands = running.plane.commands.lock().expect("no panic");
+    assert_eq!(*commands, [(ShardId(1), "decided")]);
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 //! Never: a secret, an SDP body or a key.
 //! Holds: `start <= ring <= answer <= end` for those that are there.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CallId, Side};
@@ -47,6 +49,9 @@ pub struct Cdr {
     pub last_error: Option<LastError>,
     /// The shard that served the call.
     pub shard: u8,
+    /// What the router said about the call in `extensions`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +84,8 @@ pub enum CallStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HangupReason {
+    /// It lasted as long as the router allowed.
+    Autohangup,
     ByCallee,
     ByCaller,
     BySystem,

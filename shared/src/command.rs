@@ -1,12 +1,14 @@
 //! What the control plane tells or asks a shard, over a bounded lock-free queue.
 //! Owns:  `Command`, `Question`.
-//! Gives: every question and act has an id; its answer comes back as `event::Event::Answer`.
+//! Gives: every question and act has an id; its answer comes back as `event::Event::Answer`. What a
+//!        shard asked with `event::Event::Asked` is answered by `Decided`.
 //! Never: waits; a full queue is the asker's answer.
 //! Holds: a command is applied between two messages, never in the middle of one.
 
 use std::sync::Arc;
 
 use crate::act::{CallAction, CallName};
+use crate::ask::Decision;
 use crate::originate::Originate;
 use crate::route::Trial;
 use crate::snapshot::Snapshot;
@@ -23,6 +25,11 @@ pub enum Command {
     Ask {
         id: u64,
         question: Question,
+    },
+    /// The answer to an `event::Event::Asked` with this id; a late one is dropped and counted.
+    Decided {
+        id: u64,
+        decision: Box<Decision>,
     },
     /// No new calls (503 + Retry-After); standing ones go on. `Event::Drained` follows the last one.
     Drain,

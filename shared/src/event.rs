@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::act::Acted;
+use crate::ask::Ask;
 use crate::ids::{CallId, ShardId};
 use crate::journal::Position;
 use crate::metrics::Counters;
@@ -24,6 +25,12 @@ pub enum Event {
         id: u64,
         shard: ShardId,
         answer: Answer,
+    },
+    /// A decision that the shard waits for: `command::Command::Decided` with the same id.
+    Asked {
+        shard: ShardId,
+        id: u64,
+        ask: Box<Ask>,
     },
     CaptureClosed(CaptureClosed),
     /// Once a second, and once before `Stopped`.

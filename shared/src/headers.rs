@@ -1,6 +1,6 @@
 //! Header lines that a program adds to an INVITE of ours (surface.md sections 3 and 5).
 //! Owns:  `ExtraHeader`, and which names are not for programs.
-//! Gives: `ExtraHeader::new`: holding one is the proof that it may be written as it is.
+//! Gives: `ExtraHeader::new`: holding one is the proof that it may be written as it is; `is_reserved`.
 //! Never: a line that ends early: no CR, LF, NUL or other control byte.
 //! Holds: what frames, routes, signs or identifies a message of ours stays ours.
 
@@ -11,8 +11,10 @@ pub const EXTRA_HEADERS_MAX: usize = 32;
 const NAME_BYTES_MAX: usize = 64;
 const VALUE_BYTES_MAX: usize = 1_024;
 
-/// Long and compact names (RFC 3261 20, RFC 3262, RFC 3515, RFC 3891, RFC 4028, RFC 6665).
-const RESERVED: [&str; 54] = [
+/// How the body is to be read, and who is asked for a password: all of these are ours.
+const RESERVED_STARTS: [&str; 2] = ["content-", "proxy-"];
+/// Long and compact names (RFC 3261 20, RFC 3262, RFC 3515, RFC 3891, RFC 4028, RFC 4538, RFC 6665).
+const RESERVED: [&str; 51] = [
     "accept",
     "accept-encoding",
     "allow",
@@ -23,9 +25,6 @@ const RESERVED: [&str; 54] = [
     "c",
     "call-id",
     "contact",
-    "content-encoding",
-    "content-length",
-    "content-type",
     "cseq",
     "e",
     "event",
@@ -43,9 +42,6 @@ const RESERVED: [&str; 54] = [
     "min-se",
     "o",
     "path",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-require",
     "r",
     "rack",
     "record-route",
@@ -60,12 +56,15 @@ const RESERVED: [&str; 54] = [
     "session-expires",
     "supported",
     "t",
+    "target-dialog",
+    "timestamp",
     "to",
     "u",
     "unsupported",
     "user-agent",
     "v",
     "via",
+    "www-authenticate",
     "x",
 ];
 
@@ -95,7 +94,7 @@ impl ExtraHeader {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(token) {
             return Err(HeaderRefused::Name);
         }
-        if RESERVED.binary_search(&name.to_ascii_lowercase().as_str()).is_ok() {
+        if is_reserved(name) {
             return Err(HeaderRefused::Reserved);
         }
         let value = value.trim_matches([' ', '\t']);
@@ -112,6 +111,13 @@ impl ExtraHeader {
     pub fn value(&self) -> &str {
         &self.value
     }
+}
+
+/// Whether only we may write a header of this name.
+pub fn is_reserved(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    RESERVED.binary_search(&name.as_str()).is_ok()
+        || RESERVED_STARTS.iter().any(|start| name.starts_with(start))
 }
 
 impl fmt::Display for HeaderRefused {
@@ -142,7 +148,17 @@ mod tests {
 
     #[test]
     fn names_of_ours_and_broken_lines_are_refused() {
-        for name in ["Via", "ROUTE", "contact", "v", "Content-Length", "Replaces", "x"] {
+        for name in [
+            "Via",
+            "ROUTE",
+            "contact",
+            "v",
+            "Content-Length",
+            "Content-Disposition",
+            "Proxy-Authorization",
+            "Replaces",
+            "x",
+        ] {
             assert_eq!(ExtraHeader::new(name, "1"), Err(HeaderRefused::Reserved), "{name}");
         }
         for name in ["", "X A", "X:", "X\r\nVia", &"x".repeat(65)] {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod ask;
 pub mod cdr;
 pub mod command;
 pub mod config;

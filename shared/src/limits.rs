@@ -35,6 +35,14 @@ pub const BRANCHES_PER_CALL_MAX: usize = 16;
 pub const ACTS_PER_CALL_MAX: usize = 8;
 /// The longest that an action may take; the API's own deadline of 30 s lies behind it.
 pub const ACT_WAIT_MAX: Duration = Duration::from_secs(25);
+/// Targets that a program may name for one call.
+pub const TARGETS_PER_CALL_MAX: usize = 16;
+/// B legs of one call in all its life, one target after the other.
+pub const LEGS_PER_CALL_MAX: usize = 64;
+/// Decisions that one shard waits for; beyond it the shard decides by itself at once.
+pub const ASKS_PER_SHARD_MAX: usize = 4_096;
+/// Events that wait for the control plane when asking it is no use any more.
+pub const ASK_BACKLOG_MAX: u64 = 1_024;
 /// Replayed Via headers of one request; more is a loop or an attack.
 pub const VIAS_MAX: usize = 70;
 /// Hops that a request of ours may still take.
@@ -61,6 +69,7 @@ pub const NONCES_MAX: usize = 65_536;
 pub const PORT_REST_MS: u64 = 30_000;
 
 const _: () = assert!(HEADER_LINE_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
+const _: () = assert!(BRANCHES_PER_CALL_MAX < LEGS_PER_CALL_MAX && LEGS_PER_CALL_MAX < 255);
 const _: () = assert!(RELAYS_PER_CALL_MAX <= MEDIA_LINES_MAX);
 const _: () = assert!(SDP_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
 const _: () = assert!(CALLS_PER_SHARD_MAX * 8 <= TRANSACTIONS_PER_SHARD_MAX);

@@ -52,6 +52,8 @@ counters! {
     JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
     JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
+    AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
+
     // SIP.
     SipReceived "sip_received_total" Total "SIP messages received";
     SipSent "sip_sent_total" Total "SIP messages sent, retransmissions included";
@@ -92,6 +94,17 @@ counters! {
 
     ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";
     ActsRefused "call_commands_refused_total" Total "Commands of programs on calls that were not";
+    RouteAsks "route_asks_total" Total "INVITEs that the HTTP router was asked about";
+    RouteDecisions "route_decisions_total" Total "Decisions of the HTTP router that came in time";
+    RouteFallbacks "route_fallbacks_total" Total "Calls that went on by the static routes because no decision came";
+    RouteUndecided "route_undecided_total" Total "Calls refused with 503 because no decision came";
+    UserAsks "user_asks_total" Total "Credentials that the user backends were asked about";
+    UserDecisions "user_decisions_total" Total "Answers of the user backends that came in time";
+    UserUndecided "user_undecided_total" Total "Requests answered 503 because no user backend could tell";
+    AsksTimedOut "asks_timed_out_total" Total "Decisions that did not come within their budget";
+    AsksRefused "asks_refused_total" Total "Decisions not asked for because too many wait";
+    AsksLate "asks_late_total" Total "Decisions that came when nobody waited any more, dropped";
+    SpamRefused "spam_refused_total" Total "Calls and users that a program named spam";
 
     // Media.
     RtpReceived "rtp_received_total" Total "RTP packets received";

@@ -25,6 +25,10 @@ pub struct Snapshot {
     pub users: Arc<Users>,
     pub trunks: Arc<Vec<Trunk>>,
     pub routes: Arc<RouteTable>,
+    /// The HTTP router, when calls are to ask one.
+    pub http_router: Option<HttpRouterRules>,
+    /// User backends that have to be asked, when there are any.
+    pub remote_users: Option<RemoteUsers>,
 }
 
 impl Snapshot {
@@ -36,6 +40,23 @@ impl Snapshot {
     }
 }
 
+/// How the HTTP router is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpRouterRules {
+    /// The control plane answers within it; the shard waits a little longer.
+    pub budget: Duration,
+    /// Without a decision the static routes decide; else the caller hears 503.
+    pub fallback_to_static: bool,
+}
+
+/// How the backends are waited for that a snapshot cannot hold: databases and programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemoteUsers {
+    /// Place of the first of them in the chain.
+    pub first: u8,
+    pub budget: Duration,
+}
+
 #[derive(Clone, Debug)]
 pub struct User {
     pub username: Box<str>,
@@ -44,6 +65,8 @@ pub struct User {
     pub enabled: bool,
     /// Callers without credentials may reach this user.
     pub allow_guest_calls: bool,
+    /// Place in the chain of the backend that knows it.
+    pub backend: u8,
 }
 
 /// What digest is checked against (RFC 7616 3.4.2).

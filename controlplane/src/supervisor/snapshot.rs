@@ -60,6 +60,7 @@ pub(super) async fn build_with(
         users: Arc::new(users),
         trunks: Arc::new(trunks),
         routes: Arc::new(routes),
+        ..Snapshot::default()
     })
 }
 
@@ -67,12 +68,14 @@ pub(super) async fn build_with(
 fn users(backends: &[Backend], extensions: Vec<Extension>) -> Users {
     let mut users = Users::new();
     let mut extensions = extensions.into_iter().map(of_extension).peekable();
-    for backend in backends {
+    for (place, backend) in backends.iter().enumerate() {
+        let place = u8::try_from(place).unwrap_or(u8::MAX);
         let known: Vec<User> = match backend {
             Backend::Extensions => extensions.by_ref().collect(),
             Backend::Memory(known) => known.clone(),
         };
         for user in known {
+            let user = User { backend: place, ..user };
             users.entry(user.username.clone()).or_insert_with(|| Arc::new(user));
         }
     }
@@ -86,6 +89,7 @@ fn of_extension(extension: Extension) -> User {
         display_name: extension.display_name.map(Into::into),
         enabled: extension.enabled,
         allow_guest_calls: extension.allow_guest_calls,
+        backend: 0,
     }
 }
 
@@ -228,6 +232,7 @@ mod tests {
             display_name: None,
             enabled: true,
             allow_guest_calls: false,
+            backend: 0,
         }
     }
 

@@ -121,6 +121,7 @@ pub(crate) fn cdr(number: u64) -> Cdr {
         recorded: false,
         media_quality: Vec::new(),
         last_error: None,
+        metadata: Default::default(),
         shard: 0,
     }
 }
@@ -263,6 +264,7 @@ impl Plane for FakePlane {
                 }
                 "ask"
             }
+            Command::Decided { .. } => "decided",
             Command::Drain => "drain",
             Command::Originate { id, wanted } => {
                 self.wished.lock().expect("no test panics with it").push((shard, *wanted));

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shared::command::{Command, Question};
 use shared::event::{Answer, Event, Severity};
 use shared::ids::{FlowKey, RelayKey, ShardId};
-use shared::limits::CALLS_PER_SHARD_MAX;
+use shared::limits::{ASKS_PER_SHARD_MAX, CALLS_PER_SHARD_MAX};
 use shared::metrics::{Counter, Counters};
 use shared::net::Destination;
 use shared::settings::ShardSettings;
@@ -21,6 +21,7 @@ use shared::snapshot::Snapshot;
 use shared::time::{Instant, Now};
 use sip::transaction::ClientInput;
 
+use crate::ask::Pending;
 use crate::b2bua::{AfterOpen, Call};
 use crate::desk::{Desk, TimerKey, Told};
 use crate::io::{Input, MeshMessage, Output};
@@ -39,8 +40,10 @@ pub struct Core {
     pub(crate) by_caller: FxHashMap<u64, Key>,
     pub(crate) registrar: Registrar,
     pub(crate) owners: RelayOwners,
-    /// Questions to other shards' registrars, by call.
-    pub(crate) asks: Slots<Key>,
+    /// Questions to other shards' registrars: the call, and whom it is about.
+    pub(crate) asks: Slots<(Key, Box<str>)>,
+    /// Who waits for the decision of a program.
+    pub(crate) pending: Slots<Pending>,
     /// Flows that some binding or leg uses: others may close without a search.
     pub(crate) flows: FxHashSet<FlowKey>,
     /// Standing calls by outbound trunk.
@@ -68,6 +71,8 @@ pub struct Census {
     pub aors: usize,
     pub bindings: usize,
     pub events_waiting: usize,
+    /// Questions to other shards and to programs that are waited for.
+    pub asks: usize,
 }
 
 impl Core {
@@ -79,6 +84,7 @@ impl Core {
             registrar: Registrar::new(),
             owners: RelayOwners::new(),
             asks: Slots::new(CALLS_PER_SHARD_MAX),
+            pending: Slots::new(ASKS_PER_SHARD_MAX),
             flows: FxHashSet::default(),
             trunk_calls: FxHashMap::default(),
             turns: Turns::default(),
@@ -125,10 +131,16 @@ impl Core {
             (Counter::Relays, census.relays),
             (Counter::PortsInUse, census.ports_in_use),
             (Counter::PortsResting, resting),
+            (Counter::AsksWaiting, self.pending.len()),
         ] {
             counters.set(counter, value as u64);
         }
         counters
+    }
+
+    /// What was counted so far, the gauges as they were last set.
+    pub fn counters_seen(&self) -> &Counters {
+        &self.desk.out.counters
     }
 
     /// The counters without the gauges' update: for the shell's own counting, per packet.
@@ -160,6 +172,7 @@ impl Core {
             aors: self.registrar.aor_count(),
             bindings: self.registrar.binding_count(),
             events_waiting: 0,
+            asks: self.pending.len() + self.asks.len(),
         }
     }
 
@@ -209,14 +222,22 @@ impl Core {
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
-        if call.ended.is_some() {
-            for trunk in call.trunk_shares.drain(..) {
-                if let Some(count) = self.trunk_calls.get_mut(&trunk) {
-                    *count = count.saturating_sub(1);
-                }
+        if call.ended.is_none() {
+            if call.hunt.take_due() {
+                self.next_group(key);
             }
+            return;
         }
-        if !call.is_over() {
+        let (is_over, decision) = (call.is_over(), call.decision.take());
+        let asked = std::mem::take(&mut call.hunt.asked);
+        let mut shares = std::mem::take(&mut call.trunk_shares);
+        shares.append(&mut call.hunt.shares);
+        self.give_back(shares);
+        decision.map(|key| self.pending.remove(key));
+        for ask in asked {
+            self.asks.remove(ask);
+        }
+        if !is_over {
             return;
         }
         let mut call = self.calls.remove(key).expect("just found");
@@ -225,9 +246,6 @@ impl Core {
             && self.by_caller.get(&caller) == Some(&key)
         {
             self.by_caller.remove(&caller);
-        }
-        if let Some(ask) = call.asked {
-            self.asks.remove(ask);
         }
         if self.draining && self.calls.is_empty() {
             let shard = self.desk.settings.shard;
@@ -294,6 +312,7 @@ impl Core {
                 };
                 self.desk.out.event(Event::Answer { id, shard, answer });
             }
+            Command::Decided { id, decision } => self.decided(id, *decision),
             Command::Drain => {
                 if !std::mem::replace(&mut self.draining, true) && self.calls.is_empty() {
                     self.desk.out.event(Event::Drained(shard));
@@ -310,6 +329,7 @@ impl Core {
             }
             Command::Stop => {
                 self.draining = true;
+                self.stop_waiting();
                 for key in self.calls.keys() {
                     self.with_call(Some(key), |call, desk, _| call.stop(desk));
                 }
@@ -423,6 +443,7 @@ impl Core {
             match key {
                 TimerKey::Aor(key) => self.registrar.expire(&mut self.desk, key),
                 TimerKey::Ask(ask) => self.ask_timed_out(ask),
+                TimerKey::Decision(key) => self.decision_timed_out(key),
                 TimerKey::Call(key) => self.with_call(Some(key), |call, desk, _| {
                     call.timeout(desk);
                     call.arm(desk);

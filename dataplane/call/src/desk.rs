@@ -43,6 +43,8 @@ pub(crate) enum TimerKey {
     Ask(Key),
     /// The next share of standing calls that go into a new segment of the journal.
     Restate,
+    /// A decision that the control plane owes.
+    Decision(Key),
 }
 
 /// What a client transaction has to say to whoever asked.

@@ -10,12 +10,15 @@ use shared::event::Severity;
 use shared::limits;
 use shared::metrics::Counter;
 use shared::settings::DigestAlgorithm;
-use shared::snapshot::{Secret, Trunk};
+use shared::snapshot::{Secret, Trunk, User};
 use sip::auth::{Algorithm, Credentials, NonceVerdict, verify, write_challenges};
 use sip::wire::{HeaderName, Message};
 
 use crate::desk::{Desk, Reply};
 use crate::transactions::ServerKey;
+
+/// Longer names are nobody's; nobody is asked about them.
+const USERNAME_BYTES_MAX: usize = 128;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -40,6 +43,14 @@ impl Asked {
         }
     }
 
+    /// Of the request that carries the credentials.
+    pub(crate) const fn method(self) -> &'static str {
+        match self {
+            Self::Call => "INVITE",
+            Self::Registration => "REGISTER",
+        }
+    }
+
     const fn credentials_header(self) -> HeaderName {
         match self {
             Self::Call => HeaderName::ProxyAuthorization,
@@ -56,6 +67,14 @@ pub(crate) enum Gate {
         stale: bool,
     },
     Refused(u16),
+}
+
+/// Credentials that the user backends have to be asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unsettled {
+    pub name: Box<str>,
+    /// Place in the chain of the backend that knows the name here.
+    pub known_at: Option<u8>,
 }
 
 /// The trunk that a call comes from, by its source address, and by the users of From and To where
@@ -86,27 +105,66 @@ fn comes_from(trunk: &Trunk, peer: SocketAddr) -> bool {
         || trunk.inbound_networks.iter().any(|network| network.contains(peer.ip()))
 }
 
-/// Checks the digest of a request. Nothing is answered here.
+/// Checks the digest of a request, or says who has to be asked first. Nothing is answered here.
 pub(crate) fn authenticate(
     desk: &mut Desk,
     request: &Message<'_>,
-    method: &[u8],
     asked: Asked,
-) -> Gate {
-    let realm = desk.settings.realm.clone();
-    // A phone may carry credentials for several realms; only ours count, the first that we can read.
-    let mine = request.all(asked.credentials_header()).find_map(|value| {
+) -> Result<Gate, Unsettled> {
+    let Some(credentials) = credentials(desk, request, asked) else {
+        return Ok(Gate::Challenge { stale: false });
+    };
+    let name = credentials.username_text().unwrap_or_default();
+    let known_at = desk.snapshot.users.get(&*name).map(|user| user.backend);
+    let remote = desk.snapshot.remote_users.as_ref();
+    let asks = remote.is_some_and(|remote| known_at.is_none_or(|known| known > remote.first));
+    let askable = (1..=USERNAME_BYTES_MAX).contains(&name.len());
+    if !asks || !askable || credentials.refusal().is_some() {
+        return Ok(settle(desk, request, asked, None));
+    }
+    // Nobody makes us ask with a nonce that could not pass anyway: the phone repeats with a fresh one.
+    if !desk.nonces.is_current(desk.now.mono, credentials.nonce) {
+        return Ok(Gate::Challenge { stale: true });
+    }
+    Err(Unsettled { name: name.into(), known_at })
+}
+
+/// The credentials for our realm. A phone may carry those of several; the first that we can read
+/// counts.
+fn credentials<'m>(desk: &Desk, request: &Message<'m>, asked: Asked) -> Option<Credentials<'m>> {
+    request.all(asked.credentials_header()).find_map(|value| {
         let found = Credentials::parse(value).ok()?;
-        (*found.realm_text() == *realm.as_bytes()).then_some(found)
-    });
-    let Some(credentials) = mine else { return Gate::Challenge { stale: false } };
+        (*found.realm_text() == *desk.settings.realm.as_bytes()).then_some(found)
+    })
+}
+
+/// Whether the snapshot itself knows the user of the credentials.
+pub(crate) fn knows(desk: &Desk, request: &Message<'_>, asked: Asked) -> bool {
+    let name = credentials(desk, request, asked)
+        .and_then(|credentials| credentials.username_text().map(Into::<String>::into));
+    name.is_some_and(|name| desk.snapshot.users.contains_key(name.as_str()))
+}
+
+/// The digest against what a backend answered, else against what the snapshot knows.
+pub(crate) fn settle(
+    desk: &mut Desk,
+    request: &Message<'_>,
+    asked: Asked,
+    found: Option<User>,
+) -> Gate {
+    let Some(credentials) = credentials(desk, request, asked) else {
+        return Gate::Challenge { stale: false };
+    };
+    let realm = &desk.settings.realm;
     let username = credentials.username_text().unwrap_or_default().into_owned();
-    let user = desk.snapshot.users.get(username.as_str());
+    let known = || desk.snapshot.users.get(username.as_str()).map(AsRef::as_ref);
+    let user = found.as_ref().or_else(known);
     // The same work for a user that we do not know, so that time tells nothing.
     let nobody = Secret::Plain("an unknown user has no password".into());
-    let digest_fits =
-        verify(&credentials, method, &realm, user.map_or(&nobody, |user| &user.secret));
+    let secret = user.map_or(&nobody, |user| &user.secret);
+    let digest_fits = verify(&credentials, asked.method().as_bytes(), realm, secret);
     let right = user.is_some() && digest_fits;
+    let enabled = user.is_some_and(|user| user.enabled);
     if !right {
         desk.count(Counter::AuthFailed);
         desk.notice(Severity::Warning, "auth_failed", || {
@@ -123,14 +181,7 @@ pub(crate) fn authenticate(
             return Gate::Challenge { stale: true };
         }
     }
-    match user_state(desk, &username) {
-        Some(true) => Gate::Passed(username.into()),
-        _ => Gate::Refused(403),
-    }
-}
-
-fn user_state(desk: &Desk, username: &str) -> Option<bool> {
-    desk.snapshot.users.get(username).map(|user| user.enabled)
+    if enabled { Gate::Passed(username.into()) } else { Gate::Refused(403) }
 }
 
 /// Answers 401 or 407 with a fresh nonce.
@@ -163,9 +214,21 @@ pub(crate) fn overloaded(desk: &Desk, calls: usize) -> bool {
         || desk.out.counters.of(Counter::JournalWaiting) >= limits::JOURNAL_WAITING_BYTES_MAX as u64
 }
 
+/// 503 for credentials that nobody can check now: never 403, which would make a phone give up.
+pub(crate) fn refuse_unavailable(desk: &mut Desk, key: ServerKey) {
+    desk.notice(Severity::Warning, "users_unavailable", || {
+        "no user backend can tell about credentials: the request is answered 503".to_owned()
+    });
+    refuse_later(desk, key);
+}
+
 /// 503 with Retry-After (RFC 3261 21.5.4), spread so that the peers do not come back all at once.
 pub(crate) fn refuse_overload(desk: &mut Desk, key: ServerKey) {
     desk.count(Counter::OverloadRefused);
+    refuse_later(desk, key);
+}
+
+fn refuse_later(desk: &mut Desk, key: ServerKey) {
     let wait = 2 + desk.mint.random() % 9;
     desk.respond(key, Reply::new(503), |_, _, mut out| {
         out.header_fmt("Retry-After", format_args!("{wait}"));

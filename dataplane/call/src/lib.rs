@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod acts;
+mod ask;
 mod b2bua;
 mod core;
 mod desk;
 mod gate;
+mod hunting;
 mod invite;
 pub mod io;
 mod locate;

@@ -1,16 +1,20 @@
-//! What a dialled address is: a user of ours, a trunk with a static address, or nowhere.
+//! What a dialled address is: a user of ours, a trunk or another host with an address, or nowhere.
 //! Owns:  the reading of the Request-URI.
-//! Gives: `Place`; the registrar, here or on another shard, turns a user into contacts.
+//! Gives: `Place` for what is dialled, `hop` for what a program named; the registrar, here or on
+//!        another shard, turns a user into contacts.
 //! Never: asks the network.
-//! Holds: nobody calls out but to a configured trunk.
+//! Holds: nobody calls out but to a configured trunk, or to where the HTTP router sends the call.
 
 use std::net::{IpAddr, SocketAddr};
 
+use shared::ask::{RouteTarget, TargetAddress};
 use shared::net::{Destination, Source, Transport};
 use shared::snapshot::Trunk;
 use sip::wire::{Host, Scheme, Uri};
 
+use crate::b2bua::Hop;
 use crate::desk::Desk;
+use crate::hunting::host_target;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -20,32 +24,75 @@ pub(crate) enum Place {
         name: Box<str>,
         way: Destination,
     },
+    /// Of this name the snapshot knows nobody, but the user backends may: who is registered is here.
+    Unlisted(Box<str>),
     /// The status that says why not.
     Nowhere(u16),
 }
 
 pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
-    let Ok(uri) = Uri::parse(uri) else { return Place::Nowhere(400) };
-    match uri.scheme {
-        Scheme::Sip => {}
-        // TLS transports come later; a promise of end-to-end security cannot be kept without them.
-        Scheme::Sips | Scheme::Other => return Place::Nowhere(416),
-        Scheme::Tel => return Place::Nowhere(404),
-    }
+    let uri = match read(uri) {
+        Ok(uri) => uri,
+        Err(status) => return Place::Nowhere(status),
+    };
     if let Some(trunk) = trunk_for(desk, &uri) {
         return match way_to(desk, trunk, from) {
             Some(way) => Place::Trunk { name: trunk.name.clone(), way },
             None => Place::Nowhere(500),
         };
     }
-    if !is_ours(desk, &uri, from) {
-        return Place::Nowhere(404);
+    if is_ours(desk, &uri, from) { user(desk, &uri) } else { Place::Nowhere(404) }
+}
+
+/// A target that the router named. That authorises it, so it may be any host. `asked` is the
+/// Request-URI of the caller: the name that it called us by is ours even where no domain is
+/// configured.
+pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source) -> Hop {
+    let nowhere = |status| Hop::Nowhere { uri: named.uri.clone(), status };
+    let text = named.uri.as_bytes();
+    let uri = match read(text) {
+        Ok(uri) => uri,
+        Err(status) => return nowhere(status),
+    };
+    if let Some(trunk) = trunk_for(desk, &uri) {
+        let target = |way| Hop::Target(host_target(text, Some(&trunk.name), way));
+        return way_to(desk, trunk, from).map_or_else(|| nowhere(500), target);
     }
+    match named.at {
+        Some(at) if !is_named_ours(desk, &uri, asked, from) => {
+            let TargetAddress { transport, peer, local } = at;
+            let target = |way| Hop::Target(host_target(text, None, way));
+            way_over(desk, transport, peer, local, from).map_or_else(|| nowhere(500), target)
+        }
+        None if !is_ours(desk, &uri, from) => nowhere(404),
+        _ => match user(desk, &uri) {
+            Place::User(user) | Place::Unlisted(user) => Hop::User(user),
+            Place::Nowhere(status) => nowhere(status),
+            Place::Trunk { .. } => nowhere(500),
+        },
+    }
+}
+
+/// A URI that can be called, or the status that says why not.
+fn read(text: &[u8]) -> Result<Uri<'_>, u16> {
+    let uri = Uri::parse(text).map_err(|_| 400_u16)?;
+    match uri.scheme {
+        Scheme::Sip => Ok(uri),
+        // TLS transports come later; a promise of end-to-end security cannot be kept without them.
+        Scheme::Sips | Scheme::Other => Err(416),
+        Scheme::Tel => Err(404),
+    }
+}
+
+fn user(desk: &Desk, uri: &Uri<'_>) -> Place {
     let user = uri.user_unescaped();
     let Ok(user) = std::str::from_utf8(&user) else { return Place::Nowhere(404) };
     match desk.snapshot.users.get(user) {
         Some(known) if known.enabled => Place::User(user.into()),
         Some(_) => Place::Nowhere(480),
+        None if desk.snapshot.remote_users.is_some() && !user.is_empty() => {
+            Place::Unlisted(user.into())
+        }
         None => Place::Nowhere(404),
     }
 }
@@ -64,24 +111,67 @@ fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
 }
 
 pub(crate) fn way_to(desk: &Desk, trunk: &Trunk, from: &Source) -> Option<Destination> {
-    let family = |address: &&SocketAddr| address.is_ipv4() == trunk.address.is_ipv4();
-    let listeners = match trunk.transport {
+    way_over(desk, trunk.transport, trunk.address, trunk.local, from)
+}
+
+/// From the listener of that transport and family; `local` is our address where it has none.
+fn way_over(
+    desk: &Desk,
+    transport: Transport,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+    from: &Source,
+) -> Option<Destination> {
+    let listeners = match transport {
         Transport::Udp => &desk.settings.udp,
-        _ => &desk.settings.tcp,
+        Transport::Tcp => &desk.settings.tcp,
+        Transport::Tls | Transport::Ws | Transport::Wss => return None,
     };
-    let listener = listeners.iter().find(family)?;
+    let listener = listeners.iter().find(|address| address.is_ipv4() == peer.is_ipv4())?;
     let ip = if listener.ip().is_unspecified() {
-        let same_family = from.local.is_ipv4() == trunk.address.is_ipv4();
-        trunk.local.or_else(|| same_family.then(|| from.local.ip()))?
+        let same_family = from.local.is_ipv4() == peer.is_ipv4();
+        local.or_else(|| same_family.then(|| from.local.ip()))?
     } else {
         listener.ip()
     };
-    Some(Destination {
-        transport: trunk.transport,
-        local: SocketAddr::new(ip, listener.port()),
-        peer: trunk.address,
-        flow: None,
-    })
+    Some(Destination { transport, local: SocketAddr::new(ip, listener.port()), peer, flow: None })
+}
+
+/// Ours beyond doubt: a configured name, one of our listeners, or what the caller called us by.
+fn is_named_ours(desk: &Desk, uri: &Uri<'_>, asked: &[u8], from: &Source) -> bool {
+    let settings = &desk.settings;
+    let port = uri.port.unwrap_or(5060);
+    if settings.domains.is_empty()
+        && let Ok(asked) = Uri::parse(asked)
+        && asked.port.unwrap_or(5060) == port
+        && same_host(asked.host, uri.host)
+    {
+        return true;
+    }
+    let ip = match uri.host {
+        Host::Name(name) => {
+            let same = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            return same(&settings.realm) || settings.domains.iter().any(|known| same(known));
+        }
+        Host::V4(ip) => IpAddr::V4(ip),
+        Host::V6(ip) => IpAddr::V6(ip),
+    };
+    // Another program may listen beside us on the same address: the port tells.
+    let mut listeners = settings.udp.iter().chain(&settings.tcp);
+    let is_listener = |listener: &SocketAddr| {
+        let own = listener.ip() == ip
+            || (listener.ip().is_unspecified()
+                && (from.local.ip() == ip || settings.external_ip.contains(&ip)));
+        own && listener.port() == port
+    };
+    listeners.any(is_listener) || (settings.external_ip.contains(&ip) && from.local.port() == port)
+}
+
+fn same_host(one: Host<'_>, other: Host<'_>) -> bool {
+    match (one, other) {
+        (Host::Name(one), Host::Name(other)) => one.eq_ignore_ascii_case(other),
+        (one, other) => one == other,
+    }
 }
 
 /// Ours: a configured domain, the realm, one of our addresses, the address it was sent to. Without

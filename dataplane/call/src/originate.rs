@@ -16,8 +16,9 @@ use crate::b2bua::setup::uri_user;
 use crate::b2bua::{Call, Dial, State, Target, compose};
 use crate::core::Core;
 use crate::gate;
-use crate::invite::{target_of, trunk_target};
+use crate::hunting::{host_target, target_of};
 use crate::locate::{self, Place};
+use crate::place::uri_of;
 use crate::router::Decision;
 use crate::slots::Key;
 use crate::steer;
@@ -124,9 +125,10 @@ impl Core {
                 Err(Unstarted::Unreachable(Party::From, 500))
             }
             Place::Trunk { name, way } => {
-                Ok(First::Here { targets: vec![trunk_target(uri, way)], trunk: Some(name) })
+                let targets = vec![host_target(uri, Some(&name), way)];
+                Ok(First::Here { targets, trunk: Some(name) })
             }
-            Place::User(user) => {
+            Place::User(user) | Place::Unlisted(user) => {
                 let settings = &self.desk.settings;
                 if steer::owner_of_aor(&user, settings.shards) != settings.shard {
                     return Ok(First::Elsewhere(user));
@@ -157,15 +159,20 @@ impl Core {
             call.direction = Direction::Outbound;
             call.outbound_trunk = second_trunk.or_else(|| first_trunk.clone());
         }
-        if let Some(trunk) = first_trunk
-            && !self.take_trunk_share(&trunk, slot)
-        {
-            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+        if let Some(trunk) = first_trunk {
+            if !self.take_trunk_share(&trunk) {
+                return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+            }
+            if let Some(call) = self.calls.find_mut(slot) {
+                call.trunk_shares.push(trunk);
+            }
         }
         match first {
             First::Elsewhere(user) => {
                 let owner = steer::owner_of_aor(&user, self.desk.settings.shards);
-                self.ask(slot, owner, user);
+                if !self.ask_bindings(slot, owner, user) {
+                    self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+                }
             }
             First::Here { targets, .. } => self.place_second_party(slot, targets, second),
         }
@@ -255,11 +262,6 @@ impl Core {
 
 /// Longer than any number or name that people give each other.
 const ADDRESS_BYTES_MAX: usize = 256;
-
-/// The URI of a party that was written with its name.
-fn uri_of(party: &[u8]) -> &[u8] {
-    NameAddr::parse(party).map_or(party, |address| address.uri)
-}
 
 /// As if this contact had called us.
 fn as_source(target: &Target) -> Source {

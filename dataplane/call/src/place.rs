@@ -1,6 +1,7 @@
 //! Placing a call: what `router` decided is carried out.
-//! Owns:  the limits of trunks on the way, the turns that rules take, the answer to a trial.
-//! Gives: `place_call` for an INVITE, `decide_dial` and `carry_out` for a call that we make, `explain`.
+//! Owns:  the turns that rules take, the answer to a trial.
+//! Gives: `place_call` for an INVITE, `place_statically` for one that the HTTP router left alone,
+//!        `decide_dial` and `carry_out` for a call that we make, `explain`.
 //! Never: a decision of its own.
 //! Holds: a call that is refused here hears why, and so does the operator where a rule is at fault.
 
@@ -12,9 +13,9 @@ use shared::metrics::Counter;
 use shared::net::{Source, Transport};
 use shared::route::{Explanation, Trial};
 use shared::snapshot::Trunk;
-use sip::wire::{Message, NameAddr, Start};
+use sip::wire::{Message, NameAddr, Start, scan};
 
-use crate::b2bua::Failure;
+use crate::b2bua::{Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::gate;
 use crate::router::{self, Decision, Dialled, Outlook, Refusal, ToTrunks};
@@ -24,31 +25,82 @@ impl Core {
     /// Decides where a call goes by what the snapshot says, and sends it there. `request`: the INVITE
     /// that asked for it.
     pub(crate) fn place_call(&mut self, slot: Key, request: &Message<'_>) {
-        let Start::Request { uri, .. } = request.start() else { return };
-        let random = self.random();
-        let Some(call) = self.calls.find(slot) else { return };
-        let (from, trunk) = (call.source, call.inbound_trunk.clone());
-        let Ok(dialled) = Dialled::of_request(request, uri, from.peer.ip(), trunk.as_deref())
-        else {
-            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 400));
-        };
-        let outlook = Outlook { desk: &self.desk, from: &from, turns: &self.turns, random };
-        let decision = router::decide(outlook, &dialled, &mut |_| {});
+        let decision = self.decide_invite(slot, request, false);
         self.carry_out(slot, decision);
+    }
+
+    /// The same when the INVITE is not at hand.
+    pub(crate) fn place_statically(&mut self, slot: Key) {
+        self.place_again(slot, false);
+    }
+
+    /// Nobody of the dialled name is registered: the rules may know the number.
+    pub(crate) fn place_by_rules(&mut self, slot: Key) {
+        self.place_again(slot, true);
+    }
+
+    fn place_again(&mut self, slot: Key, unregistered: bool) {
+        let Some(call) = self.calls.find(slot) else { return };
+        let decision = match (&call.dial, call.invite_bytes(&self.desk)) {
+            (Some(dial), _) => {
+                let (caller, uri) = (dial.caller.clone(), dial.second_uri.clone());
+                let source = call.source;
+                self.decide_between(uri_of(&caller), &uri, &source, unregistered)
+            }
+            (None, Some(bytes)) => match scan(&bytes) {
+                Ok(request) => self.decide_invite(slot, &request, unregistered),
+                Err(_) => unreadable(),
+            },
+            (None, None) => return, // it has its final answer
+        };
+        self.carry_out(slot, decision);
+    }
+
+    fn decide_invite(&mut self, slot: Key, request: &Message<'_>, unregistered: bool) -> Decision {
+        let random = self.random();
+        let (Start::Request { uri, .. }, Some(call)) = (request.start(), self.calls.find(slot))
+        else {
+            return unreadable();
+        };
+        let (from, trunk) = (call.source, call.inbound_trunk.clone());
+        let dialled = Dialled::of_request(request, uri, from.peer.ip(), trunk.as_deref());
+        let (desk, turns) = (&self.desk, &self.turns);
+        let outlook = Outlook { desk, from: &from, turns, random, unregistered };
+        dialled
+            .map_or_else(|_| unreadable(), |dialled| router::decide(outlook, &dialled, &mut |_| {}))
+    }
+
+    /// Which way a call would go by the static rules: what the HTTP router is told of it.
+    pub(crate) fn would_go_out(&self, slot: Key, request: &Message<'_>) -> bool {
+        let (Start::Request { uri, .. }, Some(call)) = (request.start(), self.calls.find(slot))
+        else {
+            return false;
+        };
+        let (desk, turns, from) = (&self.desk, &self.turns, &call.source);
+        let outlook = Outlook { desk, from, turns, random: 0, unregistered: true };
+        Dialled::of_request(request, uri, from.peer.ip(), None).is_ok_and(|dialled| {
+            matches!(router::decide(outlook, &dialled, &mut |_| {}), Decision::Trunks(_))
+        })
     }
 
     /// The same for a call that we make: `from` calls `to` from where `source` is.
     pub(crate) fn decide_dial(&mut self, from: &[u8], to: &[u8], source: &Source) -> Decision {
+        self.decide_between(from, to, source, false)
+    }
+
+    fn decide_between(
+        &mut self,
+        from: &[u8],
+        to: &[u8],
+        source: &Source,
+        unregistered: bool,
+    ) -> Decision {
         let random = self.random();
-        let outlook = Outlook { desk: &self.desk, from: source, turns: &self.turns, random };
+        let (desk, turns) = (&self.desk, &self.turns);
+        let outlook = Outlook { desk, from: source, turns, random, unregistered };
         match Dialled::of_uris(from, to, source.peer.ip()) {
             Ok(dialled) => router::decide(outlook, &dialled, &mut |_| {}),
-            Err(_) => Decision::Refuse(Refusal {
-                status: 400,
-                reason: None,
-                because: "an address cannot be read".into(),
-                rule: None,
-            }),
+            Err(_) => unreadable(),
         }
     }
 
@@ -57,11 +109,9 @@ impl Core {
             Decision::Refuse(refusal) => self.refuse_place(slot, refusal),
             Decision::Trunks(to) => self.call_trunk(slot, to),
             Decision::User { user, changes } => {
-                if let Some(call) = self.calls.find_mut(slot) {
-                    call.changes = changes;
-                }
-                self.call_user(slot, user);
+                self.hunt(slot, Hunt::all_at_once(vec![Hop::User(user)], changes));
             }
+            Decision::Unlisted { user } => self.hunt(slot, Hunt::registrar_first(user)),
         }
     }
 
@@ -85,7 +135,7 @@ impl Core {
             if let Some(reason) = &reason {
                 let reason = reason.as_bytes().to_vec();
                 let target = call.callee_uri.clone();
-                call.note_failure(Failure { status, reason, target, contacts: Vec::new() });
+                call.note_failure(Failure { reason, ..Failure::ours(status, target) });
             }
             call.refuse(desk, status);
         });
@@ -102,9 +152,11 @@ impl Core {
             }
         }
         let asked = choices.len();
-        let free = choices
-            .into_iter()
-            .find(|choice| emergency || self.take_trunk_share(&choice.trunk, slot));
+        let mut counted = false;
+        let free = choices.into_iter().find(|choice| {
+            counted = !emergency && self.take_trunk_share(&choice.trunk);
+            emergency || counted
+        });
         let Some(choice) = free else {
             self.desk.count(Counter::TrunksFull);
             self.desk.notice(Severity::Warning, "trunks_full", || {
@@ -116,6 +168,9 @@ impl Core {
             if call.inbound_trunk.is_none() {
                 call.direction = Direction::Outbound;
             }
+            if counted {
+                call.trunk_shares.push(choice.trunk.clone());
+            }
             call.outbound_trunk = Some(choice.trunk);
             call.changes = choice.changes;
             call.go(desk, owners, vec![choice.target]);
@@ -125,7 +180,9 @@ impl Core {
     /// What would become of a call, without making one.
     pub(crate) fn explain(&self, trial: &Trial) -> Explanation {
         let (source, trunk) = self.trial_source(trial);
-        let outlook = Outlook { desk: &self.desk, from: &source, turns: &self.turns, random: 0 };
+        let (desk, turns) = (&self.desk, &self.turns);
+        // A user that only a backend knows is explained as one who is not registered.
+        let outlook = Outlook { desk, from: &source, turns, random: 0, unregistered: true };
         router::explain(outlook, trial, &source, trunk)
     }
 
@@ -154,4 +211,18 @@ impl Core {
             Source { transport: Transport::Udp, local: local.unwrap_or(peer), peer, flow: None };
         (source, trunk)
     }
+}
+
+/// The URI of a party that was written with its name.
+pub(crate) fn uri_of(party: &[u8]) -> &[u8] {
+    NameAddr::parse(party).map_or(party, |address| address.uri)
+}
+
+fn unreadable() -> Decision {
+    Decision::Refuse(Refusal {
+        status: 400,
+        reason: None,
+        because: "an address cannot be read".into(),
+        rule: None,
+    })
 }

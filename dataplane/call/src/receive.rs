@@ -199,8 +199,9 @@ impl Core {
     /// RFC 3261 9.2.
     fn receive_cancel(&mut self, key: ServerKey, request: &Message<'_>) {
         let hash = self.desk.transactions.server_hash(request, Method::Invite);
-        let invite = self.desk.transactions.server_by_hash(hash);
-        let Some(invite) = invite.and_then(|key| self.desk.transactions.servers.find(key)) else {
+        let invite_key = self.desk.transactions.server_by_hash(hash);
+        let invite = invite_key.and_then(|key| self.desk.transactions.servers.find(key));
+        let (Some(invite_key), Some(invite)) = (invite_key, invite) else {
             return self.desk.refuse(key, 481);
         };
         let call = invite.call;
@@ -208,11 +209,26 @@ impl Core {
         let tag = inviter.map(|leg| leg.dialog.local_tag.clone());
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
         self.desk.respond(key, answer, |_, _, out| out.end());
-        self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));
+        if !self.cancel_waiting(invite_key) {
+            self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));
+        }
     }
 
     fn receive_register(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
-        let gate = gate::authenticate(&mut self.desk, request, b"REGISTER", Asked::Registration);
+        match gate::authenticate(&mut self.desk, request, Asked::Registration) {
+            Err(user) => self.ask_user(key, from, request, Asked::Registration, user),
+            Ok(gate) => self.registration(key, from, request, gate),
+        }
+    }
+
+    /// A REGISTER whose sender is decided about.
+    pub(crate) fn registration(
+        &mut self,
+        key: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        gate: Gate,
+    ) {
         let user = match gate {
             Gate::Challenge { stale } => {
                 return gate::challenge(&mut self.desk, key, Asked::Registration, stale);

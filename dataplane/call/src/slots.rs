@@ -10,6 +10,18 @@ pub(crate) struct Key {
     pub generation: u32,
 }
 
+impl Key {
+    /// As a number that can travel.
+    pub(crate) const fn to_bits(self) -> u64 {
+        ((self.slot as u64) << 32) | self.generation as u64
+    }
+
+    pub(crate) fn of_bits(bits: u64) -> Self {
+        let half = |bits: u64| u32::try_from(bits & 0xffff_ffff).expect("masked to 32 bits");
+        Self { slot: half(bits >> 32), generation: half(bits) }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     slots: Vec<Slot<T>>,

@@ -73,6 +73,8 @@ pub(crate) struct Server {
     pub request: Rc<Vec<u8>>,
     pub response: Option<Rc<Vec<u8>>>,
     pub call: Option<Key>,
+    /// The question about its sender, while it waits for the answer.
+    pub decision: Option<Key>,
     pub armed: Option<Instant>,
     hash: u128,
 }
@@ -197,6 +199,7 @@ impl Transactions {
             request,
             response: None,
             call: None,
+            decision: None,
             armed: None,
             hash,
         };

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use shared::cdr::StreamQuality;
 use shared::event::CaptureClosed;
@@ -38,6 +39,11 @@ pub enum RelayEdit {
         relay: RelayKey,
         side: Side,
         remote: Remote,
+    },
+    /// How long this relay may be without a packet; zero switches it off. Instead of the setting.
+    Timeout {
+        relay: RelayKey,
+        rtp_timeout: Duration,
     },
 }
 

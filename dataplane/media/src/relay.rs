@@ -77,6 +77,8 @@ struct Relay {
     reported: Option<Instant>,
     line: u8,
     record: bool,
+    /// Instead of the setting.
+    rtp_timeout: Option<Duration>,
 }
 
 /// What a datagram is, by its first bytes and the port that it came in on.
@@ -125,9 +127,17 @@ impl Relays {
         }
         open.alive_at = open.alive_at.max(now);
         let due = open.alive_at;
-        let holds = open.holds();
-        let timeout = if holds { self.hold_timeout } else { self.rtp_timeout };
+        let (holds, own) = (open.holds(), open.rtp_timeout);
+        let talking = own.unwrap_or(self.rtp_timeout);
+        let timeout = if holds { self.hold_timeout } else { talking };
         self.look_at[relay.slot as usize] = after(due, timeout);
+    }
+
+    /// How long this relay may be without a packet, instead of the setting; zero: for ever.
+    pub fn set_timeout(&mut self, now: Instant, relay: RelayKey, rtp_timeout: Duration) {
+        let Some(open) = self.relay_mut(relay) else { return };
+        open.rtp_timeout = Some(rtp_timeout);
+        self.look_at[relay.slot as usize] = after(now, rtp_timeout);
     }
 
     /// From now on verdicts say whether to record; `line` is the media line, from 0.
@@ -199,7 +209,8 @@ impl Relays {
                 *look_at = NEVER;
                 continue;
             };
-            let timeout = if open.holds() { hold_timeout } else { rtp_timeout };
+            let talking = open.rtp_timeout.unwrap_or(rtp_timeout);
+            let timeout = if open.holds() { hold_timeout } else { talking };
             let due = after(open.alive_at, timeout);
             if due > now {
                 *look_at = due;
@@ -259,6 +270,7 @@ impl Relay {
             reported: None,
             line: 0,
             record: false,
+            rtp_timeout: None,
         }
     }
 

@@ -44,6 +44,17 @@ fn a_relay_that_never_had_media_is_silent_from_its_opening() {
 }
 
 #[test]
+fn a_relay_may_have_a_time_out_of_its_own() {
+    let mut desk = Desk::talking(MediaLock::Strict);
+    desk.relays.set_timeout(desk.now, KEY, Duration::from_secs(7));
+    assert!(desk.rtp(Side::Caller, CALLER, 1, 1).is_ok());
+    assert_eq!(reports(&mut desk, 60), [7]);
+    desk.relays.set_timeout(desk.now, KEY, Duration::ZERO);
+    assert!(desk.rtp(Side::Caller, CALLER, 1, 2).is_ok());
+    assert!(reports(&mut desk, 400).is_empty(), "switched off");
+}
+
+#[test]
 fn one_side_alone_keeps_the_call_alive() {
     let mut desk = Desk::talking(MediaLock::Strict);
     for sequence in 0..10 {

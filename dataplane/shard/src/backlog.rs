@@ -59,6 +59,7 @@ const fn must_be_kept(event: &Event) -> bool {
         | Event::Started(_)
         | Event::Stopped(_) => true,
         Event::Answer { .. }
+        | Event::Asked { .. }
         | Event::Counters { .. }
         | Event::Notice(_)
         | Event::Registration(_) => false,

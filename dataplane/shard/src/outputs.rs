@@ -79,6 +79,9 @@ impl Shell {
             RelayEdit::Remote { relay, side, remote } => {
                 self.relays.set_remote(now.mono, relay, side, remote);
             }
+            RelayEdit::Timeout { relay, rtp_timeout } => {
+                self.relays.set_timeout(now.mono, relay, rtp_timeout);
+            }
             RelayEdit::Record { relay, call, line, path } => {
                 self.captures.record(now, relay, call, line, path);
                 self.relays.set_recording(relay, line, true);

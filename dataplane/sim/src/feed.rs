@@ -124,6 +124,14 @@ impl World {
                 Answer::Originated(originated) => self.noted.originated.push(originated),
                 _ => self.noted.answers += 1,
             },
+            Told::Asked { shard, id, ask } => {
+                if let Some((wait, decision)) = self.program.answer(&ask) {
+                    let decision = Box::new(decision);
+                    let at = self.now + wait;
+                    self.agenda.push(at, Event::Decided { shard, id, decision });
+                }
+                self.noted.asked.push(*ask);
+            }
             Told::Drained(shard) => self.noted.drained.push(shard),
             Told::Registration(change) => self.noted.registrations.push(*change),
             Told::SnapshotLive { generation, .. } => self.noted.generations.push(generation),
@@ -238,7 +246,7 @@ impl World {
             RelayEdit::Remote { relay, side, remote } => {
                 self.ledger.media.edited((number, *relay), *side, *remote);
             }
-            RelayEdit::Mute { .. } | RelayEdit::Record { .. } => {}
+            RelayEdit::Mute { .. } | RelayEdit::Record { .. } | RelayEdit::Timeout { .. } => {}
         }
         let opened = match &edit {
             RelayEdit::Open { relay, .. } => Some(*relay),

@@ -33,6 +33,7 @@ pub mod ledger;
 pub mod network;
 pub mod noted;
 pub mod phone;
+pub mod program;
 pub mod random;
 pub mod scenario;
 pub mod shell;

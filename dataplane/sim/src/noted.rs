@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use shared::ask::Ask;
 use shared::cdr::Cdr;
 use shared::event::{CallView, Registration};
 use shared::ids::ShardId;
@@ -22,6 +23,8 @@ pub struct Noted {
     /// As the journal got them, those that were written again included.
     pub starts: Vec<Cdr>,
     pub registrations: Vec<Registration>,
+    /// What programs were asked, in order.
+    pub asked: Vec<Ask>,
     pub drained: Vec<ShardId>,
     pub generations: Vec<u64>,
     pub answers: u32,

@@ -11,6 +11,7 @@ use shared::act::{CallAction, HangUp};
 use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
+use shared::snapshot::{HttpRouterRules, RemoteUsers};
 
 use crate::broken::Broken;
 use crate::finish::Summary;
@@ -46,7 +47,12 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut random = Random::new(seed ^ 0xe7e9_1065);
     let settings = draw_settings(seed, options, &mut random);
     let specs = draw_phones(&mut random);
+    let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
+    if asks {
+        let uris = draw_uris(&specs);
+        world.program_mut().roll_dice(random.fork(), uris);
+    }
     world.switch_on();
     lay_out_calls(&mut world, &specs, &mut random);
     lay_out_wishes(&mut world, &specs, &mut random);
@@ -78,7 +84,28 @@ fn draw_settings(seed: u64, options: Options, random: &mut Random) -> WorldSetti
     }
     settings.unreachable = *random.pick(&[0, 0, 30, 100]);
     settings.absent_users = vec!["1999".to_owned()];
+    if random.percent(30) {
+        let budget = random.millis(500, 4_000);
+        settings.http_router =
+            Some(HttpRouterRules { budget, fallback_to_static: random.percent(60) });
+    }
+    if random.percent(25) {
+        let budget = random.millis(500, 4_000);
+        settings.remote_users = Some(RemoteUsers { first: 0, budget });
+        settings.own_backend = u8::from(random.percent(40));
+        settings.known_remotely = vec!["1001".to_owned(), "1003".to_owned()];
+    }
     settings
+}
+
+/// Where the router may send calls, good and bad.
+fn draw_uris(specs: &[PhoneSpec]) -> Vec<String> {
+    let known = specs.iter().map(|spec| match spec.is_trunk {
+        true => format!("sip:+493012345@{CARRIER}"),
+        false => format!("sip:{}@{DOMAIN}", spec.user),
+    });
+    let odd = ["sip:nobody@ringgate.test", "sips:1001@ringgate.test", "sip:1999@ringgate.test"];
+    known.chain(odd.map(str::to_owned)).collect()
 }
 
 fn draw_phones(random: &mut Random) -> Vec<PhoneSpec> {

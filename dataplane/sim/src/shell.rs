@@ -93,6 +93,10 @@ impl Shell {
                 self.relays.set_remote(now, relay, side, remote);
                 Done::Nothing
             }
+            RelayEdit::Timeout { relay, rtp_timeout } => {
+                self.relays.set_timeout(now, relay, rtp_timeout);
+                Done::Nothing
+            }
             RelayEdit::Record { relay, call, line, path } => {
                 self.relays.set_recording(relay, line, true);
                 let capture = Capture { path, packets: 0, bytes: 0, relays: 0 };

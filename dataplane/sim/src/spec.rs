@@ -16,7 +16,7 @@ use shared::settings::{
     DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
     RegistrarSettings, ShardSettings, SipTimers,
 };
-use shared::snapshot::{Secret, Snapshot, Trunk, User, Users};
+use shared::snapshot::{HttpRouterRules, RemoteUsers, Secret, Snapshot, Trunk, User, Users};
 
 use crate::broken::Broken;
 use crate::network::Weather;
@@ -53,6 +53,13 @@ pub struct WorldSettings {
     pub absent_users: Vec<String>,
     /// The dial plan.
     pub routes: Vec<Route>,
+    /// The HTTP router that calls ask.
+    pub http_router: Option<HttpRouterRules>,
+    /// User backends behind the shard's own users, and who is known to them alone.
+    pub remote_users: Option<RemoteUsers>,
+    pub known_remotely: Vec<String>,
+    /// Place of the shard's own users in the chain; behind `remote_users.first` they are asked about.
+    pub own_backend: u8,
     pub loud: bool,
     pub broken: Option<Broken>,
 }
@@ -75,6 +82,10 @@ impl WorldSettings {
             unreachable: 0,
             absent_users: Vec::new(),
             routes: Vec::new(),
+            http_router: None,
+            remote_users: None,
+            known_remotely: Vec::new(),
+            own_backend: 0,
             loud: false,
             broken: None,
         }
@@ -130,7 +141,9 @@ impl WorldSettings {
     pub fn snapshot(&self, phones: &[PhoneSpec]) -> Snapshot {
         let users = phones.iter().filter(|phone| !phone.is_trunk).map(|phone| phone.user.as_str());
         let users = users.chain(self.absent_users.iter().map(String::as_str));
-        let users: Users = users.map(|name| (name.into(), Arc::new(user(name)))).collect();
+        let users = users.filter(|name| !self.known_remotely.iter().any(|known| known == name));
+        let own = |name| Arc::new(User { backend: self.own_backend, ..user(name) });
+        let users: Users = users.map(|name| (name.into(), own(name))).collect();
         let trunks = phones.iter().enumerate().filter(|(_, phone)| phone.is_trunk);
         let trunks = trunks
             .map(|(number, _)| Trunk {
@@ -139,7 +152,18 @@ impl WorldSettings {
             })
             .collect();
         let routes = Arc::new(RouteTable::sorted(self.routes.clone(), None));
-        Snapshot { generation: 1, users: Arc::new(users), trunks: Arc::new(trunks), routes }
+        Snapshot {
+            generation: 1,
+            users: Arc::new(users),
+            trunks: Arc::new(trunks),
+            routes,
+            http_router: self.http_router,
+            remote_users: self.remote_users,
+        }
+    }
+
+    pub fn backend_users(&self) -> Vec<User> {
+        self.known_remotely.iter().map(|name| user(name)).collect()
     }
 }
 
@@ -150,6 +174,7 @@ fn user(name: &str) -> User {
         display_name: None,
         enabled: true,
         allow_guest_calls: false,
+        backend: 0,
     }
 }
 

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use call::{Input, MeshMessage};
 use shared::act::{CallAction, CallName};
+use shared::ask::Decision;
 use shared::command::Command;
 use shared::ids::{FlowKey, ShardId};
+use shared::metrics::Counter;
 use shared::originate::Originate;
 use shared::snapshot::Snapshot;
 use shared::time::{Instant, Now, WallMs};
@@ -25,6 +27,7 @@ use crate::network::{Line, Nat};
 pub use crate::noted::{Failure, Noted, Sent};
 use crate::phone::plan::{CallerPlan, Step};
 use crate::phone::{Phone, UsageId};
+use crate::program::Program;
 use crate::random::Random;
 use crate::shell::Shell;
 use crate::spec::{PhoneSpec, WorldSettings, outside_of};
@@ -57,6 +60,7 @@ pub struct World {
     pub(crate) wall_shift: i64,
     pub(crate) loops: Vec<Loops>,
     pub(crate) noted: Noted,
+    pub(crate) program: Program,
 }
 
 /// A phone in its place.
@@ -78,6 +82,7 @@ pub(crate) struct Loops {
 #[derive(Debug)]
 pub(crate) enum Event {
     Act(Act),
+    Decided { shard: ShardId, id: u64, decision: Box<Decision> },
     FlowIn { flow: FlowKey, bytes: Rc<[u8]> },
     FlowOut { flow: FlowKey, bytes: Rc<[u8]> },
     MediaIn { port: u16, from: SocketAddr, bytes: Rc<[u8]> },
@@ -130,6 +135,7 @@ impl World {
     pub fn new(settings: WorldSettings, specs: &[PhoneSpec]) -> Self {
         let mut random = Random::new(settings.seed);
         let snapshot = Arc::new(settings.snapshot(specs));
+        let program = Program::new(settings.backend_users());
         let nonce_key = random.bytes32();
         let now = Now { mono: Instant::from_millis(1_000), wall: WALL_START };
         let shells: Vec<Shell> = (0..settings.shards)
@@ -165,6 +171,7 @@ impl World {
             wall_shift: 0,
             loops,
             noted: Noted::default(),
+            program,
         }
     }
 
@@ -192,6 +199,15 @@ impl World {
 
     pub fn phone_mut(&mut self, number: usize) -> &mut Phone {
         &mut self.seats[number].phone
+    }
+
+    /// The HTTP router and the user backends.
+    pub fn program_mut(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
+    pub fn counter(&self, counter: Counter) -> u64 {
+        self.shells.iter().map(|shell| shell.core.counters_seen().of(counter)).sum()
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -286,6 +302,11 @@ impl World {
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
             Event::Act(act) => self.act(act),
+            Event::Decided { shard, id, decision } => {
+                self.trace.note(self.now, "decided", &format!("{id:x}: {decision:?}"));
+                let command = Command::Decided { id, decision };
+                self.feed(usize::from(shard.0), Input::Command(command))
+            }
             Event::FlowIn { flow, bytes } => self.flow_in(flow, &bytes),
             Event::FlowOut { flow, bytes } => {
                 self.flow_out(flow, &bytes);

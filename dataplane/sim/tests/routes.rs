@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use shared::cdr::Direction;
+use shared::snapshot::RemoteUsers;
 use sim::phone::plan::{CalleePlan, CallerPlan};
 use sim::spec::{PhoneSpec, WorldSettings};
 use sim::world::{Failure, World};
@@ -89,6 +90,34 @@ fn under_loss_the_rules_hold_as_well() -> Result<(), Failure> {
         world.call(0, CallerPlan::to("sip:93012345@ringgate.test"));
         world.call(2, CallerPlan::to("sip:+49301002@ringgate.test"));
         world.run_for(Duration::from_secs(60))?;
+        world.finish()?;
+    }
+    Ok(())
+}
+
+/// Where backends keep users that no snapshot has, whoever is registered is called; a rule for every
+/// number does not send it away, and gets what nobody is registered as.
+#[test]
+fn a_registered_user_of_a_backend_goes_before_the_rules() -> Result<(), Failure> {
+    let document = serde_json::json!({
+        "name": "all", "match": { "to.user": "^\\d+$" }, "dest": "carrier",
+    });
+    let mut flaws = shared::document::Flaws::default();
+    let rule = shared::route::check(&document, &Default::default(), &mut flaws);
+    for (number, direction) in [("1002", Direction::Internal), ("4711", Direction::Outbound)] {
+        let settings = WorldSettings {
+            shards: 3,
+            routes: vec![rule.clone().expect("a rule")],
+            remote_users: Some(RemoteUsers { first: 0, budget: Duration::from_secs(1) }),
+            known_remotely: vec!["1002".to_owned()],
+            ..WorldSettings::calm(75)
+        };
+        let phones = [PhoneSpec::user("1001"), PhoneSpec::user("1002"), PhoneSpec::trunk()];
+        let mut world = World::started(settings, &phones)?;
+        world.call(0, CallerPlan::to(format!("sip:{number}@ringgate.test")));
+        world.run_for(Duration::from_secs(30))?;
+        let record = world.noted().record();
+        assert_eq!((record.status_code, record.direction), (200, direction), "{number}");
         world.finish()?;
     }
     Ok(())

@@ -92,6 +92,7 @@ fn memory(
             display_name: file.display_name.as_deref().map(Into::into),
             enabled: file.enabled.unwrap_or(true),
             allow_guest_calls: file.allow_guest_calls.unwrap_or(false),
+            backend: 0, // its place is known when the chain is
         });
     }
     users

@@ -198,7 +198,7 @@ impl Call {
         let Some(aligning) = self.aligning.take() else { return };
         let leg = aligning.leg;
         let target = compose::readable(&self.legs[usize::from(leg)].dialog.remote_target);
-        self.note_failure(Failure { status, reason: Vec::new(), target, contacts: Vec::new() });
+        self.note_failure(Failure::theirs(status, target));
         let id = self.id;
         desk.notice(Severity::Warning, "alignment_failed", || {
             format!("call {id}: leg {leg} answered {status} to what its new peer speaks")

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use shared::cdr::HangupReason;
+use shared::cdr::{Direction, HangupReason};
 use shared::metrics::Counter;
 use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message};
@@ -49,11 +49,8 @@ impl Call {
                     sip::wire::Start::Response { reason, .. } => reason.to_vec(),
                     sip::wire::Start::Request { .. } => Vec::new(),
                 };
-                self.branch_failed(
-                    desk,
-                    index,
-                    Failure { status, reason, target: String::new(), contacts },
-                );
+                let failure = Failure::theirs(status, String::new());
+                self.branch_failed(desk, index, Failure { reason, contacts, ..failure });
             }
         }
         self.arm(desk);
@@ -61,9 +58,7 @@ impl Call {
 
     /// No final response will come: 408 for silence, 503 for a transport that failed.
     pub(crate) fn handle_invite_failed(&mut self, desk: &mut Desk, index: u8, status: u16) {
-        let failure =
-            Failure { status, reason: Vec::new(), target: String::new(), contacts: vec![] };
-        self.branch_failed(desk, index, failure);
+        self.branch_failed(desk, index, Failure::theirs(status, String::new()));
         self.arm(desk);
     }
 
@@ -126,8 +121,10 @@ impl Call {
         response: &Message<'_>,
     ) {
         let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
-        let round = self.round.filter(|round| index >= round.first_leg);
+        let round = self.round;
         let Some(leg) = self.leg_mut(index) else { return };
+        // One whose time was over has picked up before our CANCEL came: that is an answer too.
+        let round = round.filter(|round| index >= round.first_leg || leg.given_up);
         if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
             return resend_ack(desk, client); // a repeated 2xx
         }
@@ -144,7 +141,7 @@ impl Call {
         leg.state = LegState::Up;
         if leg.way.flow.is_none()
             && contact_uri(response).is_some()
-            && leg.is_trunk
+            && leg.is_host
             && let Some(way) = contact_way(response, &leg.way)
         {
             leg.way = way;
@@ -152,6 +149,7 @@ impl Call {
         self.round = None;
         self.joined[round.side.index()] = Some(index);
         self.ring_until = None;
+        self.hunt.stop();
         self.cancel_branches(desk, ELSEWHERE);
         match round.aim {
             Aim::Answer => self.connect(desk, owners, index, client, response),
@@ -169,6 +167,7 @@ impl Call {
         client: ClientKey,
         response: &Message<'_>,
     ) {
+        self.went_to(index);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
         let Some(said) = said else {
@@ -194,6 +193,12 @@ impl Call {
                 self.end(desk, HangupReason::Failed, 488, None);
             }
         }
+    }
+
+    /// The trunk and the direction of the record are those of the leg that answered.
+    fn went_to(&mut self, index: u8) {
+        self.outbound_trunk.clone_from(&self.legs[usize::from(index)].trunk);
+        self.direction = direction(self.inbound_trunk.is_some(), self.outbound_trunk.is_some());
     }
 
     /// ACK of a 2xx whose offer we cannot carry: every line refused.
@@ -264,6 +269,8 @@ impl Call {
         }
         desk.count(Counter::CallsAnswered);
         self.journal_start(desk);
+        self.end_at = self.orders.max_duration.map(|most| desk.now.mono + most);
+        self.record_from_answer(desk);
     }
 
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
@@ -288,11 +295,16 @@ impl Call {
         leg.invite = None;
         leg.state = LegState::Ended;
         leg.dialog.state = sip::dialog::State::Terminated;
+        if leg.given_up {
+            return; // its failure was noted when its time was over
+        }
         failure.target = compose::readable(&leg.dialog.remote_target);
         let global = failure.status >= 600;
         self.note_failure(failure);
         if global {
-            self.cancel_branches(desk, NO_CAUSE); // RFC 3261 16.7 step 5
+            // RFC 3261 16.7 step 5. It speaks for its own group: whoever named the next one wants it
+            // tried.
+            self.cancel_branches(desk, NO_CAUSE);
         }
         self.settle_round(desk);
     }
@@ -308,22 +320,14 @@ impl Call {
         self.failures.push(failure);
     }
 
-    /// When every branch has failed, the caller hears the best failure.
+    /// When every branch of the round has failed, the hunt goes on.
     pub(crate) fn settle_round(&mut self, desk: &mut Desk) {
         let Some(round) = self.round else { return };
         let mut legs = self.legs.iter().skip(usize::from(round.first_leg));
         if legs.any(|leg| leg.state == LegState::Inviting) {
             return;
         }
-        self.round = None;
-        let status = self.best_failure.as_ref().map_or(480, |failure| failure.status);
-        let reason = match status {
-            408 | 480 => HangupReason::NoAnswer,
-            486 | 600 | 603 => HangupReason::Rejected,
-            503 => HangupReason::ServerUnavailable,
-            _ => HangupReason::Failed,
-        };
-        self.end(desk, reason, told_caller(status), None);
+        self.group_failed(desk);
     }
 
     /// CANCEL to every branch that still rings; one that said nothing yet is cancelled when it does.
@@ -342,11 +346,22 @@ impl Call {
         }
     }
 
-    /// Nobody answered in time: 480 when somebody rang, 408 when nobody said anything.
+    /// Nobody of the round answered in time: 480 for who rang, 408 for who said nothing (Timer C
+    /// counts as a 408 of the branch, RFC 3261 16.8).
     pub(crate) fn ring_timed_out(&mut self, desk: &mut Desk) {
         let Some(round) = self.round.take() else { return };
-        let rang = self.legs.iter().skip(usize::from(round.first_leg)).any(|leg| leg.rang);
-        self.end(desk, HangupReason::NoAnswer, if rang { 480 } else { 408 }, None);
+        for index in usize::from(round.first_leg)..self.legs.len() {
+            let leg = &mut self.legs[index];
+            if leg.state != LegState::Inviting {
+                continue;
+            }
+            leg.given_up = true;
+            let status = if leg.rang { 480 } else { 408 };
+            let target = compose::readable(&leg.dialog.remote_target);
+            self.note_failure(Failure::ours(status, target));
+        }
+        self.cancel_branches(desk, NO_CAUSE);
+        self.group_failed(desk);
     }
 }
 
@@ -374,6 +389,15 @@ fn resend_ack(desk: &mut Desk, client: ClientKey) {
     }
 }
 
+/// Seen from us: what a trunk brings in is inbound, what goes out to one outbound.
+pub(crate) const fn direction(inbound_trunk: bool, outbound_trunk: bool) -> Direction {
+    match (inbound_trunk, outbound_trunk) {
+        (true, _) => Direction::Inbound,
+        (false, true) => Direction::Outbound,
+        (false, false) => Direction::Internal,
+    }
+}
+
 /// Smaller is better (RFC 3261 16.7 step 6): 6xx, then the lowest class, and in 4xx what tells the
 /// caller most. Busy says more than "not there".
 const fn rank(status: u16) -> u16 {
@@ -381,20 +405,23 @@ const fn rank(status: u16) -> u16 {
         600..=699 => 0,
         486 => 10,
         300..=399 => 20,
-        408 | 480 => 45,
+        480 => 44,
+        408 => 45,
         400..=499 => 40,
         503 => 55,
         _ => 50,
     }
 }
 
-/// What the caller hears for a called leg's status. A challenge is not ours to pass on (we cannot answer
-/// it, and the caller has no business with that realm); a 503 would make the caller avoid us, not
-/// the next hop (RFC 3261 16.7 step 6).
-const fn told_caller(status: u16) -> u16 {
-    match status {
-        401 | 407 => 403,
-        503 => 500,
-        other => other,
+impl Failure {
+    /// What the caller hears. A challenge is not ours to pass on (we cannot answer it, and the
+    /// caller has no business with that realm); a peer's 503 would make the caller avoid us, not the
+    /// next hop (RFC 3261 16.7 step 6).
+    pub(crate) const fn told_caller(&self) -> u16 {
+        match self.status {
+            401 | 407 => 403,
+            503 if !self.is_ours => 500,
+            other => other,
+        }
     }
 }

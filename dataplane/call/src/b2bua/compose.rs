@@ -1,10 +1,10 @@
 //! What we write into messages of a call: identities, passed-through headers, the SDP body.
 //! Owns:  the list of headers that may cross from one leg to the other.
-//! Gives: `pass_through`, `write_body`, `party_user`.
+//! Gives: `pass_through`, `pass_and_add`, `write_body`, `party_user`.
 //! Never: lets Via, Route, Contact, credentials or dialog headers cross: each leg has its own.
 //! Holds: a header crosses only when it is a token and its value was unfolded by the writer.
 
-use shared::headers::ExtraHeader;
+use shared::headers::{ExtraHeader, is_reserved};
 use sip::dialog::party;
 use sip::wire::{HeaderName, Message, NameAddr, Writer};
 
@@ -27,28 +27,27 @@ const CROSSING: [HeaderName; 13] = [
 
 /// Copies what may cross: the list above and private `X-` headers.
 pub(crate) fn pass_through(out: &mut Writer<'_>, message: &Message<'_>) {
-    for (name, written, value) in message.lines() {
-        if CROSSING.contains(&name) {
-            out.header(name.as_str(), value);
-        } else if name == HeaderName::Other && is_private(written) {
-            out.line(written, value);
-        }
+    for (name, written, value) in message.lines().filter(|line| crosses(line.0, line.1)) {
+        write_line(out, name, written, value);
     }
 }
 
-/// The same, but what `added` has under a name stands in place of what the message says.
-pub(crate) fn pass_and_add(out: &mut Writer<'_>, message: &Message<'_>, added: &[ExtraHeader]) {
-    let replaced = |written: &[u8]| {
-        added.iter().any(|header| header.name().as_bytes().eq_ignore_ascii_case(written))
-    };
+/// The same for an INVITE that somebody spoke about: what `added` has under a name stands in place of
+/// what the message says. `original`: `Orders::with_original_headers`.
+pub(crate) fn pass_and_add(
+    out: &mut Writer<'_>,
+    message: &Message<'_>,
+    original: Option<bool>,
+    added: &[ExtraHeader],
+) {
     for (name, written, value) in message.lines() {
-        if replaced(written) || replaced(name.as_str().as_bytes()) {
-            continue;
-        }
-        if CROSSING.contains(&name) {
-            out.header(name.as_str(), value);
-        } else if name == HeaderName::Other && is_private(written) {
-            out.line(written, value);
+        let may_cross = match original {
+            Some(true) => crosses(name, written) || is_theirs(name, written),
+            Some(false) => false,
+            None => crosses(name, written),
+        };
+        if may_cross && !is_replaced(added, name, written) {
+            write_line(out, name, written, value);
         }
     }
     add(out, added);
@@ -63,6 +62,40 @@ pub(crate) fn add(out: &mut Writer<'_>, added: &[ExtraHeader]) {
 /// Name and URI in angle brackets, without a tag; with the URI that a decision put in its place.
 pub(crate) fn renamed(address: NameAddr<'_>, uri: Option<&[u8]>) -> Vec<u8> {
     party(&NameAddr { uri: uri.unwrap_or(address.uri), ..address })
+}
+
+fn write_line(out: &mut Writer<'_>, name: HeaderName, written: &[u8], value: &[u8]) {
+    if name == HeaderName::Other {
+        out.line(written, value);
+    } else {
+        out.header(name.as_str(), value);
+    }
+}
+
+fn crosses(name: HeaderName, written: &[u8]) -> bool {
+    CROSSING.contains(&name) || (name == HeaderName::Other && is_private(written))
+}
+
+/// What is neither ours to write nor an identity that only a trusted peer may assert (RFC 3325 5).
+fn is_theirs(name: HeaderName, written: &[u8]) -> bool {
+    let text = match name {
+        HeaderName::Other => std::str::from_utf8(written).unwrap_or("via"),
+        HeaderName::PAssertedIdentity | HeaderName::PPreferredIdentity | HeaderName::Server => {
+            return false;
+        }
+        known => known.as_str(),
+    };
+    !is_reserved(text)
+}
+
+fn is_replaced(added: &[ExtraHeader], name: HeaderName, written: &[u8]) -> bool {
+    added.iter().any(|header| {
+        let added = header.name().as_bytes();
+        match name {
+            HeaderName::Other => added.eq_ignore_ascii_case(written),
+            known => HeaderName::parse(added) == known,
+        }
+    })
 }
 
 /// `X-...`, and `Info-Package` of an INFO (RFC 6086).

@@ -78,6 +78,7 @@ impl Call {
             from: dial.second_party.clone(),
             to: dial.first_party.clone(),
             crossing: None,
+            original_headers: None,
             headers: &dial.headers,
             offer: offer.as_ref(),
         };
@@ -135,6 +136,7 @@ impl Call {
             from: changed(dial.caller, changes.from_uri),
             to: changed(dial.second_party, changes.to_uri),
             crossing: None,
+            original_headers: None,
             headers: &headers,
             offer: offer.as_ref(),
         };

@@ -36,6 +36,8 @@ impl Call {
         self.ended = Some(Ended { at: desk.now, reason, status });
         self.state = State::Ending;
         self.ring_until = None;
+        self.end_at = None;
+        self.hunt.stop();
         self.round = None;
         self.dial = None;
         self.end_aligning();
@@ -78,12 +80,13 @@ impl Call {
         let hung_up = self.hung_up.as_ref().and_then(|hang_up| hang_up.reason.clone());
         let reason = hung_up.as_deref().map_or(reason, str::as_bytes);
         let answer = Reply { status, reason, to_tag: Some(&tag) };
-        let wait = 2 + desk.mint.random() % 9;
+        let spread = 2 + desk.mint.random() % 9;
+        let wait = self.retry_after_s.map_or(spread, u64::from);
         desk.respond(server, answer, |_, _, mut out| {
             for contact in failure.iter().flat_map(|failure| &failure.contacts) {
                 out.header("Contact", contact);
             }
-            if status == 503 {
+            if status == 503 || self.retry_after_s.is_some() {
                 out.header_fmt("Retry-After", format_args!("{wait}"));
             }
             out.end();
@@ -248,6 +251,7 @@ impl Call {
                 reason: phrase(failure.status, &failure.reason),
             }),
             shard: desk.settings.shard.0,
+            metadata: self.orders.extensions.iter().cloned().collect(),
         }
     }
 

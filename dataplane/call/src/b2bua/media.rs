@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use media::edit::{LocalPair, Mute, RelayEdit, RelayReport, Remote};
+use shared::ask::Record;
 use shared::cdr::StreamQuality;
 use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
@@ -64,7 +65,8 @@ impl Call {
     ) -> Result<bool, u16> {
         self.media.lines.resize_with(self.media.lines.len().max(offer.media.len()), || None);
         for (index, offered) in offer.media.iter().enumerate() {
-            let wanted = offered.is_rtp() && offered.port != 0;
+            let allowed = sdp::keeps_codec(offered, &self.orders.allow_codecs);
+            let wanted = offered.is_rtp() && offered.port != 0 && allowed;
             if !wanted || self.media.lines[index].is_some() {
                 continue;
             }
@@ -110,13 +112,51 @@ impl Call {
             desk.out.relay(RelayEdit::Close(relay)); // the call ended while it opened
             return false;
         }
+        if let Some(rtp_timeout) = self.orders.rtp_timeout {
+            desk.out.relay(RelayEdit::Timeout { relay, rtp_timeout });
+        }
         let always = desk.settings.recording.auto_start;
-        if self.media.wants_recording.unwrap_or(always) {
-            self.media.recording = true;
-            let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
-            desk.out.relay(RelayEdit::Record { relay, call: self.id, line: small(index), path });
+        let records = match self.orders.record {
+            None => self.media.wants_recording.unwrap_or(always),
+            Some(Record::FromAnswer) => self.answered.is_some(),
+            Some(Record::FromMedia) => true,
+            Some(Record::Never) => false,
+        };
+        if records {
+            self.record_line(desk, relay, small(index));
         }
         self.media.opening == 0
+    }
+
+    fn record_line(&mut self, desk: &mut Desk, relay: RelayKey, line: u8) {
+        self.media.recording = true;
+        let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
+        desk.out.relay(RelayEdit::Record { relay, call: self.id, line, path });
+    }
+
+    /// The call was answered, and a program wants it recorded from there.
+    pub(crate) fn record_from_answer(&mut self, desk: &mut Desk) {
+        if self.orders.record != Some(Record::FromAnswer) {
+            return;
+        }
+        let lines = self.media.lines.iter().enumerate();
+        let open: Vec<_> = lines
+            .filter_map(|(index, line)| Some((index, line.as_ref().filter(|line| line.opened)?)))
+            .map(|(index, line)| (small(index), line.relay))
+            .collect();
+        for (line, relay) in open {
+            self.record_line(desk, relay, line);
+        }
+    }
+
+    /// The target that named the callee side's place has failed: nothing flows there any more, and
+    /// who comes next is learnt anew.
+    pub(crate) fn forget_callee(&mut self, desk: &mut Desk) {
+        for line in self.media.lines.iter_mut().flatten() {
+            let Some(before) = line.remote[Side::Callee.index()].take() else { continue };
+            let remote = Remote { may_send: false, may_receive: false, relearn: true, ..before };
+            desk.out.relay(RelayEdit::Remote { relay: line.relay, side: Side::Callee, remote });
+        }
     }
 
     /// Some port of a relay was taken by another program: try others. `false`: no more tries.
@@ -212,6 +252,7 @@ impl Call {
             origin_version: leg.origin_version,
             ip,
             lines: &lines,
+            codecs: &self.orders.allow_codecs,
         };
         sdp::rewrite(said, &rewrite, &mut body);
         if body != leg.last_sdp {
@@ -303,7 +344,7 @@ pub(crate) fn refusal(desk: &mut Desk, way: &Destination, offer: &[u8]) -> Vec<u
     let ip = desk.advertised_ip(way.local.ip());
     let origin_id = desk.mint.random() & 0x7fff_ffff;
     let mut body = Vec::with_capacity(256);
-    let change = Rewrite { origin_id, origin_version: 1, ip, lines: &lines };
+    let change = Rewrite { origin_id, origin_version: 1, ip, lines: &lines, codecs: &[] };
     sdp::rewrite(&offer, &change, &mut body);
     body
 }

@@ -12,6 +12,7 @@ pub(crate) mod compose;
 pub(crate) mod dial;
 pub(crate) mod end;
 pub(crate) mod exchange;
+pub(crate) mod hunt;
 pub(crate) mod media;
 pub(crate) mod orphan;
 pub(crate) mod setup;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use shared::act::HangUp;
+use shared::ask::Orders;
 use shared::cdr::{Direction, HangupReason};
 use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
@@ -38,6 +40,7 @@ pub(crate) use acts::Act;
 pub(crate) use align::Aligning;
 pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
+pub(crate) use hunt::{Hop, Hunt};
 pub(crate) use media::Media;
 
 /// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
@@ -89,19 +92,28 @@ pub(crate) struct Call {
     pub best_failure: Option<Failure>,
     pub failures: Vec<Failure>,
     pub ring_until: Option<Instant>,
+    /// An answered call ends at this time (`max_duration` of the router).
+    pub end_at: Option<Instant>,
     /// An ending call is given up at this time, whatever its peers still owe.
     pub give_up_at: Option<Instant>,
     pub armed: Option<Instant>,
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
-    /// The trunks whose limits this call counts against, while it stands.
+    /// The trunks whose limits this call counts against, while it stands; those of the group that
+    /// is called are with the hunt.
     pub(crate) trunk_shares: Vec<Box<str>>,
     /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
     pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.
     pub(crate) abandoned: Vec<ClientKey>,
-    /// The question to another shard's registrar.
-    pub asked: Option<Key>,
+    /// Whom it tries next.
+    pub hunt: Hunt,
+    /// What the router ordered.
+    pub orders: Orders,
+    /// The question to the router, while it waits for the answer.
+    pub decision: Option<Key>,
+    /// For a refusal that names its own time.
+    pub retry_after_s: Option<u32>,
     pub cdr_sent: bool,
     /// When its start was last written into the journal.
     pub journaled: Option<Instant>,
@@ -109,9 +121,11 @@ pub(crate) struct Call {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
+    /// The router was asked.
+    Deciding,
     /// Ended for the CDR; peers may still owe a response or an ACK.
     Ending,
-    /// The registrar of another shard was asked.
+    /// Targets are looked up, here or on another shard.
     Locating,
     /// Relays were asked for.
     Opening,
@@ -146,7 +160,10 @@ pub(crate) struct Leg {
     pub dialog: Dialog,
     /// Where requests of this dialog go.
     pub way: Destination,
-    pub is_trunk: bool,
+    /// The trunk that it goes to.
+    pub trunk: Option<Box<str>>,
+    /// A host of its own, no registered phone: its Contact is where it is reached.
+    pub is_host: bool,
     pub state: LegState,
     /// The client transaction of our INVITE to it, until that has its final response.
     pub invite: Option<ClientKey>,
@@ -157,6 +174,8 @@ pub(crate) struct Leg {
     /// CANCEL has to follow the first provisional response.
     pub cancel_wanted: Option<Cow<'static, str>>,
     pub cancelled: bool,
+    /// Its time to ring is over and others are tried. It may still answer first.
+    pub given_up: bool,
     /// Our 2xx that waits for its ACK (RFC 3261 13.3.1.4).
     pub unacked: Option<Unacked>,
     /// A BYE that has to wait for that ACK (RFC 3261 15).
@@ -224,8 +243,10 @@ pub(crate) struct Target {
     pub uri: Vec<u8>,
     pub way: Destination,
     pub path: Vec<Vec<u8>>,
-    /// A trunk's peer may answer for another host of it, and says so in Contact.
-    pub is_trunk: bool,
+    pub trunk: Option<Box<str>>,
+    /// A host with an address of its own, no registered phone: it may answer for another host, and
+    /// says so in Contact.
+    pub is_host: bool,
 }
 
 /// What our INVITEs say otherwise than the INVITE that asked for the call.
@@ -247,6 +268,18 @@ pub(crate) struct Failure {
     pub target: String,
     /// Contact values of a 3xx.
     pub contacts: Vec<Vec<u8>>,
+    /// It is our own verdict, not a peer's.
+    pub is_ours: bool,
+}
+
+impl Failure {
+    pub(crate) fn ours(status: u16, target: String) -> Self {
+        Self { status, reason: Vec::new(), target, contacts: Vec::new(), is_ours: true }
+    }
+
+    pub(crate) fn theirs(status: u16, target: String) -> Self {
+        Self { is_ours: false, ..Self::ours(status, target) }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -288,7 +321,8 @@ impl Call {
             return other;
         }
         let mut early = self.legs.iter().enumerate().filter(|(_, one)| {
-            one.side != side && one.state == LegState::Inviting && !one.dialog.remote_tag.is_empty()
+            let rings = one.state == LegState::Inviting && !one.given_up;
+            one.side != side && rings && !one.dialog.remote_tag.is_empty()
         });
         let first = early.next().map(|(index, _)| small(index));
         if early.next().is_some() { None } else { first }
@@ -306,7 +340,7 @@ impl Call {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
-        let own = [self.ring_until, self.give_up_at, aligning, self.acts_deadline()];
+        let own = [self.ring_until, self.end_at, self.give_up_at, aligning, self.acts_deadline()];
         resend.chain(exchanges).chain(own.into_iter().flatten()).min()
     }
 
@@ -333,6 +367,9 @@ impl Call {
         if self.ring_until.is_some_and(|at| at <= now) {
             self.ring_until = None;
             self.ring_timed_out(desk);
+        }
+        if self.end_at.take_if(|at| *at <= now).is_some() {
+            self.end(desk, HangupReason::Autohangup, 200, None);
         }
         if self.give_up_at.is_some_and(|at| at <= now) {
             self.give_up(desk);
@@ -367,7 +404,7 @@ impl Call {
     }
 }
 
-/// Legs are bounded: two rounds of `BRANCHES_PER_CALL_MAX` at most.
+/// Legs are bounded by `LEGS_PER_CALL_MAX`.
 pub(crate) fn small(index: usize) -> u8 {
     u8::try_from(index).expect("a call has far fewer than 256 legs")
 }

@@ -7,10 +7,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use shared::ask::{Orders, Reject};
 use shared::cdr::{Direction, HangupReason};
+use shared::event::Severity;
 use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
-use shared::limits::BRANCHES_PER_CALL_MAX;
+use shared::limits::{BRANCHES_PER_CALL_MAX, LEGS_PER_CALL_MAX};
 use shared::net::{Destination, Source};
 use shared::time::Now;
 use sip::dialog::{Dialog, State as DialogState};
@@ -20,8 +22,8 @@ use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, INVITER, Leg, LegState, Media, Round, State, Target,
-    small,
+    AfterOpen, Aim, Call, Changes, Failure, Hunt, INVITER, Leg, LegState, Media, Round, State,
+    Target, small,
 };
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
@@ -37,7 +39,6 @@ pub(crate) struct Invitation<'m> {
     pub from: Source,
     pub direction: Direction,
     pub inbound_trunk: Option<Box<str>>,
-    pub outbound_trunk: Option<Box<str>>,
     pub caller_hash: u64,
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Outgoing<'o> {
     pub to: Vec<u8>,
     /// The request whose headers may cross.
     pub crossing: Option<&'o Message<'o>>,
+    /// `Orders::with_original_headers`.
+    pub original_headers: Option<bool>,
     pub headers: &'o [ExtraHeader],
     pub offer: Option<&'o Description<'o>>,
 }
@@ -81,7 +84,6 @@ impl Call {
             invite: Some(server),
             max_forwards: max_forwards.saturating_sub(1),
             inbound_trunk: invitation.inbound_trunk,
-            outbound_trunk: invitation.outbound_trunk,
             caller_hash: Some(invitation.caller_hash),
             ..Self::blank(key, id, desk.now, from)
         })
@@ -123,6 +125,7 @@ impl Call {
             best_failure: None,
             failures: Vec::new(),
             ring_until: None,
+            end_at: None,
             give_up_at: None,
             armed: None,
             inbound_trunk: None,
@@ -130,17 +133,22 @@ impl Call {
             trunk_shares: Vec::new(),
             caller_hash: None,
             abandoned: Vec::new(),
-            asked: None,
+            hunt: Hunt::default(),
+            orders: Orders::default(),
+            decision: None,
+            retry_after_s: None,
             cdr_sent: false,
             journaled: None,
         }
     }
 
-    /// Targets are known: open what the offer needs, then call them.
+    /// The targets of a group are known: open what the offer needs, then call them.
     pub(crate) fn go(&mut self, desk: &mut Desk, owners: &mut RelayOwners, targets: Vec<Target>) {
         self.targets = targets;
-        self.targets.truncate(BRANCHES_PER_CALL_MAX);
-        let Some(first) = self.targets.first() else { return self.refuse(desk, 480) };
+        let room = LEGS_PER_CALL_MAX.saturating_sub(self.legs.len());
+        self.targets.truncate(BRANCHES_PER_CALL_MAX.min(room));
+        self.drop_other_family(desk);
+        let Some(first) = self.targets.first() else { return self.group_failed(desk) };
         let theirs = first.way.local.ip();
         if self.dial.is_some() {
             return self.open_dial(desk, owners, theirs);
@@ -197,6 +205,7 @@ impl Call {
             from: of(request.from(), &changes.from_uri),
             to: of(request.to(), &changes.to_uri),
             crossing: Some(&request),
+            original_headers: self.orders.with_original_headers,
             headers: &changes.headers,
             offer: offer.as_ref(),
         };
@@ -213,7 +222,9 @@ impl Call {
     ) {
         let (side, aim) = (outgoing.side, outgoing.aim);
         self.state = State::Ringing;
-        self.best_failure = None;
+        if aim != Aim::Answer {
+            self.best_failure = None; // of another party
+        }
         self.round = Some(Round { side, aim, first_leg: small(self.legs.len()) });
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
@@ -240,7 +251,8 @@ impl Call {
             remote_cseq: None,
         };
         let leg = new_leg(desk, outgoing.side, dialog, target.way);
-        self.legs.push(Leg { is_trunk: target.is_trunk, ..leg });
+        let (trunk, is_host) = (target.trunk.clone(), target.is_host);
+        self.legs.push(Leg { trunk, is_host, ..leg });
         index
     }
 
@@ -267,7 +279,10 @@ impl Call {
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
                 match outgoing.crossing {
-                    Some(request) => compose::pass_and_add(&mut out, request, outgoing.headers),
+                    Some(request) => {
+                        let original = outgoing.original_headers;
+                        compose::pass_and_add(&mut out, request, original, outgoing.headers);
+                    }
                     None => compose::add(&mut out, outgoing.headers),
                 }
                 compose::write_body(out, SDP, body);
@@ -277,12 +292,7 @@ impl Call {
         if sent.is_none() {
             leg.state = LegState::Ended;
             let target = compose::readable(&leg.dialog.remote_target);
-            self.note_failure(Failure {
-                status: 503,
-                reason: Vec::new(),
-                target,
-                contacts: vec![],
-            });
+            self.note_failure(Failure::ours(503, target));
         }
     }
 
@@ -290,6 +300,34 @@ impl Call {
     pub(crate) fn invite_bytes(&self, desk: &Desk) -> Option<std::rc::Rc<Vec<u8>>> {
         let server = desk.transactions.servers.find(self.invite?)?;
         Some(std::rc::Rc::clone(&server.request))
+    }
+
+    /// Ports of a call are of one address family on each side: targets of the other one cannot be
+    /// reached once they are open.
+    fn drop_other_family(&mut self, desk: &mut Desk) {
+        let Some(open) = self.media.lines.iter().flatten().next() else { return };
+        let is_ipv4 = open.local[Side::Callee.index()].ip.is_ipv4();
+        let (kept, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.targets)
+            .into_iter()
+            .partition(|target| target.way.local.is_ipv4() == is_ipv4);
+        self.targets = kept;
+        for target in others {
+            let (id, uri) = (self.id, compose::readable(&target.uri));
+            desk.notice(Severity::Warning, "target_family", || {
+                format!("call {id}: {uri} is of another address family than the call's ports")
+            });
+            self.note_failure(Failure::ours(500, uri));
+        }
+    }
+
+    /// A program refuses the call.
+    pub(crate) fn reject(&mut self, desk: &mut Desk, reject: Reject) {
+        let Reject { status, reason, retry_after_s, .. } = reject;
+        let target = "http_router".to_owned();
+        let reason = reason.into_bytes();
+        self.note_failure(Failure { reason, ..Failure::ours(status, target) });
+        self.retry_after_s = retry_after_s;
+        self.end(desk, HangupReason::Rejected, status, None);
     }
 
     /// The attempt fails before anybody was called.
@@ -330,13 +368,15 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         side,
         dialog,
         way,
-        is_trunk: false,
+        trunk: None,
+        is_host: false,
         state: LegState::Inviting,
         invite: None,
         provisional: false,
         rang: false,
         cancel_wanted: None,
         cancelled: false,
+        given_up: false,
         unacked: None,
         bye_wanted: false,
         // o= ids are numbers that some phones keep in 32 bits signed.

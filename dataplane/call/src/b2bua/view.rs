@@ -27,7 +27,9 @@ impl Call {
             state: match self.state {
                 State::Ending => CallState::Ending,
                 State::Talking => CallState::Talking,
-                State::Locating | State::Opening | State::Ringing => CallState::Ringing,
+                State::Deciding | State::Locating | State::Opening | State::Ringing => {
+                    CallState::Ringing
+                }
             },
             started_at: self.started.wall,
             answered_at: self.answered.map(|at| at.wall),

@@ -68,7 +68,9 @@ pub(super) fn chosen(decision: &Decision) -> Chosen {
                 max_ring_time: first.and_then(|choice| choice.changes.ring).map(|d| d.as_secs()),
             }
         }
-        Decision::User { user, .. } => Chosen::User { user: user.to_string() },
+        Decision::User { user, .. } | Decision::Unlisted { user } => {
+            Chosen::User { user: user.to_string() }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use shared::snapshot::Trunk;
 
 use crate::b2bua::{Changes, Target};
 use crate::desk::Desk;
-use crate::invite::trunk_target;
+use crate::hunting::host_target;
 use crate::locate::{self, Place};
 
 pub(crate) use dialled::Dialled;
@@ -42,13 +42,22 @@ pub(crate) struct Outlook<'d> {
     pub from: &'d Source,
     pub turns: &'d Turns,
     pub random: u64,
+    /// The registrar has nobody of the dialled name: rules may have an idea.
+    pub unregistered: bool,
 }
 
 #[derive(Debug)]
 pub(crate) enum Decision {
     Refuse(Refusal),
     Trunks(ToTrunks),
-    User { user: Box<str>, changes: Changes },
+    User {
+        user: Box<str>,
+        changes: Changes,
+    },
+    /// A user that a backend may know, if the registrar does; the rules otherwise.
+    Unlisted {
+        user: Box<str>,
+    },
 }
 
 #[derive(Debug)]
@@ -106,6 +115,9 @@ pub(crate) fn decide(
         note(Note::Before(if user { "user" } else { "trunk_address" }));
         return to_place(outlook, dialled, place, Changes::default(), None);
     }
+    if let (true, false, Place::Unlisted(user)) = (from_user, outlook.unregistered, &place) {
+        return Decision::Unlisted { user: user.clone() };
+    }
     // Nothing that a rule could change about a disabled user or a scheme that we do not speak.
     if let (true, Place::Nowhere(status @ (400 | 416 | 480))) = (from_user, &place) {
         return refuse(*status, why(*status));
@@ -116,6 +128,7 @@ pub(crate) fn decide(
         None if matches!(place, Place::Trunk { .. }) => {
             refuse(403, "from one trunk to another a call goes by a rule only")
         }
+        None if from_user && matches!(place, Place::Unlisted(_)) => refuse(480, why(480)),
         None => to_place(outlook, dialled, place, Changes::default(), None),
     }
 }
@@ -202,13 +215,13 @@ fn to_place(
             let because = why(status).into();
             Decision::Refuse(Refusal { status, reason: None, because, rule })
         }
-        Place::User(user) => Decision::User { user, changes },
+        Place::User(user) | Place::Unlisted(user) => Decision::User { user, changes },
         Place::Trunk { name, way } => {
             let trunks = &outlook.desk.snapshot.trunks;
             let limit = trunks.iter().find(|trunk| trunk.name == name).and_then(|t| t.max_ring);
             changes.ring = changes.ring.or(limit);
             let uri = uri.unwrap_or_else(|| dialled.request.uri.to_vec());
-            let target = trunk_target(&uri, way);
+            let target = host_target(&uri, Some(&name), way);
             let choices = vec![Choice { trunk: name, target, changes }];
             Decision::Trunks(ToTrunks { choices, emergency: false, rule, takes_turn: false })
         }
@@ -290,7 +303,7 @@ fn choice(
     };
     Some(Choice {
         trunk: trunk.name.clone(),
-        target: trunk_target(&write_uri(&user, &host, port), way),
+        target: host_target(&write_uri(&user, &host, port), Some(&trunk.name), way),
         changes: Changes {
             from_uri: Some(address(&rewritten.from, &dialled.from)),
             to_uri: Some(address(&rewritten.to, &dialled.to)),
@@ -326,7 +339,7 @@ const fn why(status: u16) -> &'static str {
     match status {
         400 => "the Request-URI cannot be read",
         416 => "this scheme is not spoken",
-        480 => "the user is disabled",
+        480 => "the user is disabled or not registered",
         500 => "none of our listeners reaches the trunk",
         _ => "no user, no trunk and no rule knows this address",
     }

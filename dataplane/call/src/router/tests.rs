@@ -69,6 +69,7 @@ fn user(name: &str, enabled: bool) -> (Box<str>, Arc<User>) {
         display_name: None,
         enabled,
         allow_guest_calls: false,
+        backend: 0,
     };
     (name.into(), Arc::new(user))
 }
@@ -96,6 +97,7 @@ fn desk(documents: &[Value], emergency: Option<Emergency>) -> Desk {
         users: Arc::new([user("1001", true), user("1002", true), user("1009", false)].into()),
         trunks: Arc::new(vec![trunk("a", 91), other_port, one_way]),
         routes: Arc::new(RouteTable::sorted(rules(documents), emergency)),
+        ..Snapshot::default()
     };
     let now = Now { mono: Instant::from_millis(1_000), wall: WallMs(0) };
     Desk::new(now, Arc::new(settings()), Arc::new(snapshot))
@@ -163,7 +165,11 @@ impl Sample {
         let source = self.source();
         let dialled =
             Dialled::of_request(&message, uri, source.peer.ip(), self.trunk).expect("it reads");
-        decide(Outlook { desk, from: &source, turns, random: 0 }, &dialled, &mut |_| {})
+        decide(
+            Outlook { desk, from: &source, turns, random: 0, unregistered: false },
+            &dialled,
+            &mut |_| {},
+        )
     }
 
     fn explain(&self, desk: &Desk, turns: &Turns) -> Explanation {
@@ -178,7 +184,12 @@ impl Sample {
         };
         let source = self.source();
         let trunk = desk.snapshot.trunks.iter().find(|known| Some(&*known.name) == self.trunk);
-        explain(Outlook { desk, from: &source, turns, random: 0 }, &trial, &source, trunk)
+        explain(
+            Outlook { desk, from: &source, turns, random: 0, unregistered: false },
+            &trial,
+            &source,
+            trunk,
+        )
     }
 }
 
@@ -512,7 +523,7 @@ fn explain_equals_route_on_ten_thousand_random_calls() {
             let rule = match &decision {
                 Decision::Refuse(refusal) => refusal.rule.as_deref(),
                 Decision::Trunks(to) => to.rule.as_deref(),
-                Decision::User { .. } => explanation.matched.as_deref(),
+                Decision::User { .. } | Decision::Unlisted { .. } => explanation.matched.as_deref(),
             };
             assert_eq!(rule, explanation.matched.as_deref(), "{sample:?}");
             if explanation.before_rules.is_some() || explanation.rules.is_empty() {

@@ -88,6 +88,7 @@ fn user(name: &str) -> (Box<str>, Arc<User>) {
         display_name: None,
         enabled: true,
         allow_guest_calls: false,
+        backend: 0,
     };
     (name.into(), Arc::new(user))
 }
@@ -174,7 +175,10 @@ impl Bench {
                 let streams = [StreamQuality::default(), StreamQuality::default()];
                 Some(Input::RelayClosed(RelayReport { relay, streams, capture: None }))
             }
-            RelayEdit::Mute { .. } | RelayEdit::Record { .. } | RelayEdit::Remote { .. } => None,
+            RelayEdit::Mute { .. }
+            | RelayEdit::Record { .. }
+            | RelayEdit::Remote { .. }
+            | RelayEdit::Timeout { .. } => None,
         }
     }
 

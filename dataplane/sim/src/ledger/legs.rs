@@ -53,6 +53,8 @@ pub(super) struct Leg {
     pub(super) dead_at: Option<Instant>,
     pub(super) silent_at: Option<Instant>,
     pub(super) record: Option<(CallId, Instant)>,
+    /// The backends were asked who the caller is: until then there is no call.
+    pub(super) unidentified: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,7 @@ impl Leg {
             dead_at: None,
             silent_at: None,
             record: None,
+            unidentified: false,
         }
     }
 
@@ -170,6 +173,13 @@ impl Legs {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The backends were asked about the sender of this leg's INVITE.
+    pub(super) fn sender_asked(&mut self, call_id: &str) {
+        if let Some(leg) = self.by_call_id.get_mut(call_id) {
+            leg.unidentified = true;
+        }
     }
 
     pub(super) fn silent(&mut self, call_id: &str, now: Instant) {

@@ -14,6 +14,7 @@ mod wishes;
 
 use std::net::SocketAddr;
 
+use shared::ask::Ask;
 use shared::event::{Answer, Event};
 use shared::ids::{FlowKey, ShardId};
 use shared::journal::Entry;
@@ -120,6 +121,12 @@ impl Ledger {
             }
             Event::Answer { answer: Answer::Originated(said), .. } => self.wishes.answered(*said),
             Event::Registration(change) => self.registrations.event(now, change),
+            Event::Asked { ask, .. } => {
+                if let Ask::User(ask) = ask.as_ref() {
+                    self.legs.sender_asked(&ask.call_id);
+                }
+                Ok(())
+            }
             Event::Notice(notice) if notice.code == "panic" => {
                 Err(Breach::new("panic", notice.detail.clone()))
             }

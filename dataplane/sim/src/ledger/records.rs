@@ -229,7 +229,9 @@ impl Records {
 /// A challenge that was never answered is no attempt; neither is what the gate turned away.
 fn may_lack_record(call_id: &str, leg: &Leg) -> Verdict {
     let turned_away = matches!(leg.last, None | Some((400 | 403 | 420 | 482 | 483 | 503, _)));
-    if !leg.is_called() && (turned_away || !leg.is_attempt()) {
+    // Whoever the backends do not name, or cancels before they do, has made no attempt.
+    let nobody = leg.unidentified && matches!(leg.last, Some((402 | 487, _)));
+    if !leg.is_called() && (turned_away || nobody || !leg.is_attempt()) {
         return Ok(());
     }
     let (side, at) = (leg.side, millis(leg.began_at));

@@ -125,6 +125,13 @@ impl Nonces {
         }
     }
 
+    /// Whether this shard minted the nonce and it is not too old. Counts nothing: for what has to be
+    /// decided before the secret is known.
+    pub fn is_current(&self, now: Instant, nonce: &[u8]) -> bool {
+        self.read(nonce)
+            .is_some_and(|nonce| nonce.shard == self.shard.0 && !self.is_expired(now, nonce))
+    }
+
     /// `None` when the text is not a nonce that a shard of ours has signed.
     fn read(&self, text: &[u8]) -> Option<Nonce> {
         let bytes = parse_hex(text)?;
@@ -347,6 +354,9 @@ mod tests {
         let mut nonces = nonces();
         let nonce = nonces.mint(at(1_000), 1);
         assert_eq!(check(&mut nonces, 999, &nonce, 1), Stale, "from another clock");
+        let current =
+            [999, 1_000, 300_999, 301_000].map(|ms| nonces.is_current(at(ms), nonce.as_bytes()));
+        assert_eq!(current, [false, true, true, false]);
         assert_eq!(check(&mut nonces, 1_000, &nonce, 1), Fresh);
         assert_eq!(check(&mut nonces, 300_999, &nonce, 2), Fresh);
         assert_eq!(check(&mut nonces, 301_000, &nonce, 3), Stale);
@@ -357,6 +367,7 @@ mod tests {
     fn a_nonce_of_another_shard_is_foreign() {
         let mut other = Nonces::new(KEY, ShardId(6), LIFETIME);
         let nonce = other.mint(at(0), 1);
+        assert!(!nonces().is_current(at(1), nonce.as_bytes()), "it counts elsewhere");
         assert_eq!(check(&mut nonces(), 1, &nonce, 1), Foreign);
         assert_eq!(check(&mut other, 1, &nonce, 1), Fresh);
     }

@@ -1,9 +1,10 @@
 //! The part of SDP (RFC 8866) that a relay needs: read where media flows, write it anew.
 //! Owns:  the views over a body, the reasons why one is refused.
 //! Gives: `parse` for reading, `rewrite` for the body that the other leg gets.
-//! Never: decides what is offered or answered; a codec's name has no meaning here.
+//! Never: decides what is offered or answered; a codec is a name that the caller of `rewrite` allows.
 //! Holds: every line that some peer could read as a line is one here, so no address hides.
 
+mod codecs;
 mod lines;
 mod offer;
 mod parse;
@@ -16,6 +17,7 @@ mod samples;
 use std::fmt;
 use std::net::IpAddr;
 
+pub use codecs::keeps_codec;
 pub use offer::{AUDIO, Codec, audio_after, formats_agree, offer_audio};
 pub use parse::parse;
 pub use rewrite::{LineChange, Rewrite, rewrite};

@@ -7,6 +7,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
+use super::codecs::Kept;
 use super::lines::{Line, attribute, lines};
 use super::{Description, Direction, MediaLine};
 
@@ -27,6 +28,8 @@ pub struct Rewrite<'r> {
     pub ip: IpAddr,
     /// By media line; a line beyond the end is refused.
     pub lines: &'r [LineChange],
+    /// Encoding names that audio lines may keep; empty: all.
+    pub codecs: &'r [Box<str>],
 }
 
 /// `o=` becomes `- id version IN IP4|IP6 ip`, every `c=` ours, ports and `a=rtcp` likewise (added
@@ -84,6 +87,8 @@ struct Section {
     adds_rtcp: bool,
     /// `None`: the direction stays as it is written.
     direction: Option<Direction>,
+    /// `None`: every format stays.
+    kept: Option<Kept>,
 }
 
 impl Section {
@@ -93,7 +98,10 @@ impl Section {
         line: &MediaLine<'_>,
         wanted: LineChange,
     ) -> Self {
+        let kept = Kept::of(line, change.codecs);
+        let empty = kept.as_ref().is_some_and(|kept| !kept.has_codec());
         let (port, ip, rtcp_port) = match wanted {
+            _ if empty => (0, change.ip, None),
             LineChange::Relay { ip, rtp_port, rtcp_port } if line.port != 0 => {
                 (rtp_port, ip, line.is_rtp().then_some(rtcp_port))
             }
@@ -110,6 +118,8 @@ impl Section {
             rtcp_port,
             adds_rtcp: line.rtcp.is_none() && rtcp_port.is_some_and(|port| !is_beside(port)),
             direction: loses_hold.then(|| line.direction.held()),
+            // A refused line keeps its formats: it has to name one (RFC 8866 5.14).
+            kept: kept.filter(|_| !empty),
         }
     }
 
@@ -118,9 +128,13 @@ impl Section {
         out.extend_from_slice(media.kind);
         write_fmt(out, format_args!(" {} ", self.port));
         out.extend_from_slice(media.proto);
-        if !media.formats.is_empty() {
-            out.push(b' ');
-            out.extend_from_slice(media.formats);
+        match &self.kept {
+            Some(kept) => kept.write_formats(media, out),
+            None if media.formats.is_empty() => {}
+            None => {
+                out.push(b' ');
+                out.extend_from_slice(media.formats);
+            }
         }
         out.extend_from_slice(b"\r\n");
         self.write_rest(media, out);
@@ -141,6 +155,7 @@ impl Section {
                     write_connection(out, self.ip);
                 }
                 (b'a', ..) if leads_round_us(line.value) => {}
+                (b'a', ..) if self.kept.as_ref().is_some_and(|kept| kept.drops(line.value)) => {}
                 (b'a', _, rtcp_port) if is_rtcp(line.value) => {
                     if let (Some(port), false) = (rtcp_port, has_rtcp) {
                         has_rtcp = true;
@@ -244,7 +259,8 @@ mod tests {
         let body = crlf(text);
         let description = parse(&body).expect(text);
         let mut out = Vec::new();
-        rewrite(&description, &Rewrite { origin_id: 7, origin_version: 9, ip, lines }, &mut out);
+        let change = Rewrite { origin_id: 7, origin_version: 9, ip, lines, codecs: &[] };
+        rewrite(&description, &change, &mut out);
         let out = String::from_utf8(out).expect("the samples are ASCII");
         assert!(parse(out.as_bytes()).is_ok(), "{out}");
         assert_eq!(out.matches("\r\n").count(), out.lines().count(), "every line ends with CRLF");
@@ -458,7 +474,13 @@ mod tests {
     fn a_kept_line_keeps_bytes_that_are_no_utf_8() {
         let body = b"v=0\r\ns=\xff\xfe\r\nm=audio 4000 RTP/AVP 0\r\na=x:\x80 \x00  \t\r\n";
         let description = parse(body).expect("content is free");
-        let change = Rewrite { origin_id: 1, origin_version: 1, ip: ours(), lines: &[relay(2)] };
+        let change = Rewrite {
+            origin_id: 1,
+            origin_version: 1,
+            ip: ours(),
+            lines: &[relay(2)],
+            codecs: &[],
+        };
         let mut out = Vec::from(b"before");
         rewrite(&description, &change, &mut out);
         let holds = |part: &[u8]| out.windows(part.len()).any(|window| window == part);
