@@ -73,6 +73,7 @@ fn cdr(number: u128) -> Cdr {
         user_agent: None,
         recorded: false,
         media_quality: Vec::new(),
+        metadata: std::collections::BTreeMap::new(),
         last_error: None,
         shard: 3,
     }
