@@ -34,6 +34,8 @@ pub struct KillPlan {
     pub long_every: u32,
     pub long_life: Duration,
     pub cores: String,
+    /// What the host may hold a process up: milliseconds. 0 on a host that does nothing else.
+    pub stalls_ms: i64,
 }
 
 impl KillPlan {
@@ -47,6 +49,7 @@ impl KillPlan {
             long_every: 0,
             long_life: Duration::from_secs(45),
             cores: "0".to_owned(),
+            stalls_ms: 0,
         }
     }
 }
@@ -82,7 +85,7 @@ pub fn run(plan: &KillPlan, keep: Option<&Path>) -> Result<(Summary, Report), St
     let report = load.finish().map_err(|error| error.to_string())?;
     let kills = killed?;
     let heard: Vec<Heard> = lines.into_iter().collect();
-    let mut books = Books { heard, kills, ..Books::default() };
+    let mut books = Books { heard, kills, stalls_ms: plan.stalls_ms, ..Books::default() };
     let verdict = settle(&gateway, &mut books);
     if let Some(folder) = keep {
         ledger::write_lines(&folder.join("heard.jsonl"), &books.heard)?;

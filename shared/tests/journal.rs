@@ -1,5 +1,7 @@
 //! The journal's format against cuts, flips, holes and strangers: what is read was written.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 use shared::cdr::{CallStatus, Cdr, Direction, HangupMessage, HangupReason, LegRole};
 use shared::ids::{CallId, ShardId, Side};
@@ -38,6 +40,7 @@ fn cdr(number: u128, caller: &str) -> Cdr {
         user_agent: None,
         recorded: false,
         media_quality: Vec::new(),
+        metadata: BTreeMap::new(),
         last_error: None,
         shard: 1,
     }

@@ -56,5 +56,6 @@ fn books(arguments: &Arguments) -> Result<Books, String> {
         },
         kills: arguments.kills.as_deref().map_or(Ok(Vec::new()), read_lines)?,
         deliveries: arguments.deliveries.as_deref().map(read_lines).transpose()?,
+        stalls_ms: 0,
     })
 }

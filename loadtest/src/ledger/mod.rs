@@ -28,6 +28,18 @@ pub struct Books {
     pub kills: Vec<Kill>,
     /// What the webhook receiver got, if there was one.
     pub deliveries: Option<Vec<Delivery>>,
+    /// What the host may hold a process up, on top of the bounds of time: milliseconds.
+    pub stalls_ms: i64,
+}
+
+impl Books {
+    fn clock_slack_ms(&self) -> i64 {
+        CLOCK_SLACK_MS + self.stalls_ms
+    }
+
+    fn cut_error_ms(&self) -> i64 {
+        CUT_ERROR_MS + self.stalls_ms
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,14 +190,14 @@ fn compare(
         return Err(format!("call {call_id} was answered, its record says it was not"));
     };
     let apart = call.answered_at.0 - answer.0;
-    if apart.abs() > CLOCK_SLACK_MS {
+    if apart.abs() > books.clock_slack_ms() {
         return Err(format!("call {call_id} was answered {apart} ms after its record says"));
     }
     if record.hangup_reason != HangupReason::SystemCrash {
         summary.ended += 1;
         let hung_up_at = call.hung_up_at.unwrap_or(record.end_time);
         let apart = record.end_time.0 - hung_up_at.0;
-        if apart.abs() > CUT_ERROR_MS + CLOCK_SLACK_MS {
+        if apart.abs() > books.cut_error_ms() + CLOCK_SLACK_MS {
             return Err(format!("call {call_id} ended {apart} ms after the caller hung up"));
         }
         return Ok(());
@@ -195,7 +207,7 @@ fn compare(
         return Err(format!("call {call_id} ended with an answered BYE, its record says a crash"));
     }
     let end = record.end_time.0;
-    let kill = books.kills.iter().find(|kill| kill.gone_at.0 + CLOCK_SLACK_MS >= end);
+    let kill = books.kills.iter().find(|kill| kill.gone_at.0 + books.clock_slack_ms() >= end);
     let Some(kill) = kill else {
         return Err(format!(
             "call {call_id} is cut at {}, nothing was killed then",
@@ -203,7 +215,7 @@ fn compare(
         ));
     };
     let error = kill.at.0 - end;
-    if error > CUT_ERROR_MS {
+    if error > books.cut_error_ms() {
         return Err(format!(
             "call {call_id} was cut at {}, its record ends {error} ms before that",
             kill.at
@@ -217,9 +229,9 @@ fn compare(
 /// the call is not written down, and its start stands for it.
 fn cut_after_leave(record: &Record, call: &Call, books: &Books) -> bool {
     let hung_up_at = call.hung_up_at.map_or(0, |at| at.0);
-    record.end_time.0 <= hung_up_at + CUT_ERROR_MS
+    record.end_time.0 <= hung_up_at + books.cut_error_ms()
         && books.kills.iter().any(|kill| {
-            (hung_up_at - CLOCK_SLACK_MS..=hung_up_at + CUT_ERROR_MS).contains(&kill.at.0)
+            (hung_up_at - books.clock_slack_ms()..=hung_up_at + books.cut_error_ms()).contains(&kill.at.0)
         })
 }
 
@@ -284,6 +296,7 @@ mod tests {
             ],
             kills: vec![Kill { at: WallMs(17_000), gone_at: WallMs(17_020) }],
             deliveries: None,
+            stalls_ms: 0,
         }
     }
 
