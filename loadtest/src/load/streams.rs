@@ -1,7 +1,7 @@
 //! RTP of a load: many streams over two sockets, each packet numbered and stamped.
 //! Owns:  the pacing (every stream every 20 ms, spread over 20 slots of 1 ms) and the counts.
 //! Gives: `MediaReport`; live totals through `Progress`.
-//! Never: waits for the gateway; a late tick is made up for at once.
+//! Never: waits for the gateway; a late tick is made up for at once, but not what a stalled host slept.
 //! Holds: a stream is known by the number in its payload, so the gateway's ports do not matter.
 
 use std::net::{SocketAddrV4, UdpSocket};
@@ -22,6 +22,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// G.711: 12 bytes of header, 160 of payload.
 const PACKET_BYTES: usize = 172;
 const MAGIC: [u8; 4] = *b"RGLT";
+/// What is behind by more than this is left out, or a host that stalls ends in one burst.
+const CATCH_UP_MAX: Duration = Duration::from_millis(200);
 /// Packets between two readings of the clock while sending.
 const STAMP_EVERY: usize = 8;
 
@@ -93,6 +95,11 @@ impl Streams {
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => return self.finish(progress),
                 }
+            }
+            let late = started.elapsed().saturating_sub(TICK * tick);
+            if late > CATCH_UP_MAX {
+                // A phone that slept does not send what it would have said: it goes on.
+                tick += u32::try_from(late.as_millis()).unwrap_or(u32::MAX);
             }
             while started.elapsed() >= TICK * tick {
                 self.send_slot(tick as usize % SLOTS);
