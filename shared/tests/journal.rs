@@ -72,8 +72,11 @@ fn written(entries: &[Entry], room: usize) -> (Vec<u8>, Vec<usize>) {
     (bytes, ends)
 }
 
+/// Where damaged bytes begin and end.
+type Damaged = Vec<(u64, u64)>;
+
 /// What a whole scan finds: entries with their times, and damaged bytes.
-fn read(bytes: &[u8]) -> (Vec<(u64, Entry)>, Vec<(u64, u64)>) {
+fn read(bytes: &[u8]) -> (Vec<(u64, Entry)>, Damaged) {
     let mut scan = Scan::whole(SEGMENT, BASE, bytes);
     let (mut found, mut damage) = (Vec::new(), Vec::new());
     loop {

@@ -108,7 +108,7 @@ mod tests {
             "ended_at":"2026-11-24T10:00:05.000Z","hangup_reason":"systemCrash","id":7}"#;
         let cdr = r#"{"callId":"a","sessionId":"s","answerTime":"2026-11-24T10:00:00.000Z",
             "endTime":"2026-11-24T10:00:05.000Z","hangupReason":"systemCrash","shard":0}"#;
-        let [one, two] = [item, cdr].map(|text| serde_json::from_str::<Record>(text));
+        let [one, two] = [item, cdr].map(serde_json::from_str::<Record>);
         let one = one.expect("a list item");
         assert_eq!(one, two.expect("a CDR"));
         let own = serde_json::to_string(&one).expect("JSON");

@@ -231,7 +231,8 @@ fn cut_after_leave(record: &Record, call: &Call, books: &Books) -> bool {
     let hung_up_at = call.hung_up_at.map_or(0, |at| at.0);
     record.end_time.0 <= hung_up_at + books.cut_error_ms()
         && books.kills.iter().any(|kill| {
-            (hung_up_at - books.clock_slack_ms()..=hung_up_at + books.cut_error_ms()).contains(&kill.at.0)
+            (hung_up_at - books.clock_slack_ms()..=hung_up_at + books.cut_error_ms())
+                .contains(&kill.at.0)
         })
 }
 
