@@ -24,6 +24,8 @@ pub enum CallAction {
     HangUp(HangUp),
     /// Nothing of what `side` says reaches the other side; its stream goes on where it can.
     Mute { side: Side, on: bool },
+    /// Somebody else takes the place of the leg on this side; the other leg stays.
+    Transfer { leaves: Side, target: Box<str> },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,12 @@ pub enum Refusal {
     NoMedia,
     /// It was sent, and nobody confirmed it in time.
     NotConfirmed,
+    /// The call is not answered, or another change of it is under way.
+    NotNow,
+    /// The target of a transfer did not take the call: the SIP status that says why.
+    TargetFailed(u16),
+    /// The target of a transfer is no SIP address.
+    TargetUnreadable,
     /// Too many actions of this call wait already.
     TooMany,
 }

@@ -47,7 +47,7 @@ pub struct UserAsk {
     pub username: String,
     pub realm: String,
     pub request_uri: String,
-    /// `INVITE` or `REGISTER`.
+    /// `INVITE`, `REFER` or `REGISTER`.
     pub method: &'static str,
     /// SIP Call-ID, for the log.
     pub call_id: String,

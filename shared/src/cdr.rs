@@ -38,6 +38,9 @@ pub struct Cdr {
     pub hangup_messages: Vec<HangupMessage>,
     /// SIP Call-ID of every leg and its role, A leg first.
     pub sip_leg_roles: Vec<LegRole>,
+    /// What became of legs between the beginning and the end: transfers.
+    #[serde(default)]
+    pub leg_timeline: LegTimeline,
     /// Source address of the INVITE.
     pub source_addr: String,
     pub sip_trunk: Option<String>,
@@ -88,6 +91,8 @@ pub enum HangupReason {
     Autohangup,
     ByCallee,
     ByCaller,
+    /// A leg handed the call to somebody who did not take it, and was gone by then.
+    ByRefer,
     BySystem,
     Canceled,
     Failed,
@@ -112,6 +117,34 @@ pub struct HangupMessage {
 pub struct LegRole {
     pub call_id: String,
     pub role: Side,
+}
+
+/// Oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegTimeline {
+    pub events: Vec<LegEvent>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LegEvent {
+    pub timestamp: WallMs,
+    /// SIP Call-ID, as in `sipLegRoles`.
+    pub leg_id: String,
+    pub event_type: LegEventType,
+    pub peer_leg_id: Option<String>,
+    pub details: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LegEventType {
+    /// It was let go after somebody else took its place.
+    Removed,
+    TransferAccepted,
+    TransferFailed,
+    /// It is to be replaced; the details name by whom.
+    Transferred,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -37,8 +37,10 @@ pub const ACTS_PER_CALL_MAX: usize = 8;
 pub const ACT_WAIT_MAX: Duration = Duration::from_secs(25);
 /// Targets that a program may name for one call.
 pub const TARGETS_PER_CALL_MAX: usize = 16;
-/// B legs of one call in all its life, one target after the other.
+/// B legs of one call until it is answered, one target after the other.
 pub const LEGS_PER_CALL_MAX: usize = 64;
+/// Transfers of one call after that, so that its legs stay countable in a byte: each may fork.
+pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
 /// Decisions that one shard waits for; beyond it the shard decides by itself at once.
 pub const ASKS_PER_SHARD_MAX: usize = 4_096;
 /// Events that wait for the control plane when asking it is no use any more.
@@ -69,7 +71,10 @@ pub const NONCES_MAX: usize = 65_536;
 pub const PORT_REST_MS: u64 = 30_000;
 
 const _: () = assert!(HEADER_LINE_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
-const _: () = assert!(BRANCHES_PER_CALL_MAX < LEGS_PER_CALL_MAX && LEGS_PER_CALL_MAX < 255);
+const _: () = assert!(BRANCHES_PER_CALL_MAX + BINDINGS_PER_AOR_MAX < LEGS_PER_CALL_MAX);
 const _: () = assert!(RELAYS_PER_CALL_MAX <= MEDIA_LINES_MAX);
+/// The legs of a hunt, its caller, and a fork for each transfer have numbers that fit in a byte.
+const LEGS_MAX: usize = LEGS_PER_CALL_MAX + TRANSFERS_PER_CALL_MAX as usize * BRANCHES_PER_CALL_MAX;
+const _: () = assert!(LEGS_MAX < 256);
 const _: () = assert!(SDP_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
 const _: () = assert!(CALLS_PER_SHARD_MAX * 8 <= TRANSACTIONS_PER_SHARD_MAX);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use shared::cdr::{CallStatus, Cdr, Direction, HangupMessage, HangupReason, LegRole};
+use shared::cdr::{CallStatus, Cdr, Direction, HangupMessage, HangupReason, LegRole, LegTimeline};
 use shared::ids::{CallId, ShardId, Side};
 use shared::journal::{
     Entry, FRAME_BYTES, Found, Frames, HEADER_BYTES, PAYLOAD_BYTES_MAX, Scan, Segment, Stream,
@@ -34,6 +34,7 @@ fn cdr(number: u128, caller: &str) -> Cdr {
         hangup_reason: HangupReason::SystemCrash,
         hangup_messages: Vec::new(),
         sip_leg_roles: vec![LegRole { call_id: format!("{number}@phone"), role: Side::Caller }],
+        leg_timeline: LegTimeline::default(),
         source_addr: "192.0.2.1:5060".to_owned(),
         sip_trunk: None,
         outbound_trunk: None,
@@ -42,6 +43,7 @@ fn cdr(number: u128, caller: &str) -> Cdr {
         media_quality: Vec::new(),
         metadata: BTreeMap::new(),
         last_error: None,
+        metadata: BTreeMap::new(),
         shard: 1,
     }
 }

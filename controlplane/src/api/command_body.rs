@@ -15,7 +15,7 @@ use super::{Code, Problem};
 /// Texts travel in SIP headers and into the CDR.
 const REASON_CHARS_MAX: usize = 128;
 /// Of the contract, and not there yet.
-const NOT_BUILT: [&str; 11] = [
+const NOT_BUILT: [&str; 10] = [
     "accept",
     "hold",
     "pause_recording",
@@ -25,7 +25,6 @@ const NOT_BUILT: [&str; 11] = [
     "start_recording",
     "stop_playback",
     "stop_recording",
-    "transfer",
     "unhold",
 ];
 
@@ -45,6 +44,15 @@ struct MuteBody {
     track_id: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TransferBody {
+    target: String,
+    #[serde(default)]
+    attended: bool,
+    leg_id: Option<String>,
+}
+
 /// What the body asks for, and its name. `by` is who asks.
 pub(super) fn read(body: Value, by: &str) -> Result<(String, CallAction), Problem> {
     let Value::Object(mut fields) = body else {
@@ -62,6 +70,7 @@ pub(super) fn read(body: Value, by: &str) -> Result<(String, CallAction), Proble
             let MuteBody { track_id } = parts(&name, fields)?;
             CallAction::Mute { side: side_of(&track_id)?, on: name == "mute" }
         }
+        "transfer" => transfer(parts(&name, fields)?)?,
         word if NOT_BUILT.contains(&word) => {
             return Err(Problem::new(Code::NotBuilt, format!("\"{word}\" is not built yet")));
         }
@@ -80,6 +89,39 @@ fn hang_up(body: HangUpBody, by: &str) -> Result<CallAction, Problem> {
     }
     let reason = reason.as_deref().map(text_of).transpose()?;
     Ok(CallAction::HangUp(HangUp { code, reason, by: by.into() }))
+}
+
+/// Targets of the original's that are no address.
+const APPLICATIONS: [&str; 6] =
+    ["app:", "conference:", "ivr:", "queue:", "voicemail:", "voip_bridge:"];
+const TARGET_CHARS_MAX: usize = 256;
+
+/// Leg "callee" is the one that hands the call over, unless the body names the other.
+fn transfer(body: TransferBody) -> Result<CallAction, Problem> {
+    let TransferBody { target, attended, leg_id } = body;
+    let leaves = match leg_id.as_deref() {
+        None | Some("callee") => Side::Callee,
+        Some("caller") => Side::Caller,
+        Some(other) => {
+            let other = shortened(other);
+            return Err(invalid(format!("\"leg_id\" is caller or callee, not \"{other}\"")));
+        }
+    };
+    let target = target.trim();
+    if attended {
+        return Err(Problem::new(Code::NotBuilt, "an attended transfer is not built yet"));
+    }
+    if let Some(prefix) = APPLICATIONS.iter().find(|prefix| target.starts_with(**prefix)) {
+        let text = format!("a transfer to \"{prefix}...\" is not built yet");
+        return Err(Problem::new(Code::NotBuilt, text));
+    }
+    let length = target.chars().count();
+    if length == 0 || length > TARGET_CHARS_MAX || target.chars().any(char::is_control) {
+        return Err(invalid(format!(
+            "\"target\" is a user, a number or a sip: URI of at most {TARGET_CHARS_MAX} characters"
+        )));
+    }
+    Ok(CallAction::Transfer { leaves, target: target.into() })
 }
 
 /// Tracks as the recordings name them: `audio-0` is what the caller says, `audio-1` the callee.
@@ -140,6 +182,10 @@ mod tests {
         let (_, action) =
             read(json!({"action": "unmute", "track_id": "audio-1"}), "ops").expect("it is fine");
         assert_eq!(action, CallAction::Mute { side: Side::Callee, on: false });
+        let (_, action) = read(json!({"action": "transfer", "target": "sip:1002@pbx.com"}), "ops")
+            .expect("it is fine");
+        let target: Box<str> = "sip:1002@pbx.com".into();
+        assert_eq!(action, CallAction::Transfer { leaves: Side::Callee, target });
     }
 
     #[test]
@@ -156,10 +202,20 @@ mod tests {
             json!({"action": "mute"}),
             json!({"action": "mute", "track_id": "audio-2"}),
             json!({"action": "unmute", "track_id": 0}),
+            json!({"action": "transfer"}),
+            json!({"action": "transfer", "target": " "}),
+            json!({"action": "transfer", "target": "10\n03"}),
+            json!({"action": "transfer", "target": "1003", "leg_id": "both"}),
         ] {
             assert_eq!(code_of(body.clone()), Code::CommandInvalid, "{body}");
         }
         assert_eq!(code_of(json!({"action": "explode"})), Code::CommandUnknown);
-        assert_eq!(code_of(json!({"action": "transfer", "target": "x"})), Code::NotBuilt);
+        for body in [
+            json!({"action": "transfer", "target": "sip:1003@pbx.com", "attended": true}),
+            json!({"action": "transfer", "target": "queue:support"}),
+            json!({"action": "hold"}),
+        ] {
+            assert_eq!(code_of(body.clone()), Code::NotBuilt, "{body}");
+        }
     }
 }

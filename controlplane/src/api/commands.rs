@@ -84,6 +84,13 @@ fn refused(action: &str, call: CallId, why: Refusal) -> Problem {
         Refusal::CallEnded => "the call has ended, or ended meanwhile",
         Refusal::NoMedia => "the call has no audio that goes through the gateway",
         Refusal::NotConfirmed => "it was sent, and nobody confirmed it in time",
+        Refusal::NotNow => "the call is not answered, or another change of it is under way",
+        Refusal::TargetFailed(status) => {
+            let text =
+                format!("{action} on call {call}: the target did not take it (SIP {status})");
+            return Problem::new(code_of(why), text);
+        }
+        Refusal::TargetUnreadable => "the target is a user, a number or a sip: URI without headers",
         Refusal::TooMany => "too many commands on this call wait for its phones",
     };
     Problem::new(code_of(why), format!("{action} on call {call}: {text}"))
@@ -94,6 +101,9 @@ const fn code_of(why: Refusal) -> Code {
         Refusal::CallEnded => Code::CallEnded,
         Refusal::NoMedia => Code::NoMedia,
         Refusal::NotConfirmed => Code::NotConfirmed,
+        Refusal::NotNow => Code::NotNow,
+        Refusal::TargetFailed(_) => Code::TargetFailed,
+        Refusal::TargetUnreadable => Code::CommandInvalid,
         Refusal::TooMany => Code::CommandsFull,
     }
 }

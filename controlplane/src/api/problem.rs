@@ -70,6 +70,7 @@ codes! {
     NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
     NotConfirmed "not_confirmed" GATEWAY_TIMEOUT "It was sent, and not confirmed in time";
+    NotNow "not_now" CONFLICT "The call cannot do this now";
     NotRegistered "not_registered" CONFLICT "This user has no phone registered";
     PartyUnknown "party_unknown" NOT_FOUND "There is nobody of this name";
     PartyUnreachable "party_unreachable" CONFLICT "This party cannot be called now";
@@ -87,6 +88,7 @@ codes! {
     TooBusy "too_busy" SERVICE_UNAVAILABLE "There is too much to do right now";
     TooMany "too_many" CONFLICT "There are too many of these already";
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS "Too many logins were tried";
+    TargetFailed "target_failed" CONFLICT "The target did not take the call";
     TooSlow "too_slow" SERVICE_UNAVAILABLE "The answer took too long";
 }
 

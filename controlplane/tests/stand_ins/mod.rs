@@ -114,6 +114,7 @@ pub(crate) fn cdr(number: u64) -> Cdr {
             LegRole { call_id: format!("a-leg-{number}@phone"), role: Side::Caller },
             LegRole { call_id: format!("b-leg-{number}@gate"), role: Side::Callee },
         ],
+        leg_timeline: shared::cdr::LegTimeline::default(),
         source_addr: "192.0.2.1:5060".to_owned(),
         sip_trunk: None,
         outbound_trunk: None,

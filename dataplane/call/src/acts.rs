@@ -19,6 +19,9 @@ impl Core {
         let Some(key) = self.find_call(name) else {
             return answer(&mut self.desk, id, Acted::UnknownCall);
         };
+        if let CallAction::Transfer { leaves, target } = &action {
+            return self.transfer_for_program(id, key, *leaves, target);
+        }
         self.with_call(Some(key), |call, desk, owners| call.act(desk, owners, id, action));
     }
 

@@ -243,6 +243,7 @@ impl Core {
             // Much may have happened while the backends were asked.
             Asked::Call if self.turned_away(server, &request) => {}
             Asked::Call => self.invite_identified(server, from, &request, gate),
+            Asked::Referral => self.refer_identified(server, &from, &request, gate),
             Asked::Registration => self.registration(server, &from, &request, gate),
         }
     }

@@ -222,15 +222,18 @@ impl Core {
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
+        let mut shares = std::mem::take(&mut call.shares_returned);
         if call.ended.is_none() {
-            if call.hunt.take_due() {
+            let is_due = call.hunt.take_due();
+            self.give_back(shares);
+            if is_due {
                 self.next_group(key);
             }
             return;
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
         let asked = std::mem::take(&mut call.hunt.asked);
-        let mut shares = std::mem::take(&mut call.trunk_shares);
+        shares.append(&mut call.trunk_shares);
         shares.append(&mut call.hunt.shares);
         self.give_back(shares);
         decision.map(|key| self.pending.remove(key));

@@ -30,7 +30,7 @@ use crate::wheel::Wheel;
 const NONCE_LIFETIME_S: u64 = 300;
 /// What we say we can do (RFC 3261 20.5).
 pub(crate) const ALLOW: &[u8] =
-    b"INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REGISTER";
+    b"INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REFER, REGISTER";
 
 /// What a wheel entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

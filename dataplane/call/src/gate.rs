@@ -24,6 +24,8 @@ const USERNAME_BYTES_MAX: usize = 128;
 pub(crate) enum Asked {
     /// 407, Proxy-Authorization.
     Call,
+    /// The same for a REFER outside a dialog.
+    Referral,
     /// 401, Authorization.
     Registration,
 }
@@ -31,14 +33,14 @@ pub(crate) enum Asked {
 impl Asked {
     const fn status(self) -> u16 {
         match self {
-            Self::Call => 407,
+            Self::Call | Self::Referral => 407,
             Self::Registration => 401,
         }
     }
 
     const fn challenge_header(self) -> &'static str {
         match self {
-            Self::Call => "Proxy-Authenticate",
+            Self::Call | Self::Referral => "Proxy-Authenticate",
             Self::Registration => "WWW-Authenticate",
         }
     }
@@ -47,13 +49,14 @@ impl Asked {
     pub(crate) const fn method(self) -> &'static str {
         match self {
             Self::Call => "INVITE",
+            Self::Referral => "REFER",
             Self::Registration => "REGISTER",
         }
     }
 
     const fn credentials_header(self) -> HeaderName {
         match self {
-            Self::Call => HeaderName::ProxyAuthorization,
+            Self::Call | Self::Referral => HeaderName::ProxyAuthorization,
             Self::Registration => HeaderName::Authorization,
         }
     }

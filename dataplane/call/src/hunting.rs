@@ -96,7 +96,7 @@ impl Core {
         }
     }
 
-    fn find_user(&mut self, slot: Key, user: Box<str>) {
+    pub(crate) fn find_user(&mut self, slot: Key, user: Box<str>) {
         let settings = &self.desk.settings;
         let owner = steer::owner_of_aor(&user, settings.shards);
         if owner == settings.shard {
@@ -169,9 +169,10 @@ impl Core {
     }
 
     /// Calls the targets of the group when no question about them is left.
-    fn call_found(&mut self, slot: Key) {
+    pub(crate) fn call_found(&mut self, slot: Key) {
         let Some(call) = self.calls.find_mut(slot) else { return };
-        if call.state != State::Locating || !call.hunt.asked.is_empty() {
+        let waits = call.state == State::Locating || call.awaits_target();
+        if !waits || !call.hunt.asked.is_empty() {
             return;
         }
         let targets = std::mem::take(&mut call.hunt.found);

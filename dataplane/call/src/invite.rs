@@ -112,7 +112,7 @@ impl Core {
     }
 
     /// 483, or 482 for a request that went through us before or came by two ways (RFC 3261 8.2.2.2).
-    fn looped(&self, request: &Message<'_>) -> Option<u16> {
+    pub(crate) fn looped(&self, request: &Message<'_>) -> Option<u16> {
         if request.max_forwards().ok().flatten() == Some(0) {
             return Some(483);
         }

@@ -20,6 +20,7 @@ mod originate;
 mod outbox;
 mod place;
 mod receive;
+mod refer;
 mod registrar;
 mod relays;
 mod restate;
@@ -27,6 +28,7 @@ mod router;
 mod slots;
 mod steer;
 mod transactions;
+mod transfer;
 mod wheel;
 
 pub use self::core::{Census, Core};

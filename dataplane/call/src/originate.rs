@@ -7,19 +7,18 @@
 use shared::cdr::Direction;
 use shared::event::{Answer, Event};
 use shared::ids::CallId;
-use shared::net::{Source, Transport};
+use shared::net::{Destination, Source, Transport};
 use shared::originate::{Originate, Originated, Party, Unstarted};
 use sip::dialog::party;
 use sip::wire::{NameAddr, Uri};
 
 use crate::b2bua::setup::uri_user;
-use crate::b2bua::{Call, Dial, State, Target, compose};
+use crate::b2bua::{Call, Changes, Dial, State, Target, compose};
 use crate::core::Core;
 use crate::gate;
-use crate::hunting::{host_target, target_of};
-use crate::locate::{self, Place};
+use crate::hunting::target_of;
 use crate::place::uri_of;
-use crate::router::Decision;
+use crate::router::{Decision, ToTrunks};
 use crate::slots::Key;
 use crate::steer;
 
@@ -27,16 +26,14 @@ use crate::steer;
 enum First {
     /// Its bindings are kept by another shard.
     Elsewhere(Box<str>),
-    Here {
-        targets: Vec<Target>,
-        trunk: Option<Box<str>>,
-    },
+    Here(Vec<Target>),
+    Trunks(ToTrunks),
 }
 
 /// A call that exists, and what is known about its parties.
 pub(crate) struct Begun {
     pub(crate) id: CallId,
-    slot: Key,
+    pub(crate) slot: Key,
     first: First,
     second: Decision,
 }
@@ -68,10 +65,11 @@ impl Core {
             Some(text) => self.shown_party(text).ok_or(Unstarted::Unreadable(Party::CallerId))?,
             None => first_party.clone(),
         };
-        let first = self.find_first_party(&first_uri)?;
+        let first = self.find_first_party(&second_uri, &first_uri)?;
         let source = match &first {
-            First::Here { targets, .. } => targets.first().map(as_source),
             First::Elsewhere(_) => None,
+            First::Here(targets) => targets.first().map(as_source),
+            First::Trunks(to) => to.choices.first().map(|choice| as_source(&choice.target)),
         };
         let source = source.unwrap_or_else(|| self.own_source());
         let second = self.decide_dial(uri_of(&caller), &second_uri, &source);
@@ -81,6 +79,7 @@ impl Core {
         let slot = self.calls.next_key().ok_or(Unstarted::Overloaded)?;
         let dial = Dial {
             first: None,
+            first_changes: Changes::default(),
             first_party,
             second_party: self.named_party(&second_uri),
             caller,
@@ -117,56 +116,59 @@ impl Core {
         call
     }
 
-    /// Where the first party is called; its address is our own user's or a trunk's.
-    fn find_first_party(&self, uri: &[u8]) -> Result<First, Unstarted> {
-        match locate::locate(&self.desk, uri, &self.own_source()) {
-            Place::Nowhere(status) => Err(Unstarted::Unreachable(Party::From, status)),
-            Place::Trunk { way, .. } if way.local.ip().is_unspecified() => {
-                Err(Unstarted::Unreachable(Party::From, 500))
+    /// Where the first party is called: as if the second had dialled it at our first listener.
+    fn find_first_party(&mut self, second: &[u8], first: &[u8]) -> Result<First, Unstarted> {
+        let source = self.own_source();
+        let decision = self.decide_dial(second, first, &source);
+        self.first_by(decision, second, first)
+    }
+
+    fn first_by(
+        &mut self,
+        decision: Decision,
+        second: &[u8],
+        first: &[u8],
+    ) -> Result<First, Unstarted> {
+        let may_be_a_number = matches!(decision, Decision::Unlisted { .. });
+        match decision {
+            Decision::Refuse(refusal) => Err(Unstarted::Unreachable(Party::From, refusal.status)),
+            Decision::Trunks(mut to) => {
+                // Our listener may be on all addresses, and then only a route tells which one it is.
+                to.choices.retain(|choice| !choice.target.way.local.ip().is_unspecified());
+                if to.choices.is_empty() {
+                    return Err(Unstarted::Unreachable(Party::From, 500));
+                }
+                Ok(First::Trunks(to))
             }
-            Place::Trunk { name, way } => {
-                let targets = vec![host_target(uri, Some(&name), way)];
-                Ok(First::Here { targets, trunk: Some(name) })
-            }
-            Place::User(user) | Place::Unlisted(user) => {
+            Decision::User { user, .. } | Decision::Unlisted { user } => {
                 let settings = &self.desk.settings;
                 if steer::owner_of_aor(&user, settings.shards) != settings.shard {
                     return Ok(First::Elsewhere(user));
                 }
                 let targets: Vec<_> =
                     self.registrar.targets(&user).into_iter().map(target_of).collect();
-                if targets.is_empty() {
-                    return Err(Unstarted::NotRegistered(Party::From));
+                match targets.is_empty() {
+                    false => Ok(First::Here(targets)),
+                    true if may_be_a_number => self.first_by_rules(second, first),
+                    true => Err(Unstarted::NotRegistered(Party::From)),
                 }
-                Ok(First::Here { targets, trunk: None })
             }
+        }
+    }
+
+    /// Nobody of that name is registered: the rules may know the number.
+    fn first_by_rules(&mut self, second: &[u8], first: &[u8]) -> Result<First, Unstarted> {
+        let source = self.own_source();
+        match self.decide_between(second, first, &source, None, true) {
+            Decision::Refuse(refusal) if refusal.status == 480 => {
+                Err(Unstarted::NotRegistered(Party::From))
+            }
+            decision => self.first_by(decision, second, first),
         }
     }
 
     pub(crate) fn go_on_originating(&mut self, begun: Begun) {
         let Begun { slot, first, second, .. } = begun;
-        let second_trunk = match &second {
-            Decision::Trunks(to) => to.choices.first().map(|choice| choice.trunk.clone()),
-            _ => None,
-        };
-        let first_trunk = match &first {
-            First::Here { trunk, .. } => trunk.clone(),
-            First::Elsewhere(_) => None,
-        };
-        if let Some(call) = self.calls.find_mut(slot)
-            && (first_trunk.is_some() || second_trunk.is_some())
-        {
-            call.direction = Direction::Outbound;
-            call.outbound_trunk = second_trunk.or_else(|| first_trunk.clone());
-        }
-        if let Some(trunk) = first_trunk {
-            if !self.take_trunk_share(&trunk) {
-                return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
-            }
-            if let Some(call) = self.calls.find_mut(slot) {
-                call.trunk_shares.push(trunk);
-            }
-        }
         match first {
             First::Elsewhere(user) => {
                 let owner = steer::owner_of_aor(&user, self.desk.settings.shards);
@@ -174,7 +176,23 @@ impl Core {
                     self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
                 }
             }
-            First::Here { targets, .. } => self.place_second_party(slot, targets, second),
+            First::Here(targets) => self.place_second_party(slot, targets, second),
+            First::Trunks(to) => {
+                let wanted = to.choices.first().map(|choice| choice.trunk.clone());
+                let choice = self.pick_trunk(slot, to);
+                if let Some(call) = self.calls.find_mut(slot) {
+                    call.direction = Direction::Outbound;
+                    call.outbound_trunk = choice.as_ref().map(|one| one.trunk.clone()).or(wanted);
+                }
+                let Some(choice) = choice else {
+                    return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+                };
+                let call = self.calls.find_mut(slot);
+                if let Some(dial) = call.and_then(|call| call.dial.as_mut()) {
+                    dial.first_changes = choice.changes;
+                }
+                self.place_second_party(slot, vec![choice.target], second);
+            }
         }
     }
 
@@ -204,7 +222,7 @@ impl Core {
     }
 
     /// A SIP URI as it is; anything else is a user part of our own domain.
-    fn address(&self, text: &str) -> Option<Vec<u8>> {
+    pub(crate) fn address(&self, text: &str) -> Option<Vec<u8>> {
         let text = text.trim();
         if text.is_empty() || text.len() > ADDRESS_BYTES_MAX {
             return None;
@@ -265,7 +283,11 @@ const ADDRESS_BYTES_MAX: usize = 256;
 
 /// As if this contact had called us.
 fn as_source(target: &Target) -> Source {
-    let way = target.way;
+    source_of(&target.way)
+}
+
+/// As if whoever is reached there had called us.
+pub(crate) fn source_of(way: &Destination) -> Source {
     Source { transport: way.transport, local: way.local, peer: way.peer, flow: way.flow }
 }
 

@@ -18,7 +18,7 @@ use sip::wire::{Message, NameAddr, Start, scan};
 use crate::b2bua::{Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::gate;
-use crate::router::{self, Decision, Dialled, Outlook, Refusal, ToTrunks};
+use crate::router::{self, Choice, Decision, Dialled, Outlook, Refusal, ToTrunks};
 use crate::slots::Key;
 
 impl Core {
@@ -41,11 +41,14 @@ impl Core {
 
     fn place_again(&mut self, slot: Key, unregistered: bool) {
         let Some(call) = self.calls.find(slot) else { return };
+        if call.transfer.is_some() {
+            return self.place_target(slot, unregistered);
+        }
         let decision = match (&call.dial, call.invite_bytes(&self.desk)) {
             (Some(dial), _) => {
                 let (caller, uri) = (dial.caller.clone(), dial.second_uri.clone());
                 let source = call.source;
-                self.decide_between(uri_of(&caller), &uri, &source, unregistered)
+                self.decide_between(uri_of(&caller), &uri, &source, None, unregistered)
             }
             (None, Some(bytes)) => match scan(&bytes) {
                 Ok(request) => self.decide_invite(slot, &request, unregistered),
@@ -85,20 +88,23 @@ impl Core {
 
     /// The same for a call that we make: `from` calls `to` from where `source` is.
     pub(crate) fn decide_dial(&mut self, from: &[u8], to: &[u8], source: &Source) -> Decision {
-        self.decide_between(from, to, source, false)
+        self.decide_between(from, to, source, None, false)
     }
 
-    fn decide_between(
+    /// The same where the caller may have come by a `trunk`. `unregistered`: only the rules are left
+    /// to know `to`.
+    pub(crate) fn decide_between(
         &mut self,
         from: &[u8],
         to: &[u8],
         source: &Source,
+        trunk: Option<&str>,
         unregistered: bool,
     ) -> Decision {
         let random = self.random();
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from: source, turns, random, unregistered };
-        match Dialled::of_uris(from, to, source.peer.ip()) {
+        match Dialled::of_uris(from, to, source.peer.ip(), trunk) {
             Ok(dialled) => router::decide(outlook, &dialled, &mut |_| {}),
             Err(_) => unreadable(),
         }
@@ -121,16 +127,8 @@ impl Core {
     }
 
     fn refuse_place(&mut self, slot: Key, refusal: Refusal) {
-        let Refusal { status, reason, because, rule } = refusal;
-        if let Some(rule) = &rule {
-            self.desk.count(Counter::RoutesRefused);
-            // A rule that rejects does what it is for; the others want a look.
-            if matches!(status, 500 | 501 | 503) {
-                self.desk.notice(Severity::Warning, "route_refused", || {
-                    format!("the rule {rule:?} ended a call with {status}: {because}")
-                });
-            }
-        }
+        self.note_refusal(&refusal);
+        let Refusal { status, reason, .. } = refusal;
         self.with_call(Some(slot), |call, desk, _| {
             if let Some(reason) = &reason {
                 let reason = reason.as_bytes().to_vec();
@@ -141,8 +139,38 @@ impl Core {
         });
     }
 
+    pub(crate) fn note_refusal(&mut self, refusal: &Refusal) {
+        let Refusal { status, because, rule, .. } = refusal;
+        let Some(rule) = rule else { return };
+        self.desk.count(Counter::RoutesRefused);
+        // A rule that rejects does what it is for; the others want a look.
+        if matches!(status, 500 | 501 | 503) {
+            self.desk.notice(Severity::Warning, "route_refused", || {
+                format!("the rule {rule:?} ended a call with {status}: {because}")
+            });
+        }
+    }
+
     /// The first trunk that has room takes the call.
     fn call_trunk(&mut self, slot: Key, to: ToTrunks) {
+        let wanted = to.choices.first().map(|choice| choice.trunk.clone());
+        let choice = self.pick_trunk(slot, to);
+        self.with_call(Some(slot), |call, desk, owners| {
+            if call.inbound_trunk.is_none() {
+                call.direction = Direction::Outbound;
+            }
+            let Some(choice) = choice else {
+                call.outbound_trunk = wanted;
+                return call.refuse(desk, 503);
+            };
+            call.outbound_trunk = Some(choice.trunk);
+            call.changes = choice.changes;
+            call.go(desk, owners, vec![choice.target]);
+        });
+    }
+
+    /// The first trunk that has room, with the call counted against its limit.
+    pub(crate) fn pick_trunk(&mut self, slot: Key, to: ToTrunks) -> Option<Choice> {
         let ToTrunks { choices, emergency, rule, takes_turn } = to;
         if let Some(rule) = &rule {
             self.desk.count(Counter::RoutesForwarded);
@@ -157,24 +185,17 @@ impl Core {
             counted = !emergency && self.take_trunk_share(&choice.trunk);
             emergency || counted
         });
-        let Some(choice) = free else {
+        if free.is_none() {
             self.desk.count(Counter::TrunksFull);
             self.desk.notice(Severity::Warning, "trunks_full", || {
                 format!("none of {asked} trunks has room for a call (rule {rule:?})")
             });
-            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
-        };
-        self.with_call(Some(slot), |call, desk, owners| {
-            if call.inbound_trunk.is_none() {
-                call.direction = Direction::Outbound;
-            }
-            if counted {
-                call.trunk_shares.push(choice.trunk.clone());
-            }
-            call.outbound_trunk = Some(choice.trunk);
-            call.changes = choice.changes;
-            call.go(desk, owners, vec![choice.target]);
-        });
+        }
+        let free = free?;
+        if counted && let Some(call) = self.calls.find_mut(slot) {
+            call.trunk_shares.push(free.trunk.clone());
+        }
+        Some(free)
     }
 
     /// What would become of a call, without making one.

@@ -95,6 +95,7 @@ impl Core {
             _ if in_dialog => self.receive_in_dialog(key, &from, request),
             Method::Invite => self.receive_invite(key, from, request),
             Method::Options => self.receive_options(key),
+            Method::Refer => self.receive_refer_outside(key, &from, request),
             _ => self.receive_other(key, request),
         }
     }
@@ -185,6 +186,9 @@ impl Core {
         let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
         match tag {
             Some(parts) if self.in_dialog(parts, request) => {
+                if request.method() == Method::Refer {
+                    return self.receive_refer(key, parts, request);
+                }
                 if let Some(flow) = from.flow {
                     self.flows.insert(flow);
                 }

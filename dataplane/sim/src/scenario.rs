@@ -236,6 +236,10 @@ fn draw_action(random: &mut Random) -> CallAction {
             let reason = random.percent(50).then(|| "no \"more\"".into());
             CallAction::HangUp(HangUp { code, reason, by: "sim".into() })
         }
+        35..60 => {
+            let target = format!("{}", 1_001 + random.below(8)).into();
+            CallAction::Transfer { leaves: *random.pick(&Side::BOTH), target }
+        }
         _ => {
             let side = *random.pick(&Side::BOTH);
             CallAction::Mute { side, on: random.percent(60) }

@@ -4,7 +4,7 @@
 //! Never: a frame without its payload, a payload above the limit.
 //! Holds: frames keep their order.
 
-use crate::cdr::Cdr;
+use crate::cdr::{Cdr, LegTimeline};
 
 use super::entry::Entry;
 use super::{FRAME_BYTES, PAYLOAD_BYTES_MAX, Segment, frame_len, u32_at};
@@ -79,6 +79,7 @@ fn shortened(cdr: &Cdr) -> Cdr {
     short.sip_leg_roles.truncate(2);
     short.media_quality.clear();
     short.last_error = None;
+    short.leg_timeline = LegTimeline::default();
     let texts = [
         &mut short.call_id,
         &mut short.caller,

@@ -38,6 +38,8 @@ pub(crate) enum Waits {
     End,
     /// It has only begun.
     Start,
+    /// The target of a transfer answers, or does not.
+    Transfer,
 }
 
 /// How far an act has come by itself.
@@ -54,22 +56,16 @@ impl Call {
         id: u64,
         action: CallAction,
     ) {
-        let refused = |why| Acted::Refused { call: self.id, why };
-        if self.ended.is_some() {
-            return answer(desk, id, refused(Refusal::CallEnded));
+        if !self.begin_act(desk, id, Waits::Start) {
+            return;
         }
-        if self.acts.len() >= ACTS_PER_CALL_MAX {
-            return answer(desk, id, refused(Refusal::TooMany));
-        }
-        // Known before it begins: should it panic, the call ends and answers it.
-        let give_up_at = desk.now.mono + ACT_WAIT_MAX;
-        self.acts.push(Act { id, waits: Waits::Start, give_up_at });
         let begun = match action {
             CallAction::HangUp(hang_up) => {
                 self.hang_up(desk, hang_up);
                 Ok(Begun::Waits(Waits::End, HANG_UP_WAIT))
             }
             CallAction::Mute { side, on } => self.mute(desk, side, on),
+            CallAction::Transfer { .. } => unreachable!("the core places its target first"),
         };
         match begun {
             Ok(Begun::Done) => self.finish_act(desk, id, Ok(())),
@@ -81,6 +77,22 @@ impl Call {
             }
             Err(why) => self.finish_act(desk, id, Err(why)),
         }
+    }
+
+    /// Takes an act on; `false` when it was refused, and answered so.
+    pub(crate) fn begin_act(&mut self, desk: &mut Desk, id: u64, waits: Waits) -> bool {
+        let why = match self.acts.len() {
+            _ if self.ended.is_some() => Refusal::CallEnded,
+            ACTS_PER_CALL_MAX.. => Refusal::TooMany,
+            _ => {
+                // Known before it begins: should it panic, the call ends and answers it.
+                let give_up_at = desk.now.mono + ACT_WAIT_MAX;
+                self.acts.push(Act { id, waits, give_up_at });
+                return true;
+            }
+        };
+        self.answer_act(desk, id, Err(why));
+        false
     }
 
     fn hang_up(&mut self, desk: &mut Desk, hang_up: HangUp) {
@@ -114,7 +126,7 @@ impl Call {
             let act = self.acts.swap_remove(index);
             let outcome = match act.waits {
                 Waits::End => Ok(()),
-                Waits::Start => Err(Refusal::CallEnded),
+                Waits::Start | Waits::Transfer => Err(Refusal::CallEnded),
             };
             self.answer_act(desk, act.id, outcome);
         }

@@ -82,12 +82,18 @@ impl Call {
         leg.rang = true;
         leg.dialog.learn(response);
         let aim = self.round.map(|round| round.aim);
-        if aim != Some(Aim::FirstParty) && self.ringing.is_none() {
+        let is_callee = matches!(aim, Some(Aim::Answer | Aim::SecondParty));
+        if is_callee && self.ringing.is_none() {
             self.ringing = Some(desk.now);
         }
         match aim {
             Some(Aim::Answer) => self.pass_progress_on(desk, index, status, response),
-            Some(Aim::SecondParty) => self.hear_early(desk, index, response),
+            Some(Aim::SecondParty) => {
+                self.report_referral(desk, 180, b"");
+                self.hear_early(desk, index, response);
+            }
+            // Its early media has to wait: the side is still another leg's.
+            Some(Aim::Transfer) => self.report_referral(desk, 180, b""),
             // Nobody could hear what the first party's network has to say.
             Some(Aim::FirstParty) | None => {}
         }
@@ -124,7 +130,9 @@ impl Call {
         let round = self.round;
         let Some(leg) = self.leg_mut(index) else { return };
         // One whose time was over has picked up before our CANCEL came: that is an answer too.
-        let round = round.filter(|round| index >= round.first_leg || leg.given_up);
+        // Not of a transfer: only its own targets were called for it.
+        let late = |aim| leg.given_up && aim != Aim::Transfer;
+        let round = round.filter(|round| index >= round.first_leg || late(round.aim));
         if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
             return resend_ack(desk, client); // a repeated 2xx
         }
@@ -147,7 +155,9 @@ impl Call {
             leg.way = way;
         }
         self.round = None;
-        self.joined[round.side.index()] = Some(index);
+        if round.aim != Aim::Transfer {
+            self.joined[round.side.index()] = Some(index);
+        }
         self.ring_until = None;
         self.hunt.stop();
         self.cancel_branches(desk, ELSEWHERE);
@@ -155,6 +165,7 @@ impl Call {
             Aim::Answer => self.connect(desk, owners, index, client, response),
             Aim::FirstParty => self.first_party_answered(desk, index, client, response),
             Aim::SecondParty => self.second_party_answered(desk, index, client, response),
+            Aim::Transfer => self.target_answered(desk, index, client, response),
         }
     }
 
@@ -327,7 +338,16 @@ impl Call {
         if legs.any(|leg| leg.state == LegState::Inviting) {
             return;
         }
-        self.group_failed(desk);
+        self.round_failed(desk, round.aim);
+    }
+
+    /// Nobody of the round is left. A transfer has no other group behind its target.
+    fn round_failed(&mut self, desk: &mut Desk, aim: Aim) {
+        if aim != Aim::Transfer {
+            return self.group_failed(desk);
+        }
+        self.round = None;
+        self.no_target_left(desk);
     }
 
     /// CANCEL to every branch that still rings; one that said nothing yet is cancelled when it does.
@@ -361,7 +381,7 @@ impl Call {
             self.note_failure(Failure::ours(status, target));
         }
         self.cancel_branches(desk, NO_CAUSE);
-        self.group_failed(desk);
+        self.round_failed(desk, round.aim);
     }
 }
 

@@ -98,6 +98,13 @@ fn is_replaced(added: &[ExtraHeader], name: HeaderName, written: &[u8]) -> bool 
     })
 }
 
+/// The same of a value that was written before.
+pub(crate) fn changed(party: Vec<u8>, uri: Option<Vec<u8>>) -> Vec<u8> {
+    let address = NameAddr::parse(&party).ok();
+    let changed = address.zip(uri).map(|(address, uri)| renamed(address, Some(&uri)));
+    changed.unwrap_or(party)
+}
+
 /// `X-...`, and `Info-Package` of an INFO (RFC 6086).
 fn is_private(name: &[u8]) -> bool {
     let private = name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"x-"));

@@ -12,12 +12,12 @@ use shared::cdr::HangupReason;
 use shared::headers::ExtraHeader;
 use shared::ids::Side;
 use sip::sdp::{AUDIO, Codec, audio_after, offer_audio};
-use sip::wire::{Message, NameAddr};
+use sip::wire::Message;
 
-use super::compose::{Carries, carries, renamed};
+use super::compose::{Carries, carries, changed};
 use super::media::read;
 use super::setup::Outgoing;
-use super::{AfterOpen, Aim, Call, OwedAck, State, Target};
+use super::{AfterOpen, Aim, Call, Changes, OwedAck, State, Target};
 use crate::desk::Desk;
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
@@ -29,6 +29,8 @@ const FOR_FIRST_PARTY: [&str; 4] = ["Alert-Info", "Answer-Mode", "Call-Info", "P
 pub(crate) struct Dial {
     /// Contacts of the first party, once its registrar has answered.
     pub first: Option<Vec<Target>>,
+    /// What the rules changed on the way to it.
+    pub first_changes: Changes,
     /// Names and addresses, without tags.
     pub first_party: Vec<u8>,
     pub second_party: Vec<u8>,
@@ -71,15 +73,19 @@ impl Call {
         };
         let offer = offer_of(&AUDIO, ours);
         let offer = read(&offer).ok();
+        let changes = std::mem::take(&mut dial.first_changes);
+        let headers = changes.over(&dial.headers);
         let outgoing = Outgoing {
             side: Side::Caller,
             aim: Aim::FirstParty,
-            ring: dial.ring,
-            from: dial.second_party.clone(),
-            to: dial.first_party.clone(),
+            ring: changes.ring.map_or(dial.ring, |own| own.min(dial.ring)),
+            from: changed(dial.second_party.clone(), changes.from_uri),
+            to: changed(dial.first_party.clone(), changes.to_uri),
             crossing: None,
             original_headers: None,
-            headers: &dial.headers,
+            headers: &headers,
+            referred_by: None,
+            direction: None,
             offer: offer.as_ref(),
         };
         self.call_round(desk, &outgoing, &targets);
@@ -95,6 +101,7 @@ impl Call {
         client: ClientKey,
         response: &Message<'_>,
     ) {
+        self.named_after = Some(index);
         self.acknowledge(desk, OwedAck::new(index, client, response), None);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
@@ -118,17 +125,8 @@ impl Call {
             !FOR_FIRST_PARTY.iter().any(|name| header.name().eq_ignore_ascii_case(name))
         };
         let changes = std::mem::take(&mut self.changes);
-        let mut headers: Vec<_> = dial.headers.iter().filter(is_for_both).cloned().collect();
-        headers.retain(|header| {
-            let same = |other: &ExtraHeader| other.name().eq_ignore_ascii_case(header.name());
-            !changes.headers.iter().any(same)
-        });
-        headers.extend(changes.headers);
-        let changed = |party: Vec<u8>, uri: Option<Vec<u8>>| {
-            let address = NameAddr::parse(&party).ok();
-            let changed = address.zip(uri).map(|(one, uri)| renamed(one, Some(&uri)));
-            changed.unwrap_or(party)
-        };
+        let headers: Vec<_> = dial.headers.iter().filter(is_for_both).cloned().collect();
+        let headers = changes.over(&headers);
         let outgoing = Outgoing {
             side: Side::Callee,
             aim: Aim::SecondParty,
@@ -138,6 +136,8 @@ impl Call {
             crossing: None,
             original_headers: None,
             headers: &headers,
+            referred_by: None,
+            direction: None,
             offer: offer.as_ref(),
         };
         self.call_round(desk, &outgoing, &targets);
@@ -167,6 +167,7 @@ impl Call {
         self.acknowledge(desk, OwedAck::new(index, client, response), None);
         let Some(said) = said else { return self.end(desk, HangupReason::Failed, 502, None) };
         self.heard(desk, index, &said);
+        self.report_referral(desk, 200, b"");
         if let Some(first) = self.joined[Side::Caller.index()] {
             self.align(desk, first);
         }

@@ -7,7 +7,8 @@
 use std::borrow::Cow;
 
 use shared::cdr::{
-    CallStatus, Cdr, HangupMessage, HangupReason, LastError, LegRole, StreamQuality,
+    CallStatus, Cdr, HangupMessage, HangupReason, LastError, LegEventType, LegRole, LegTimeline,
+    StreamQuality,
 };
 use shared::event::Severity;
 use shared::ids::Side;
@@ -40,6 +41,14 @@ impl Call {
         self.hunt.stop();
         self.round = None;
         self.dial = None;
+        if let Some(transfer) = self.transfer.take() {
+            let (leaves, stays) = (transfer.leaves, transfer.stays);
+            let details = "the call ended".to_owned();
+            self.note_leg(desk, LegEventType::TransferFailed, leaves, stays, details);
+        }
+        let told = if self.answered.is_some() { 487 } else { status };
+        self.report_referral(desk, told, b"");
+        self.abandoned.retain(|&client| desk.transactions.clients.find(client).is_some());
         self.end_aligning();
         self.after_open = None;
         self.targets.clear();
@@ -240,6 +249,7 @@ impl Call {
             hangup_reason: ended.reason,
             hangup_messages: failures.chain(hung_up).collect(),
             sip_leg_roles: roles,
+            leg_timeline: LegTimeline { events: self.leg_events.clone() },
             source_addr: self.source.peer.to_string(),
             sip_trunk: self.inbound_trunk.as_deref().map(str::to_owned),
             outbound_trunk: self.outbound_trunk.as_deref().map(str::to_owned),

@@ -113,6 +113,11 @@ impl Call {
         }
         match was {
             LegState::Ended => {}
+            // Somebody else has taken its place already.
+            LegState::Up if self.joined[side.index()] != Some(index) => {}
+            LegState::Up if self.transfer.as_ref().is_some_and(|one| one.leaves == index) => {
+                self.transferor_left(desk, index);
+            }
             LegState::Up if self.answered.is_none() => {
                 // The first party of a call that we make, before the second has answered.
                 self.end(desk, HangupReason::Canceled, 487, Some(index));
@@ -191,7 +196,7 @@ impl Call {
 
     /// Whether `index` may start an INVITE or UPDATE now: the status, and whether to say when.
     fn may_offer(&self, index: u8, method: Method) -> Result<(), (u16, bool)> {
-        if self.state != State::Talking {
+        if self.state != State::Talking || self.joined.iter().any(Option::is_none) {
             return Err((491, false));
         }
         let pending =
@@ -331,7 +336,7 @@ impl Call {
         let found = desk.transactions.clients.find(client);
         if let Some((to, ack)) = found.and_then(|client| client.ack.clone()) {
             desk.out.send(to, ack);
-        } else if self.ended.is_some() {
+        } else if self.ended.is_some() || self.abandoned.contains(&client) {
             orphan::hang_up(desk, client, response);
         }
     }
@@ -365,6 +370,9 @@ impl Call {
         if let (Some(response), Some(reply_to)) = (sent, reply_to) {
             let unacked = Unacked::new(desk, response, reply_to, cseq, owes);
             self.legs[usize::from(from)].unacked = Some(unacked);
+        } else if let Some(owed) = owes {
+            // Who asked has left the call meanwhile.
+            self.acknowledge_refusing(desk, from, owed);
         }
     }
 
@@ -458,9 +466,30 @@ impl Call {
         }
     }
 
+    /// A leg goes: what it asked ends with its dialog (RFC 3261 15.1.2), what it was asked may be asked
+    /// again of whoever takes its place.
+    pub(crate) fn drop_exchanges_of(&mut self, desk: &mut Desk, leg: u8) {
+        for exchange in self.exchanges.iter().filter(|one| one.from == leg) {
+            // It stays in the list: an answer to its INVITE still wants its ACK.
+            desk.refuse(exchange.server, 487);
+        }
+        while let Some(index) = self.exchanges.iter().position(|one| one.to == leg) {
+            let exchange = self.exchanges.swap_remove(index);
+            let offers = matches!(exchange.method, Method::Invite | Method::Update);
+            desk.refuse(exchange.server, if offers { 491 } else { 480 });
+            if exchange.method == Method::Invite {
+                self.abandoned.extend(exchange.client);
+            }
+        }
+    }
+
     /// 481 and 408 end the dialog (RFC 3261 12.2.1.2); for INFO and MESSAGE a 408 says little.
     fn dialog_may_be_gone(&mut self, desk: &mut Desk, exchange: &Exchange, status: u16) {
         let offers = matches!(exchange.method, Method::Invite | Method::Update);
+        let side = self.legs[usize::from(exchange.to)].side;
+        if self.joined[side.index()] != Some(exchange.to) {
+            return; // it is no part of the call any more
+        }
         if status == 481 {
             self.legs[usize::from(exchange.to)].state = LegState::Ended;
             self.end(desk, HangupReason::Failed, 200, Some(exchange.to));

@@ -231,6 +231,17 @@ impl Call {
     /// The SDP that `leg` gets for what the other side said; remembered, so that an unchanged
     /// description keeps its version (RFC 3264 8).
     pub(crate) fn say(&mut self, desk: &Desk, leg: u8, said: &Description<'_>) -> Vec<u8> {
+        self.say_as(desk, leg, said, None)
+    }
+
+    /// The same with another direction on every line than the other side gave.
+    pub(crate) fn say_as(
+        &mut self,
+        desk: &Desk,
+        leg: u8,
+        said: &Description<'_>,
+        direction: Option<Direction>,
+    ) -> Vec<u8> {
         let lines = &self.media.lines;
         let leg = &mut self.legs[usize::from(leg)];
         let ip = desk.advertised_ip(leg.way.local.ip());
@@ -241,6 +252,10 @@ impl Call {
             Some(ours) if line.port != 0 => {
                 let pair = ours.local[leg.side.index()];
                 let rtcp_port = if line.rtcp_mux { pair.rtp_port } else { pair.rtcp_port() };
+                // A leg that came later may have been reached from another address of ours than the
+                // one that the relay is bound to.
+                let bound = Some(pair.ip).filter(|bound| !bound.is_unspecified());
+                let ip = bound.map_or(ip, |bound| desk.advertised_ip(bound));
                 LineChange::Relay { ip, rtp_port: pair.rtp_port, rtcp_port }
             }
             _ => LineChange::Refuse,
@@ -253,6 +268,7 @@ impl Call {
             ip,
             lines: &lines,
             codecs: &self.orders.allow_codecs,
+            direction,
         };
         sdp::rewrite(said, &rewrite, &mut body);
         if body != leg.last_sdp {
@@ -265,6 +281,16 @@ impl Call {
             leg.last_sdp.clone_from(&body);
         }
         body
+    }
+
+    /// Nobody is on this side for now: nothing is sent there, and nothing that comes is passed on.
+    pub(crate) fn silence_side(&mut self, desk: &mut Desk, side: Side) {
+        for line in self.media.lines.iter_mut().flatten() {
+            let Some(before) = line.remote[side.index()] else { continue };
+            let remote = Remote { may_send: false, may_receive: false, relearn: false, ..before };
+            line.remote[side.index()] = Some(remote);
+            desk.out.relay(RelayEdit::Remote { relay: line.relay, side, remote });
+        }
     }
 
     /// Whether any line of `offer` has a relay of ours.
@@ -344,7 +370,8 @@ pub(crate) fn refusal(desk: &mut Desk, way: &Destination, offer: &[u8]) -> Vec<u
     let ip = desk.advertised_ip(way.local.ip());
     let origin_id = desk.mint.random() & 0x7fff_ffff;
     let mut body = Vec::with_capacity(256);
-    let change = Rewrite { origin_id, origin_version: 1, ip, lines: &lines, codecs: &[] };
+    let change =
+        Rewrite { origin_id, origin_version: 1, ip, lines: &lines, codecs: &[], direction: None };
     sdp::rewrite(&offer, &change, &mut body);
     body
 }

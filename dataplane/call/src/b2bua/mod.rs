@@ -15,7 +15,9 @@ pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod media;
 pub(crate) mod orphan;
+pub(crate) mod referral;
 pub(crate) mod setup;
+pub(crate) mod transfer;
 pub(crate) mod view;
 
 use std::borrow::Cow;
@@ -24,7 +26,7 @@ use std::time::Duration;
 
 use shared::act::HangUp;
 use shared::ask::Orders;
-use shared::cdr::{Direction, HangupReason};
+use shared::cdr::{Direction, HangupReason, LegEvent};
 use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
 use shared::net::{Destination, Source};
@@ -42,6 +44,8 @@ pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
 pub(crate) use hunt::{Hop, Hunt};
 pub(crate) use media::Media;
+pub(crate) use referral::Referral;
+pub(crate) use transfer::Transfer;
 
 /// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
 pub(crate) const INVITER: u8 = 0;
@@ -71,10 +75,19 @@ pub(crate) struct Call {
     pub legs: Vec<Leg>,
     /// The leg that talks on each side, or is to talk once the other side has one.
     pub joined: [Option<u8>; 2],
+    /// The leg of who called us, or of the first party that answered: it stays the name of the call
+    /// when somebody else takes its place.
+    pub named_after: Option<u8>,
     /// INVITEs of ours that are out.
     pub round: Option<Round>,
     /// What is left to do for a call that we make.
     pub dial: Option<Box<Dial>>,
+    /// Somebody is called to take a leg's place.
+    pub transfer: Option<Box<Transfer>>,
+    pub transfers_made: u8,
+    /// Who sent the REFER that the call, or the transfer, is made for.
+    pub referral: Option<Box<Referral>>,
+    pub leg_events: Vec<LegEvent>,
     pub aligning: Option<Box<Aligning>>,
     /// The INVITE that asked for the call, until it has its final response.
     pub invite: Option<ServerKey>,
@@ -102,6 +115,8 @@ pub(crate) struct Call {
     /// The trunks whose limits this call counts against, while it stands; those of the group that
     /// is called are with the hunt.
     pub(crate) trunk_shares: Vec<Box<str>>,
+    /// Those that it needs no more, for the core to give back.
+    pub(crate) shares_returned: Vec<Box<str>>,
     /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
     pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.
@@ -152,6 +167,8 @@ pub(crate) enum Aim {
     FirstParty,
     /// The second party: the call stands.
     SecondParty,
+    /// Who answers takes the place of a leg.
+    Transfer,
 }
 
 #[derive(Debug)]
@@ -186,6 +203,8 @@ pub(crate) struct Leg {
     pub last_sdp: Vec<u8>,
     /// What this leg itself said last.
     pub said: Vec<u8>,
+    /// REFERs of this dialog.
+    pub refers: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +279,17 @@ pub(crate) struct Changes {
     pub ring: Option<Duration>,
 }
 
+impl Changes {
+    /// The headers of a program with those of the rules, which stand in place of its own.
+    pub(crate) fn over(&self, headers: &[ExtraHeader]) -> Vec<ExtraHeader> {
+        let kept = headers.iter().filter(|header| {
+            let same = |other: &ExtraHeader| other.name().eq_ignore_ascii_case(header.name());
+            !self.headers.iter().any(same)
+        });
+        kept.chain(&self.headers).cloned().collect()
+    }
+}
+
 /// A final response other than 2xx, or the lack of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -307,7 +337,7 @@ impl Call {
     /// The leg that the call is named after: the caller's, or the first that was called for it.
     pub(crate) fn caller_leg(&self) -> Option<&Leg> {
         let first = || self.legs.iter().find(|leg| leg.side == Side::Caller);
-        self.joined_on(Side::Caller).or_else(first)
+        self.named_after.and_then(|leg| self.leg(leg)).or_else(first)
     }
 
     /// The leg that talks with `leg`; before the answer the only one of a round that has a dialog.
@@ -404,7 +434,7 @@ impl Call {
     }
 }
 
-/// Legs are bounded by `LEGS_PER_CALL_MAX`.
+/// Legs are bounded by `LEGS_PER_CALL_MAX`, and `TRANSFERS_PER_CALL_MAX` times a fork.
 pub(crate) fn small(index: usize) -> u8 {
     u8::try_from(index).expect("a call has far fewer than 256 legs")
 }

@@ -16,7 +16,7 @@ use shared::limits::{BRANCHES_PER_CALL_MAX, LEGS_PER_CALL_MAX};
 use shared::net::{Destination, Source};
 use shared::time::Now;
 use sip::dialog::{Dialog, State as DialogState};
-use sip::sdp::Description;
+use sip::sdp::{Description, Direction as MediaDirection};
 use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 
 use super::compose::{self, Carries, SDP, carries};
@@ -56,6 +56,10 @@ pub(crate) struct Outgoing<'o> {
     /// `Orders::with_original_headers`.
     pub original_headers: Option<bool>,
     pub headers: &'o [ExtraHeader],
+    /// Who handed the call over (RFC 3892).
+    pub referred_by: Option<&'o [u8]>,
+    /// Said instead of the offer's own directions.
+    pub direction: Option<MediaDirection>,
     pub offer: Option<&'o Description<'o>>,
 }
 
@@ -81,6 +85,7 @@ impl Call {
             user_agent,
             legs: vec![inviter],
             joined: [Some(INVITER), None],
+            named_after: Some(INVITER),
             invite: Some(server),
             max_forwards: max_forwards.saturating_sub(1),
             inbound_trunk: invitation.inbound_trunk,
@@ -110,8 +115,13 @@ impl Call {
             acts: Vec::new(),
             legs: Vec::new(),
             joined: [None; 2],
+            named_after: None,
             round: None,
             dial: None,
+            transfer: None,
+            transfers_made: 0,
+            referral: None,
+            leg_events: Vec::new(),
             aligning: None,
             invite: None,
             max_forwards: shared::limits::MAX_FORWARDS,
@@ -131,6 +141,7 @@ impl Call {
             inbound_trunk: None,
             outbound_trunk: None,
             trunk_shares: Vec::new(),
+            shares_returned: Vec::new(),
             caller_hash: None,
             abandoned: Vec::new(),
             hunt: Hunt::default(),
@@ -144,6 +155,9 @@ impl Call {
 
     /// The targets of a group are known: open what the offer needs, then call them.
     pub(crate) fn go(&mut self, desk: &mut Desk, owners: &mut RelayOwners, targets: Vec<Target>) {
+        if self.transfer.is_some() {
+            return self.call_transfer_targets(desk, targets);
+        }
         self.targets = targets;
         let room = LEGS_PER_CALL_MAX.saturating_sub(self.legs.len());
         self.targets.truncate(BRANCHES_PER_CALL_MAX.min(room));
@@ -207,6 +221,8 @@ impl Call {
             crossing: Some(&request),
             original_headers: self.orders.with_original_headers,
             headers: &changes.headers,
+            referred_by: None,
+            direction: None,
             offer: offer.as_ref(),
         };
         let targets = std::mem::take(&mut self.targets);
@@ -221,14 +237,19 @@ impl Call {
         targets: &[Target],
     ) {
         let (side, aim) = (outgoing.side, outgoing.aim);
-        self.state = State::Ringing;
+        if self.answered.is_none() {
+            self.state = State::Ringing;
+        }
         if aim != Aim::Answer {
             self.best_failure = None; // of another party
         }
         self.round = Some(Round { side, aim, first_leg: small(self.legs.len()) });
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
-            let body = outgoing.offer.map(|offer| self.say(desk, leg, offer)).unwrap_or_default();
+            let body = outgoing
+                .offer
+                .map(|offer| self.say_as(desk, leg, offer, outgoing.direction))
+                .unwrap_or_default();
             self.send_invite(desk, leg, outgoing, &body);
         }
         self.ring_until = Some(desk.now.mono + outgoing.ring);
@@ -278,6 +299,9 @@ impl Call {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
+                if let Some(party) = outgoing.referred_by {
+                    out.header("Referred-By", party);
+                }
                 match outgoing.crossing {
                     Some(request) => {
                         let original = outgoing.original_headers;
@@ -311,6 +335,10 @@ impl Call {
             .into_iter()
             .partition(|target| target.way.local.is_ipv4() == is_ipv4);
         self.targets = kept;
+        self.note_other_family(desk, others);
+    }
+
+    pub(crate) fn note_other_family(&mut self, desk: &mut Desk, others: Vec<Target>) {
         for target in others {
             let (id, uri) = (self.id, compose::readable(&target.uri));
             desk.notice(Severity::Warning, "target_family", || {
@@ -330,8 +358,11 @@ impl Call {
         self.end(desk, HangupReason::Rejected, status, None);
     }
 
-    /// The attempt fails before anybody was called.
+    /// The attempt fails before anybody was called: that of a call, or that of a transfer.
     pub(crate) fn refuse(&mut self, desk: &mut Desk, status: u16) {
+        if self.transfer.is_some() {
+            return self.transfer_failed(desk, status, b"");
+        }
         let reason = match status {
             408 | 480 => HangupReason::NoAnswer,
             503 => HangupReason::ServerUnavailable,
@@ -384,12 +415,13 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         origin_version: 1,
         last_sdp: Vec::new(),
         said: Vec::new(),
+        refers: 0,
     }
 }
 
 /// Where requests to the inviter go: back over its flow or through its NAT; else to its Contact, which
 /// may be another host than the proxy that the INVITE came through (RFC 3261 12.2.1.1).
-fn way_of_caller(request: &Message<'_>, from: &Source) -> Destination {
+pub(crate) fn way_of_caller(request: &Message<'_>, from: &Source) -> Destination {
     let back = from.back();
     if from.transport.is_reliable() || behind_nat(request, from) {
         return back;

@@ -80,11 +80,12 @@ impl<'m> Dialled<'m> {
         from: &'m [u8],
         to: &'m [u8],
         source_ip: IpAddr,
+        source_trunk: Option<&'m str>,
     ) -> Result<Self, Malformed> {
         Ok(Self {
-            direction: RouteDirection::Outbound,
+            direction: direction(source_trunk),
             source_ip,
-            source_trunk: None,
+            source_trunk,
             from: Address::parse(from)?,
             to: Address::parse(to)?,
             request: Address::parse(to)?,

@@ -67,6 +67,7 @@ fn cdr(number: u128) -> Cdr {
         hangup_reason: HangupReason::ByCaller,
         hangup_messages: Vec::new(),
         sip_leg_roles: Vec::new(),
+        leg_timeline: shared::cdr::LegTimeline::default(),
         source_addr: "192.0.2.1:5060".to_owned(),
         sip_trunk: None,
         outbound_trunk: None,

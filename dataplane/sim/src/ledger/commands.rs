@@ -102,7 +102,23 @@ impl Asked {
             CallAction::HangUp(_) => self.was_hung_up(at, legs),
             // What a muted side says is in the books of the phones that hear it.
             CallAction::Mute { .. } => Ok(()),
+            CallAction::Transfer { .. } => self.was_transferred(at, legs),
         }
+    }
+
+    /// Somebody else had taken the call by then.
+    fn was_transferred(&self, at: Instant, legs: &Legs) -> Verdict {
+        let record = legs.by_call_id.get(&self.call_id).and_then(|leg| leg.record);
+        let Some((id, _)) = record else { return Ok(()) };
+        let took = |leg: &Leg| {
+            let answered = leg.answered.as_ref();
+            leg.is_successor && answered.is_some_and(|(answered, _)| *answered <= at + HOP)
+        };
+        if legs.of_record(id).any(took) {
+            return Ok(());
+        }
+        let facts = format!("{self:?} said done at {}: nobody took the call", millis(at));
+        Err(Breach::new("untrue answer", facts))
     }
 
     fn was_hung_up(&self, at: Instant, legs: &Legs) -> Verdict {

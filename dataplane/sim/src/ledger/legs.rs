@@ -28,6 +28,8 @@ pub(super) struct Leg {
     pub(super) is_wished: bool,
     /// The record bears its Call-ID.
     pub(super) is_named: bool,
+    /// We called it to take another leg's place (it is told by Referred-By, RFC 3892).
+    pub(super) is_successor: bool,
     pub(super) began_at: Instant,
     pub(super) peer: SocketAddr,
     pub(super) uri: String,
@@ -72,6 +74,7 @@ impl Leg {
             side,
             is_wished: false,
             is_named: false,
+            is_successor: false,
             began_at: now,
             peer,
             uri: message.uri.to_owned(),
@@ -112,7 +115,7 @@ impl Leg {
 
     /// The gateway sent its first INVITE.
     pub(super) fn is_called(&self) -> bool {
-        self.is_wished || self.side == Side::Callee
+        self.is_wished || self.is_successor || self.side == Side::Callee
     }
 }
 
@@ -157,8 +160,11 @@ impl Legs {
             let id = message.call_id.to_owned();
             let leg = self.by_call_id.entry(id);
             let leg = leg.or_insert_with(|| {
+                let is_successor = message.values("Referred-By").next().is_some();
+                // On which side it is, its record says.
+                let wish = wish.filter(|_| !is_successor);
                 let leg = Leg::new(wish.unwrap_or(Side::Callee), now, message, peer);
-                Leg { is_wished: wish.is_some(), ..leg }
+                Leg { is_wished: wish.is_some(), is_successor, ..leg }
             });
             return silent_after_end(now, leg, message, news);
         }
@@ -202,6 +208,11 @@ impl Legs {
     /// Every leg of a record.
     pub(super) fn of_record(&self, id: CallId) -> impl Iterator<Item = &Leg> {
         self.by_call_id.values().filter(move |leg| leg.record.is_some_and(|(of, _)| of == id))
+    }
+
+    /// Somebody was called to take a place in this leg's call: one leg may have gone before it ended.
+    pub(super) fn was_moved(&self, leg: &Leg) -> bool {
+        leg.record.is_some_and(|(id, _)| self.of_record(id).any(|leg| leg.is_successor))
     }
 
     /// The callee's leg that the caller was joined with: later answers lost the race.
@@ -253,6 +264,9 @@ impl Legs {
 
     fn close_caller(&self, call_id: &str, leg: &Leg) -> Verdict {
         let Some((answered_at, _)) = leg.answered else { return Ok(()) };
+        if self.was_moved(leg) {
+            return Ok(()); // its last peer is not its first, and may be on either side
+        }
         let Some(ended_at) = leg.ended_at() else {
             let at = millis(answered_at);
             return Err(Breach::new("call never ended", format!("{call_id}, answered at {at}")));

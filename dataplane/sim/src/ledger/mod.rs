@@ -96,8 +96,14 @@ impl Ledger {
             self.registrations.response_out(now, &message)?;
         }
         // A repeated INVITE may outlive its call: RFC 3261 9.1 has no CANCEL before a response.
-        for place in legs::places_in(&message).filter(|place| news && place.port() != 0) {
-            self.media.announced(now, message.call_id, place)?;
+        // An ACK has no transaction, so nobody knows whether it is a repeat, which may come late.
+        let is_ack = message.is_request("ACK");
+        let is_new = |place: &SocketAddr| (news || is_ack) && place.port() != 0;
+        for place in legs::places_in(&message).filter(is_new) {
+            let announced = self.media.announced(now, message.call_id, place);
+            if !is_ack {
+                announced?;
+            }
         }
         Ok(())
     }

@@ -97,6 +97,9 @@ impl Records {
             let Some(leg) = legs.by_call_id.get_mut(&role.call_id) else {
                 return wrong(format!("leg {} was never seen", role.call_id));
             };
+            if leg.is_successor {
+                leg.side = role.role;
+            }
             if leg.side != role.role {
                 return wrong(format!(
                     "leg {} is {:?}, says {:?}",
@@ -239,6 +242,18 @@ fn may_lack_record(call_id: &str, leg: &Leg) -> Verdict {
     Err(Breach::new("no record", facts))
 }
 
+/// Which leg's end was the end of a call whose legs changed, the wire does not tell; but its record
+/// comes with the end.
+fn moved_call(record: &Cdr, call_id: &str, leg: &Leg, answered_at: Instant) -> Verdict {
+    let said = Duration::from_millis(record.duration_ms);
+    let talked = leg.record.map(|(_, ended_at)| ended_at - answered_at).unwrap_or_default();
+    if said.abs_diff(talked) <= DURATION_MARGIN {
+        return Ok(());
+    }
+    let facts = format!("{call_id} ({}): {said:?}, not {talked:?}", record.session_id);
+    Err(Breach::new("record", facts))
+}
+
 fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict {
     let wrong = |what: &str, facts: String| {
         Err(Breach::new("record", format!("{call_id} ({}): {what}: {facts}", record.session_id)))
@@ -251,9 +266,14 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
     } else {
         leg.answered.as_ref()
     };
+    if let (Some((answered_at, _)), true) = (answer, legs.was_moved(leg)) {
+        return moved_call(record, call_id, leg, *answered_at);
+    }
     for other in other.into_iter().chain([leg]) {
         ends.extend(other.bye().map(|bye| (bye.at, other.side, bye.incoming)));
-        ends.extend(other.dead_at.map(|at| (at, other.side, false)));
+        // What a phone refuses while it rings ends nothing.
+        let dead_at = other.dead_at.filter(|at| answer.is_none_or(|(since, _)| at >= since));
+        ends.extend(dead_at.map(|at| (at, other.side, false)));
     }
     ends.sort_by_key(|(at, ..)| *at);
     let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (answer, ends.first()) else {

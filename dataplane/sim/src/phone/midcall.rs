@@ -42,6 +42,7 @@ impl Phone {
         self.usages[id].report.silenced |= silences;
         match step {
             Step::Mute => self.usages[id].talking.apply(step),
+            Step::Refer(user) => self.refer(now, id, user),
             Step::SendInfo => self.send_note(now, id),
             _ => {
                 self.usages[id].retries = 0;
@@ -184,6 +185,28 @@ impl Phone {
         self.ask(now, text, to, Purpose::Note(id));
     }
 
+    /// The peer is asked to call somebody else; what comes of it is told by NOTIFY.
+    fn refer(&mut self, now: Instant, id: UsageId, user: u16) {
+        self.usages[id].cseq += 1;
+        let cseq = self.usages[id].cseq;
+        let target = format!("<sip:{user}@{}>", self.settings.domain);
+        let refer_to = rsip::Header::Other("Refer-To".into(), target);
+        let text = self.dialog_request_with(id, Method::Refer, cseq, None, vec![refer_to]);
+        let to = self.target_of(&self.usages[id]);
+        self.ask(now, text, to, Purpose::Note(id));
+    }
+
+    /// RFC 3515 2.4.5: the status line of the call that our REFER asked for.
+    fn hear_notify(&mut self, now: Instant, id: UsageId, key: &str, heard: &Heard) {
+        let body = String::from_utf8_lossy(&heard.body).into_owned();
+        let status = body.split(' ').nth(1).and_then(|word| word.parse().ok());
+        match status.filter(|_| body.starts_with("SIP/2.0 ")) {
+            Some(status) => self.usages[id].report.notified.push(status),
+            None => self.breach(format!("NOTIFY of {} without a fragment: {body}", heard.call_id)),
+        }
+        self.answer(now, key, Reply { status: 200, ..reply() });
+    }
+
     pub(super) fn hear_note_answer(&mut self, now: Instant, id: UsageId, heard: Option<&Heard>) {
         let status = heard.and_then(|heard| heard.status);
         let is_over = matches!(status, None | Some(408 | 481));
@@ -244,6 +267,7 @@ impl Phone {
                 self.usages[id].report.infos_heard += 1;
                 self.answer(now, key, Reply { status: 200, ..reply() });
             }
+            Method::Notify => self.hear_notify(now, id, key, heard),
             Method::Options => self.answer(now, key, Reply { status: 200, ..reply() }),
             _ => self.answer(now, key, Reply { status: 405, ..reply() }),
         }

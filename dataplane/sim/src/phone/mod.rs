@@ -274,11 +274,21 @@ impl Phone {
         cseq: u32,
         body: Option<Body>,
     ) -> String {
+        self.dialog_request_with(id, method, cseq, body, Vec::new())
+    }
+
+    fn dialog_request_with(
+        &mut self,
+        id: UsageId,
+        method: Method,
+        cseq: u32,
+        body: Option<Body>,
+        mut more: Vec<Header>,
+    ) -> String {
         let (branch, contact) = (self.branch(), self.contact());
         let (cnonce, transport) = (self.random.word(8), self.via_transport());
         let PhoneSettings { user, password, home, .. } = &self.settings;
         let usage = &mut self.usages[id];
-        let mut more = Vec::new();
         if let Some((ask, challenge)) = usage.credentials.as_mut().filter(|_| method != Method::Ack)
         {
             let is_wrong = matches!(&usage.plan, usage::Plan::Caller(plan) if plan.wrong_password);
@@ -287,7 +297,7 @@ impl Phone {
             let value = challenge.answer(who, &method.to_string(), &usage.target, &cnonce);
             more.push(credentials_header(*ask, value));
         }
-        let takes_contact = matches!(method, Method::Invite | Method::Update);
+        let takes_contact = matches!(method, Method::Invite | Method::Refer | Method::Update);
         request(Ask {
             method,
             uri: &usage.target,

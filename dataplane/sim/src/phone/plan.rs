@@ -124,6 +124,8 @@ pub enum Step {
     Mute,
     /// re-INVITE that asks for an offer (RFC 3261 14.1).
     OfferlessReInvite,
+    /// REFER: the other side is to talk with this user (RFC 5589 6).
+    Refer(u16),
     Resume,
     SendInfo,
     /// UPDATE with the standing description (RFC 3311).
@@ -223,6 +225,9 @@ fn draw_steps(random: &mut Random) -> Vec<(Duration, Step)> {
             6 => Step::OfferlessReInvite,
             7 => Step::Update,
             8 if random.percent(20) => Step::Mute,
+            8 if random.percent(40) => {
+                Step::Refer(1_001 + u16::try_from(random.below(8)).expect("small"))
+            }
             _ => Step::SendInfo,
         };
         steps.push((at, step));

@@ -100,7 +100,7 @@ impl Talking {
                 self.said.audio.set_port(port + 4);
             }
             Step::Mute => self.muted = true,
-            Step::OfferlessReInvite | Step::SendInfo | Step::Update => {}
+            Step::OfferlessReInvite | Step::Refer(_) | Step::SendInfo | Step::Update => {}
         }
     }
 

@@ -127,6 +127,8 @@ pub struct Report {
     /// 491 answers heard: glare that was resolved.
     pub glares: u32,
     pub infos_heard: u32,
+    /// Statuses that NOTIFYs told of the call that a REFER asked for.
+    pub notified: Vec<u16>,
     /// It held, muted or moved its media at some time.
     pub silenced: bool,
     pub packets_sent: u64,
@@ -203,6 +205,7 @@ impl Usage {
             unacknowledged: false,
             glares: 0,
             infos_heard: 0,
+            notified: Vec::new(),
             silenced: false,
             packets_sent: 0,
             packets_heard: 0,

@@ -30,6 +30,8 @@ pub struct Rewrite<'r> {
     pub lines: &'r [LineChange],
     /// Encoding names that audio lines may keep; empty: all.
     pub codecs: &'r [Box<str>],
+    /// What every line that is not refused says instead of its own direction.
+    pub direction: Option<Direction>,
 }
 
 /// `o=` becomes `- id version IN IP4|IP6 ip`, every `c=` ours, ports and `a=rtcp` likewise (added
@@ -117,7 +119,10 @@ impl Section {
             adds_connection: !line.has_connection && !is_inherited,
             rtcp_port,
             adds_rtcp: line.rtcp.is_none() && rtcp_port.is_some_and(|port| !is_beside(port)),
-            direction: loses_hold.then(|| line.direction.held()),
+            direction: change
+                .direction
+                .filter(|_| is_live)
+                .or_else(|| loses_hold.then(|| line.direction.held())),
             // A refused line keeps its formats: it has to name one (RFC 8866 5.14).
             kept: kept.filter(|_| !empty),
         }
@@ -259,7 +264,8 @@ mod tests {
         let body = crlf(text);
         let description = parse(&body).expect(text);
         let mut out = Vec::new();
-        let change = Rewrite { origin_id: 7, origin_version: 9, ip, lines, codecs: &[] };
+        let change =
+            Rewrite { origin_id: 7, origin_version: 9, ip, lines, codecs: &[], direction: None };
         rewrite(&description, &change, &mut out);
         let out = String::from_utf8(out).expect("the samples are ASCII");
         assert!(parse(out.as_bytes()).is_ok(), "{out}");
@@ -474,13 +480,9 @@ mod tests {
     fn a_kept_line_keeps_bytes_that_are_no_utf_8() {
         let body = b"v=0\r\ns=\xff\xfe\r\nm=audio 4000 RTP/AVP 0\r\na=x:\x80 \x00  \t\r\n";
         let description = parse(body).expect("content is free");
-        let change = Rewrite {
-            origin_id: 1,
-            origin_version: 1,
-            ip: ours(),
-            lines: &[relay(2)],
-            codecs: &[],
-        };
+        let (ip, lines) = (ours(), &[relay(2)]);
+        let change =
+            Rewrite { origin_id: 1, origin_version: 1, ip, lines, codecs: &[], direction: None };
         let mut out = Vec::from(b"before");
         rewrite(&description, &change, &mut out);
         let holds = |part: &[u8]| out.windows(part.len()).any(|window| window == part);

@@ -1,0 +1,242 @@
+//! Blind transfer of a standing call: one leg goes, somebody else takes its place (RFC 5589 6).
+//! Owns:  `Transfer`: who goes, who stays, who is called instead.
+//! Gives: the steps from the call of the target to its answer or failure.
+//! Never: lets the transferee go before the target has answered.
+//! Holds: a target that does not answer leaves the call as it was, as long as the leg that wanted to
+//!        go is still there.
+
+use std::time::Duration;
+
+use shared::act::Refusal;
+use shared::cdr::{HangupReason, LegEvent, LegEventType};
+use shared::ids::Side;
+use shared::limits::{BRANCHES_PER_CALL_MAX, TRANSFERS_PER_CALL_MAX};
+use sip::sdp::Direction;
+use sip::wire::{Message, reason_phrase};
+
+use super::answer::NO_CAUSE;
+use super::compose::{Carries, carries, changed, readable};
+use super::media::read;
+use super::setup::Outgoing;
+use super::{Aim, Call, Changes, Failure, LegState, OwedAck, State, Target};
+use crate::desk::Desk;
+use crate::transactions::ClientKey;
+
+/// A record has to fit into a frame of the journal.
+const DETAIL_CHARS_MAX: usize = 256;
+
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// The leg that goes, and the one that stays.
+    pub leaves: u8,
+    pub stays: u8,
+    pub target: Vec<u8>,
+    pub ring: Duration,
+    /// The program's action that waits for the outcome; a REFER waits in `Call::referral`.
+    pub act: Option<u64>,
+    /// The trunk that the target is reached by.
+    pub trunk: Option<Box<str>>,
+}
+
+/// Why a transfer cannot begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unmoved {
+    /// It is not answered, or another transfer or change is under way.
+    NotNow,
+    /// It was transferred too often.
+    TooOften,
+}
+
+impl Call {
+    /// Whether the leg on this side could go now, and who would stay.
+    pub(crate) fn may_transfer(&self, leaves: Side) -> Result<(u8, u8), Unmoved> {
+        let [Some(caller), Some(callee)] = self.joined else { return Err(Unmoved::NotNow) };
+        let is_busy = self.transfer.is_some() || self.round.is_some() || self.aligning.is_some();
+        if self.state != State::Talking || is_busy {
+            return Err(Unmoved::NotNow);
+        }
+        let transfers = self.transfers_made;
+        if transfers >= TRANSFERS_PER_CALL_MAX {
+            return Err(Unmoved::TooOften);
+        }
+        Ok(match leaves {
+            Side::Caller => (caller, callee),
+            Side::Callee => (callee, caller),
+        })
+    }
+
+    pub(crate) fn begin_transfer(&mut self, desk: &Desk, transfer: Transfer) {
+        let target = readable(&transfer.target);
+        self.transfers_made += 1;
+        self.best_failure = None; // of those who were called before
+        self.changes = Changes::default();
+        self.note_leg(desk, LegEventType::Transferred, transfer.leaves, transfer.stays, target);
+        self.transfer = Some(Box::new(transfer));
+    }
+
+    /// The targets are known: they are offered what the leg that stays said last.
+    pub(crate) fn call_transfer_targets(&mut self, desk: &mut Desk, targets: Vec<Target>) {
+        let changes = std::mem::take(&mut self.changes);
+        let Some(transfer) = &self.transfer else { return };
+        let Transfer { leaves, stays, ring, .. } = **transfer;
+        let party = [b"<", transfer.target.as_slice(), b">"].concat();
+        let leaving = &self.legs[usize::from(leaves)];
+        let side = leaving.side;
+        let targets = self.reachable(desk, side, targets);
+        if targets.is_empty() {
+            return self.no_target_left(desk);
+        }
+        let leaving = &self.legs[usize::from(leaves)];
+        let (from, referred_by) =
+            (leaving.dialog.local_party.clone(), leaving.dialog.remote_party.clone());
+        let said = std::mem::take(&mut self.legs[usize::from(stays)].said);
+        let Ok(offer) = read(&said) else {
+            return self.transfer_failed(desk, 488, b"");
+        };
+        let outgoing = Outgoing {
+            side,
+            aim: Aim::Transfer,
+            ring: changes.ring.map_or(ring, |own| own.min(ring)),
+            from: changed(from, changes.from_uri),
+            to: changed(party, changes.to_uri),
+            crossing: None,
+            original_headers: None,
+            headers: &changes.headers,
+            referred_by: Some(&referred_by),
+            // A leg that was put on hold to be transferred is to talk again.
+            direction: Some(Direction::SendRecv),
+            offer: Some(&offer),
+        };
+        self.call_round(desk, &outgoing, &targets);
+        self.legs[usize::from(stays)].said = said;
+    }
+
+    /// Targets that the open relays can face: they are bound to one address on each side.
+    fn reachable(&mut self, desk: &mut Desk, side: Side, targets: Vec<Target>) -> Vec<Target> {
+        let bound =
+            self.media.lines.iter().flatten().next().map(|line| line.local[side.index()].ip);
+        let fits =
+            |target: &Target| bound.is_none_or(|ip| ip.is_ipv4() == target.way.local.is_ipv4());
+        let (mut fitting, others): (Vec<_>, Vec<_>) = targets.into_iter().partition(fits);
+        self.note_other_family(desk, others);
+        fitting.truncate(BRANCHES_PER_CALL_MAX);
+        fitting
+    }
+
+    /// The leg that wanted to go has hung up before the target answered: it is gone, the call is not.
+    pub(crate) fn transferor_left(&mut self, desk: &mut Desk, leaves: u8) {
+        let side = self.legs[usize::from(leaves)].side;
+        self.joined[side.index()] = None;
+        self.drop_exchanges_of(desk, leaves);
+        self.silence_side(desk, side);
+        self.arm(desk);
+    }
+
+    pub(crate) fn target_answered(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        client: ClientKey,
+        response: &Message<'_>,
+    ) {
+        self.acknowledge(desk, OwedAck::new(index, client, response), None);
+        let said =
+            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let Some(said) = said.filter(|said| said.media.iter().any(|line| line.port != 0)) else {
+            // Nothing to talk with: the target is let go, the call stays as it was.
+            self.send_bye(desk, index);
+            return self.transfer_failed(desk, 488, b"");
+        };
+        let Some(transfer) = self.transfer.take() else { return };
+        let (leaves, stays) = (transfer.leaves, transfer.stays);
+        let side = self.legs[usize::from(leaves)].side;
+        self.joined[side.index()] = Some(index);
+        self.heard(desk, index, &said);
+        self.drop_exchanges_of(desk, leaves);
+        let target = readable(&transfer.target);
+        self.note_leg(desk, LegEventType::TransferAccepted, index, stays, target);
+        self.journal_start(desk);
+        self.report_referral(desk, 200, b"");
+        if let Some(act) = transfer.act {
+            self.finish_act(desk, act, Ok(()));
+        }
+        self.let_go(desk, leaves, &transfer);
+        self.align(desk, stays);
+        self.arm(desk);
+    }
+
+    /// BYE to the leg that went, and what it counted against.
+    fn let_go(&mut self, desk: &mut Desk, leaves: u8, transfer: &Transfer) {
+        self.note_leg(desk, LegEventType::Removed, leaves, transfer.stays, String::new());
+        self.send_bye(desk, leaves);
+        if let Some(trunk) = self.legs[usize::from(leaves)].trunk.take() {
+            self.return_share(&trunk);
+        }
+    }
+
+    /// A trunk is used no more by a leg that counted against its limit.
+    fn return_share(&mut self, trunk: &str) {
+        for shares in [&mut self.trunk_shares, &mut self.hunt.shares] {
+            if let Some(index) = shares.iter().position(|share| **share == *trunk) {
+                return self.shares_returned.push(shares.swap_remove(index));
+            }
+        }
+    }
+
+    /// Whether its targets are looked up.
+    pub(crate) fn awaits_target(&self) -> bool {
+        self.transfer.is_some() && self.round.is_none()
+    }
+
+    /// No target was found, or none of them took the call: the best failure says why.
+    pub(crate) fn no_target_left(&mut self, desk: &mut Desk) {
+        let failure = self.best_failure.take();
+        let status = failure.as_ref().map_or(480, Failure::told_caller);
+        let reason = failure.map(|failure| failure.reason).unwrap_or_default();
+        self.transfer_failed(desk, status, &reason);
+    }
+
+    /// The target cannot be reached, or did not take the call.
+    pub(crate) fn transfer_failed(&mut self, desk: &mut Desk, status: u16, reason: &[u8]) {
+        let Some(transfer) = self.transfer.take() else { return };
+        self.round = None;
+        self.ring_until = None;
+        self.cancel_branches(desk, NO_CAUSE);
+        let details = format!("{} answered {status} {}", readable(&transfer.target), {
+            if reason.is_empty() { reason_phrase(status).to_owned() } else { readable(reason) }
+        });
+        self.note_leg(desk, LegEventType::TransferFailed, transfer.leaves, transfer.stays, details);
+        if let Some(trunk) = &transfer.trunk {
+            self.return_share(trunk);
+        }
+        self.report_referral(desk, status, reason);
+        if let Some(act) = transfer.act {
+            self.finish_act(desk, act, Err(Refusal::TargetFailed(status)));
+        }
+        if self.legs[usize::from(transfer.leaves)].state != LegState::Up {
+            // Who stays has nobody left to talk with.
+            self.end(desk, HangupReason::ByRefer, 200, None);
+        }
+        self.arm(desk);
+    }
+
+    pub(crate) fn note_leg(
+        &mut self,
+        desk: &Desk,
+        event_type: LegEventType,
+        leg: u8,
+        peer: u8,
+        details: String,
+    ) {
+        let id = |leg: u8| self.leg(leg).map(|leg| readable(&leg.dialog.call_id));
+        let details: String = details.chars().take(DETAIL_CHARS_MAX).collect();
+        let event = LegEvent {
+            timestamp: desk.now.wall,
+            leg_id: id(leg).unwrap_or_default(),
+            event_type,
+            peer_leg_id: id(peer),
+            details: Some(details).filter(|details| !details.is_empty()),
+        };
+        self.leg_events.push(event);
+    }
+}

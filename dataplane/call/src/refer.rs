@@ -1,0 +1,210 @@
+//! REFER: a leg that wants its peer to talk with somebody else, or a user who wants to be called and
+//! joined (RFC 3515, RFC 5589; the guide's scenario A).
+//! Owns:  the reading of Refer-To, who may refer to where, the answer to the REFER.
+//! Gives: a transfer of a standing call, or a call that we make.
+//! Never: another method than INVITE; headers that somebody else would put into our INVITE.
+//! Holds: outside a dialog the sender is authenticated, and refers nobody but itself.
+
+use shared::metrics::Counter;
+use shared::net::{Destination, Source};
+use shared::originate::{Originate, Unstarted};
+use sip::dialog::{Dialog, Order};
+use sip::wire::{HeaderName, Message, NameAddr, Uri};
+
+use crate::b2bua::referral::{Place as Told, Referral};
+use crate::b2bua::setup::way_of_caller;
+use crate::b2bua::transfer::Unmoved;
+use crate::core::Core;
+use crate::desk::{Desk, Reply};
+use crate::gate::{self, Asked, Gate};
+use crate::mint::TagParts;
+use crate::transactions::ServerKey;
+use crate::transfer::Move;
+
+/// What a REFER asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    target: Vec<u8>,
+    /// RFC 4488: no NOTIFY is wanted.
+    is_silent: bool,
+}
+
+impl Wish {
+    /// # Errors
+    /// The status that says what is wrong with it.
+    fn read(request: &Message<'_>) -> Result<Self, u16> {
+        let mut values = request.all(HeaderName::ReferTo);
+        let value = values.next().ok_or(400_u16)?;
+        if values.next().is_some() {
+            return Err(400); // RFC 3515 2.4.1
+        }
+        let address = NameAddr::parse(value).map_err(|_| 400_u16)?;
+        let uri = address.parsed_uri().map_err(|_| 400_u16)?;
+        if !uri.is_sip() {
+            return Err(416);
+        }
+        let method = uri.param("method").flatten();
+        if method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE")) {
+            return Err(501);
+        }
+        if !uri.headers.is_empty() {
+            // Replaces would join two calls, which may live on two shards; others would write into
+            // our INVITE.
+            let replaces = uri.headers.to_ascii_lowercase().starts_with(b"replaces=");
+            return Err(if replaces { 501 } else { 400 });
+        }
+        let silent = |(name, written, value): (HeaderName, &[u8], &[u8])| {
+            name == HeaderName::Other
+                && written.eq_ignore_ascii_case(b"Refer-Sub")
+                && value.trim_ascii().eq_ignore_ascii_case(b"false")
+        };
+        Ok(Self {
+            target: without_method(address.uri, uri.params),
+            is_silent: request.lines().any(silent),
+        })
+    }
+}
+
+/// The method is for whoever is referred (RFC 3261 19.1.1), not for whom it calls.
+fn without_method(uri: &[u8], params: &[u8]) -> Vec<u8> {
+    let mut text = uri[..uri.len() - params.len()].to_vec();
+    for param in params.split(|&byte| byte == b';').filter(|param| !param.is_empty()) {
+        let name = param.split(|&byte| byte == b'=').next().unwrap_or_default();
+        if !name.eq_ignore_ascii_case(b"method") {
+            text.push(b';');
+            text.extend_from_slice(param);
+        }
+    }
+    text
+}
+
+impl Core {
+    /// A REFER in the dialog of a leg: the call's other leg is to talk with somebody else.
+    pub(crate) fn receive_refer(
+        &mut self,
+        server: ServerKey,
+        parts: TagParts,
+        request: &Message<'_>,
+    ) {
+        let number = request.cseq().map_or(0, |cseq| cseq.number);
+        let Some(call) = self.calls.find_mut(parts.call).filter(|call| call.ended.is_none()) else {
+            return self.desk.refuse(server, 481);
+        };
+        let Some(leg) = call.leg_mut(parts.leg) else { return self.desk.refuse(server, 481) };
+        if leg.dialog.accept_cseq(number) == Order::OutOfOrder {
+            return self.desk.refuse(server, 500);
+        }
+        let wish = match Wish::read(request) {
+            Ok(wish) => wish,
+            Err(status) => return self.desk.refuse(server, status),
+        };
+        let (side, way, event_id) = (leg.side, leg.way, (leg.refers > 0).then_some(number));
+        let (leaves, stays) = match call.may_transfer(side) {
+            Ok(legs) if legs.0 == parts.leg => legs,
+            Ok(_) | Err(Unmoved::NotNow) => return self.desk.refuse(server, 491),
+            Err(Unmoved::TooOften) => return self.desk.refuse(server, 603),
+        };
+        if let Some(leg) = call.leg_mut(parts.leg) {
+            leg.refers = leg.refers.saturating_add(1);
+        }
+        accept(&mut self.desk, server, None, &way, wish.is_silent);
+        let told = Referral { place: Told::Leg(parts.leg), event_id, told: 0 };
+        let told = (!wish.is_silent).then_some(told);
+        self.with_call(Some(parts.call), |call, desk, _| call.begin_referral(desk, told));
+        let ring = self.desk.settings.timers.ring;
+        self.transfer(parts.call, Move { leaves, stays, target: wish.target, ring, act: None });
+    }
+
+    /// A REFER of a user who is in no call: call that user, then whom it names (the guide's scenario A).
+    pub(crate) fn receive_refer_outside(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+    ) {
+        if let Some(status) = self.looped(request) {
+            self.desk.count(Counter::SipLoops);
+            return self.desk.refuse(server, status);
+        }
+        match gate::authenticate(&mut self.desk, request, Asked::Referral) {
+            Ok(gate) => self.refer_identified(server, from, request, gate),
+            Err(user) => self.ask_user(server, from, request, Asked::Referral, user),
+        }
+    }
+
+    /// The same when its sender is decided about.
+    pub(crate) fn refer_identified(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        gate: Gate,
+    ) {
+        let user = match gate {
+            Gate::Challenge { stale } => {
+                return gate::challenge(&mut self.desk, server, Asked::Referral, stale);
+            }
+            Gate::Refused(status) => return self.desk.refuse(server, status),
+            Gate::Passed(user) => user,
+        };
+        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
+        let is_another = |uri: Uri<'_>| *uri.user_unescaped() != *user.as_bytes();
+        if sender.is_none_or(is_another) {
+            self.desk.count(Counter::AuthFailed);
+            return self.desk.refuse(server, 403);
+        }
+        let wish = match Wish::read(request) {
+            Ok(wish) => wish,
+            Err(status) => return self.desk.refuse(server, status),
+        };
+        let Ok(target) = String::from_utf8(wish.target) else {
+            return self.desk.refuse(server, 400);
+        };
+        let tag = self.desk.mint.stray_tag();
+        let Some(dialog) = Dialog::from_request(request, tag.clone()) else {
+            return self.desk.refuse(server, 400);
+        };
+        let wanted = Originate { from: user, to: target.into(), ..Originate::default() };
+        let begun = match self.begin_originating(&wanted) {
+            Ok(begun) => begun,
+            Err(Unstarted::Overloaded) => return gate::refuse_overload(&mut self.desk, server),
+            Err(why) => return self.desk.refuse(server, status_of(why)),
+        };
+        let way = way_of_caller(request, from);
+        accept(&mut self.desk, server, Some(&tag), &way, wish.is_silent);
+        let place = Told::Own(Box::new(dialog), way);
+        let told = (!wish.is_silent).then_some(Referral { place, event_id: None, told: 0 });
+        if let Some(flow) = from.flow {
+            self.flows.insert(flow);
+        }
+        self.with_call(Some(begun.slot), |call, desk, _| call.begin_referral(desk, told));
+        self.go_on_originating(begun);
+    }
+}
+
+/// 202: what becomes of it is told by NOTIFY (RFC 3515 2.4.2).
+fn accept(
+    desk: &mut Desk,
+    server: ServerKey,
+    tag: Option<&str>,
+    way: &Destination,
+    is_silent: bool,
+) {
+    let answer = Reply { status: 202, reason: b"", to_tag: tag };
+    desk.respond(server, answer, |desk, _, mut out| {
+        desk.write_contact(&mut out, way);
+        if is_silent {
+            out.header("Refer-Sub", b"false");
+        }
+        out.end();
+    });
+}
+
+const fn status_of(why: Unstarted) -> u16 {
+    match why {
+        Unstarted::NotRegistered(_) => 480,
+        Unstarted::Overloaded => 503,
+        Unstarted::Unreachable(_, status) => status,
+        Unstarted::Unreadable(_) => 400,
+    }
+}

@@ -1,0 +1,133 @@
+//! Transfers: where their targets are, and who may send whom there.
+//! Owns:  the way from the wish for a transfer to the call of its target.
+//! Gives: `Core::transfer`, for a REFER and for a program's action alike.
+//! Never: a road for a trunk's caller that its own INVITE would not have had.
+//! Holds: a transfer that begins ends once: its outcome is told to whoever wanted it.
+
+use std::time::Duration;
+
+use shared::act::Refusal;
+use shared::ids::Side;
+use shared::limits::ACT_WAIT_MAX;
+
+use crate::b2bua::acts::Waits;
+use crate::b2bua::transfer::Unmoved;
+use crate::b2bua::{Call, Changes, INVITER, Transfer};
+use crate::core::Core;
+use crate::originate::source_of;
+use crate::place::uri_of;
+use crate::router::Decision;
+use crate::slots::Key;
+
+/// What is wanted, by leg numbers that `Call::may_transfer` gave.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub leaves: u8,
+    pub stays: u8,
+    /// A SIP URI.
+    pub target: Vec<u8>,
+    pub ring: Duration,
+    /// The action that waits for the outcome.
+    pub act: Option<u64>,
+}
+
+/// An action is answered within its time, so its target rings less long than that.
+const RING_FOR_PROGRAM: Duration = ACT_WAIT_MAX.saturating_sub(Duration::from_secs(5));
+
+impl Core {
+    pub(crate) fn transfer_for_program(&mut self, act: u64, slot: Key, side: Side, target: &str) {
+        let target = self.address(target);
+        let mut wanted = None;
+        let ring = self.desk.settings.timers.ring.min(RING_FOR_PROGRAM);
+        self.with_call(Some(slot), |call, desk, _| {
+            if !call.begin_act(desk, act, Waits::Transfer) {
+                return;
+            }
+            let legs = call.may_transfer(side).map_err(|why| match why {
+                Unmoved::NotNow => Refusal::NotNow,
+                Unmoved::TooOften => Refusal::TooMany,
+            });
+            match (legs, target) {
+                (Ok((leaves, stays)), Some(target)) => {
+                    wanted = Some(Move { leaves, stays, target, ring, act: Some(act) });
+                }
+                (Err(why), _) => call.finish_act(desk, act, Err(why)),
+                (_, None) => call.finish_act(desk, act, Err(Refusal::TargetUnreadable)),
+            }
+            call.arm(desk);
+        });
+        if let Some(wanted) = wanted {
+            self.transfer(slot, wanted);
+        }
+    }
+
+    /// The target is placed as if the leg that goes had called it: by the rules for its trunk, if it
+    /// is one. A program's word counts as a user's.
+    pub(crate) fn transfer(&mut self, slot: Key, wanted: Move) {
+        let Move { leaves, stays, target, ring, act } = wanted;
+        let Some(call) = self.calls.find_mut(slot) else { return };
+        // What an earlier hunt of this call still asked is no answer to this.
+        for ask in std::mem::take(&mut call.hunt.asked) {
+            self.asks.remove(ask);
+        }
+        call.hunt.found.clear();
+        call.hunt.then_rules = false;
+        let transfer = Transfer { leaves, stays, target, ring, act, trunk: None };
+        self.with_call(Some(slot), |call, desk, _| call.begin_transfer(desk, transfer));
+        self.place_target(slot, false);
+    }
+
+    /// Decides where the target of the transfer is, and calls it. `unregistered`: the registrar has
+    /// nobody of its name.
+    pub(crate) fn place_target(&mut self, slot: Key, unregistered: bool) {
+        let Some(call) = self.calls.find(slot) else { return };
+        let Some(transfer) = &call.transfer else { return };
+        let Some(leaving) = call.leg(transfer.leaves) else { return };
+        let (source, target) = (source_of(&leaving.way), transfer.target.clone());
+        let from = uri_of(&leaving.dialog.remote_party).to_vec();
+        let trunk = trunk_of_leg(call, transfer.leaves).filter(|_| transfer.act.is_none());
+        let trunk = trunk.as_deref();
+        match self.decide_between(&from, &target, &source, trunk, unregistered) {
+            Decision::Refuse(refusal) => {
+                self.note_refusal(&refusal);
+                let reason = refusal.reason.unwrap_or_default();
+                self.with_call(Some(slot), |call, desk, _| {
+                    call.transfer_failed(desk, refusal.status, reason.as_bytes());
+                });
+            }
+            Decision::Trunks(to) => {
+                let counts = !to.emergency;
+                let choice = self.pick_trunk(slot, to);
+                self.with_call(Some(slot), |call, desk, owners| {
+                    let Some(choice) = choice else {
+                        return call.transfer_failed(desk, 503, b"");
+                    };
+                    if let Some(transfer) = &mut call.transfer {
+                        transfer.trunk = counts.then(|| choice.trunk.clone());
+                    }
+                    call.outbound_trunk.get_or_insert(choice.trunk);
+                    call.changes = choice.changes;
+                    call.go(desk, owners, vec![choice.target]);
+                });
+            }
+            Decision::User { user, changes } => self.look_up_target(slot, user, changes, false),
+            Decision::Unlisted { user } => {
+                self.look_up_target(slot, user, Changes::default(), true);
+            }
+        }
+    }
+
+    fn look_up_target(&mut self, slot: Key, user: Box<str>, changes: Changes, then_rules: bool) {
+        let Some(call) = self.calls.find_mut(slot) else { return };
+        call.changes = changes;
+        call.hunt.then_rules = then_rules;
+        self.find_user(slot, user);
+        self.call_found(slot);
+    }
+}
+
+/// The trunk that a leg belongs to.
+fn trunk_of_leg(call: &Call, leg: u8) -> Option<Box<str>> {
+    let called_us = leg == INVITER && call.caller_hash.is_some();
+    if called_us { call.inbound_trunk.clone() } else { call.leg(leg)?.trunk.clone() }
+}
