@@ -3,7 +3,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 200
 
-.PHONY: help run test check bench sim demo test-tools fmt torture-run kills package
+.PHONY: help run test check bench sim demo test-tools fmt torture-run kills reloads package
 
 help:
 	@echo "make run      build the gateway and start it on embedded defaults"
@@ -14,6 +14,7 @@ help:
 	@echo "make bench    measure parsing, relaying and calls on this host"
 	@echo "make torture-run  200 000 broken datagrams against a running gateway"
 	@echo "make kills    500 times kill -9 under load, then every answered call against its record"
+	@echo "make reloads  100 reloads and 300 changes over HTTP under 200 calls a second"
 	@echo "make package  the stripped binary that is shipped"
 
 run:
@@ -63,6 +64,10 @@ torture-run:
 kills:
 	$(CARGO) build --release --workspace
 	./target/release/kills
+
+reloads:
+	$(CARGO) build --release --workspace
+	./target/release/reload
 
 package:
 	$(CARGO) build --profile shipped -p controlplane

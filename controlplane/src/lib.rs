@@ -11,6 +11,7 @@ pub mod board;
 pub mod cli;
 pub mod configuration;
 pub mod demo;
+pub mod directory;
 pub mod exit;
 pub mod journal;
 pub mod logs;

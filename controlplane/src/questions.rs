@@ -85,6 +85,15 @@ impl Questions {
         Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
+    /// Asks one shard, where any one knows.
+    pub async fn ask_one(&self, shard: ShardId, question: Question) -> Result<Answer, Unanswered> {
+        let _place = self.asks.try_acquire().map_err(|_| Unanswered::TooMany)?;
+        let command = |id| Command::Ask { id, question: question.clone() };
+        let answers = self.exchange(vec![shard], DEADLINE, command, |_| false).await?;
+        let first = answers.into_iter().next().map(|(_, answer)| answer);
+        first.ok_or_else(|| Unanswered::Late(vec![shard]))
+    }
+
     /// Asks one shard for a call; says what became of the wish.
     pub async fn originate(
         &self,

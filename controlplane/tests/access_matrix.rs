@@ -20,7 +20,7 @@ use shared::config::{Config, TOKEN_SCOPES};
 use shared::ids::ShardId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row as _};
-use stand_ins::{FakePlane, Folder, api_tokens, config, only};
+use stand_ins::{FakePlane, Folder, api_tokens, config, directory, ending, only, reloader};
 use tower::ServiceExt;
 
 const ROLES: [&str; 5] = ["admin", "analyst", "auditor", "operator", "viewer"];
@@ -61,9 +61,14 @@ impl Walk {
         let questions = Arc::new(Questions::new(plane.clone()));
         plane.direct.set(Arc::clone(&questions)).expect("set once");
         let users = users(&store).await;
+        let access = Arc::new(Access::new(store.clone(), &api_tokens()));
+        let directory = directory(config.clone(), &plane, &board, store.clone()).await;
         let app = App {
-            access: Arc::new(Access::new(store.clone(), &api_tokens())),
+            reloader: reloader(None, &config, &access, &directory),
+            ending: ending(),
+            access,
             store: store.clone(),
+            directory,
             board,
             questions,
             http: Arc::new(config.http().clone()),

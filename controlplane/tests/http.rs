@@ -26,7 +26,8 @@ use shared::limits::ACT_WAIT_MAX;
 use shared::metrics::{Counter, Counters};
 use shared::originate::{Originated, Party, Unstarted};
 use stand_ins::{
-    FakePlane, Folder, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config,
+    FakePlane, Folder, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config, directory,
+    ending, reloader,
 };
 use tower::ServiceExt;
 
@@ -77,13 +78,19 @@ impl Gate {
         let questions = Arc::new(Questions::new(plane.clone()));
         plane.direct.set(Arc::clone(&questions)).expect("set once");
         let store = MoodyStore::new(0).await;
-        let access = Access::new(store.clone(), &api_tokens());
+        let access = Arc::new(Access::new(store.clone(), &api_tokens()));
+        access.set_ami_allows(config.http().ami_allows());
+        let http = Arc::new(config.http().clone());
+        let directory = directory(config.clone(), &plane, &board, store.clone()).await;
         let app = App {
-            access: Arc::new(access),
+            reloader: reloader(None, &config, &access, &directory),
+            ending: ending(),
+            access,
             store: store.clone(),
             board: Arc::clone(&board),
             questions,
-            http: Arc::new(config.http().clone()),
+            directory,
+            http,
             node: "gate-1".into(),
         };
         Self { plane, board, store, router: router(app) }
@@ -554,17 +561,13 @@ async fn what_is_not_built_says_501_and_what_is_not_there_404() {
     let gate = Gate::new("").await;
     for (method, path) in [
         (Method::GET, "/console/login"),
-        (Method::GET, "/console/extensions"),
-        (Method::PUT, "/api/extensions"),
-        (Method::DELETE, "/console/sip-trunk/7"),
-        (Method::POST, "/console/routing"),
+        (Method::POST, "/api/extensions/import"),
         (Method::GET, "/console/call-records/1/sip-flow"),
         (Method::GET, "/api/v1/call-records/1/pcap"),
         (Method::PATCH, "/api/call-records/1"),
         (Method::GET, "/api/v1/events"),
         (Method::GET, "/api/v1/openapi.json"),
-        (Method::POST, "/ami/v1/reload/trunks"),
-        (Method::POST, "/ami/v1/shutdown"),
+        (Method::GET, "/ami/v1/transactions"),
     ] {
         let answer = gate.send(method.clone(), path, &json!({})).await;
         answer.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");

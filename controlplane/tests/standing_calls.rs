@@ -2,11 +2,12 @@
 
 mod stand_ins;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use controlplane::store::{Connections, Db, RecordSearch, Records};
-use loadtest::phone::{Call, HungUpBy, Phone};
+use loadtest::phone::{Call, HungUpBy, Phone, PhoneError};
 use media::tone::{goertzel_power, mean_power};
 use rustix::process::Signal;
 use shared::cdr::{Cdr, HangupReason};
@@ -25,6 +26,7 @@ const USERS: &str = "[[proxy.user_backends]]\ntype = \"memory\"\nusers = [\n\
 /// A gateway with one answered call.
 struct Standing {
     gate: Gate,
+    server: SocketAddr,
     phones: [Phone; 2],
     calls: [Call; 2],
 }
@@ -34,14 +36,14 @@ impl Standing {
         let port = spare_port();
         write_config(folder, port, USERS);
         let gate = Gate::start_with(folder, arguments);
-        let server = ([127, 0, 0, 1], port).into();
+        let server = SocketAddr::from(([127, 0, 0, 1], port));
         let mut caller = Phone::bind(server, "7", "a").expect("a port");
         let mut callee = Phone::bind(server, "8", "b").expect("a port");
         caller.register(60).await.expect("7 registers");
         callee.register(60).await.expect("8 registers");
         let (call, answered) = tokio::join!(caller.call("8", 440.0), callee.answer_next(1_000.0));
         let calls = [call.expect("8 answers"), answered.expect("it is called")];
-        Self { gate, phones: [caller, callee], calls }
+        Self { gate, server, phones: [caller, callee], calls }
     }
 }
 
@@ -91,7 +93,7 @@ async fn only_record(folder: &Path) -> Cdr {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_capture_of_a_killed_gateway_becomes_a_recording() {
     let folder = Folder::new("crash");
-    let Standing { gate, phones, calls } = Standing::start(folder.path(), &[]).await;
+    let Standing { gate, phones, calls, .. } = Standing::start(folder.path(), &[]).await;
     wait_for_capture(&gate, folder.path());
     gate.signal(Signal::KILL);
     assert_eq!(gate.end().0, None, "killed");
@@ -125,7 +127,7 @@ async fn the_capture_of_a_killed_gateway_becomes_a_recording() {
 async fn a_call_may_end_by_itself_while_the_gateway_drains() {
     let folder = Folder::new("drain");
     let arguments = ["serve", "--drain", "60"];
-    let Standing { mut gate, phones, calls } = Standing::start(folder.path(), &arguments).await;
+    let Standing { mut gate, phones, calls, .. } = Standing::start(folder.path(), &arguments).await;
     wait_for_capture(&gate, folder.path());
     gate.signal(Signal::TERM);
     gate.wait_for("draining");
@@ -143,11 +145,56 @@ async fn a_call_may_end_by_itself_while_the_gateway_drains() {
     assert_eq!(files(&folder.path().join("data/recordings"), "wav").len(), 1);
 }
 
+/// `POST /ami/v1/shutdown` with this deadline, and a phone that hears of it.
+fn ask_for_the_end(gate: &Gate, deadline_s: u64) {
+    let body = serde_json::json!({ "deadline_s": deadline_s });
+    let (status, told) = gate.post("/ami/v1/shutdown", &body);
+    assert_eq!((status, &told["deadline_s"]), (200, &deadline_s.into()), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_over_http_takes_no_new_call_and_waits_for_the_standing_one() {
+    let folder = Folder::new("shutdown");
+    let arguments = ["serve", "--drain", "0"];
+    let standing = Standing::start(folder.path(), &arguments).await;
+    let Standing { mut gate, server, phones: _phones, calls } = standing;
+    let mut third = Phone::bind(server, "7", "a").expect("a port");
+    ask_for_the_end(&gate, 60);
+    gate.wait_for("draining");
+    assert_eq!(gate.get("/ami/v1/health").1["status"], "draining");
+    match third.call("8", 440.0).await {
+        Err(PhoneError::Refused { status, .. }) => assert_eq!(status, 503),
+        other => panic!("a new call while draining: {other:?}"),
+    }
+    let [caller, callee] = calls;
+    let (report, other) = tokio::join!(caller.hang_up(), callee.ended(PATIENCE));
+    report.expect("the BYE is answered");
+    other.expect("the BYE is passed on");
+    let (code, log) = gate.end();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_over_http_ends_what_outlasts_its_deadline() {
+    let folder = Folder::new("shutdown-now");
+    let arguments = ["serve", "--drain", "600"];
+    let Standing { gate, phones, calls, .. } = Standing::start(folder.path(), &arguments).await;
+    ask_for_the_end(&gate, 1);
+    for call in calls {
+        call.ended(PATIENCE).await.expect("a BYE comes");
+    }
+    let (code, log) = gate.end();
+    assert_eq!(code, Some(0), "{log}");
+    drop(phones);
+    let cdr = only_record(folder.path()).await;
+    assert_eq!((cdr.hangup_reason, cdr.status_code), (HangupReason::BySystem, 200));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_outlast_the_drain_are_ended_on_both_sides() {
     let folder = Folder::new("outlast");
     let arguments = ["serve", "--drain", "0"];
-    let Standing { gate, phones, calls } = Standing::start(folder.path(), &arguments).await;
+    let Standing { gate, phones, calls, .. } = Standing::start(folder.path(), &arguments).await;
     gate.signal(Signal::TERM);
     for call in calls {
         let report = call.ended(PATIENCE).await.expect("a BYE comes");
@@ -164,7 +211,7 @@ async fn calls_that_outlast_the_drain_are_ended_on_both_sides() {
 async fn a_second_signal_ends_at_once_and_the_record_is_kept() {
     let folder = Folder::new("twice");
     let arguments = ["serve", "--drain", "600"];
-    let Standing { mut gate, phones, calls } = Standing::start(folder.path(), &arguments).await;
+    let Standing { mut gate, phones, calls, .. } = Standing::start(folder.path(), &arguments).await;
     gate.signal(Signal::INT);
     gate.wait_for("draining");
     gate.signal(Signal::INT);

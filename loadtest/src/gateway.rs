@@ -48,6 +48,8 @@ pub struct Plan {
     pub proxy_lines: Vec<String>,
     /// Further lines for the `[dataplane]` section.
     pub dataplane_lines: Vec<String>,
+    /// Further sections, at the end.
+    pub sections: Vec<String>,
     /// Runs the gateway inside this network namespace.
     pub namespace: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Default for Plan {
             rtp_ports: 400,
             proxy_lines: Vec::new(),
             dataplane_lines: Vec::new(),
+            sections: Vec::new(),
             namespace: None,
         }
     }
@@ -193,12 +196,34 @@ impl Gateway {
 
     /// Sends a JSON body with the gateway's own token.
     pub fn post(&self, path: &str, body: &Value) -> Result<http::Answer, String> {
+        self.request("POST", path, body)
+    }
+
+    /// A request with a JSON body, and what came back: a status and a JSON body.
+    pub fn send(&self, method: &str, path: &str, body: &Value) -> Result<(u16, Value), String> {
+        let answer = self.request(method, path, body)?;
+        Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null)))
+    }
+
+    fn request(&self, method: &str, path: &str, body: &Value) -> Result<http::Answer, String> {
         let Some(space) = &self.plan.namespace else {
-            return http::post(self.http, path, Some(&self.token), body);
+            return http::send(self.http, method, path, Some(&self.token), body);
         };
-        let (server, path, token) = (self.http, path.to_owned(), self.token.clone());
-        let body = body.clone();
-        netns::within(space, move || http::post(server, &path, Some(&token), &body))?
+        let (server, method, path) = (self.http, method.to_owned(), path.to_owned());
+        let (token, body) = (self.token.clone(), body.clone());
+        netns::within(space, move || http::send(server, &method, &path, Some(&token), &body))?
+    }
+
+    /// What SIGHUP does.
+    pub fn reload(&self) {
+        self.process.signal(libc::SIGHUP);
+    }
+
+    /// The generation that each shard serves.
+    pub fn generations(&self) -> Result<Vec<u64>, String> {
+        let health = self.json("/ami/v1/health")?;
+        let shards = health["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
+        Ok(shards.iter().filter_map(|shard| shard["generation"].as_u64()).collect())
     }
 
     pub fn json(&self, path: &str) -> Result<Value, String> {
@@ -361,7 +386,7 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
         text.push_str(line);
         text.push('\n');
     }
-    text
+    text + &plan.sections.join("\n")
 }
 
 /// RINGGATE_BIN, or `ringgate` beside the folder of the running test or tool.

@@ -1,4 +1,4 @@
-//! GET and POST over HTTP/1.1: enough to use the gateway's API without a client library.
+//! A request over HTTP/1.1: enough to use the gateway's API without a client library.
 //! Owns:  one connection per request, closed after the answer.
 //! Gives: status and body; JSON on top.
 //! Never: TLS, redirects, keep-alive.
@@ -23,38 +23,39 @@ pub fn get(server: SocketAddr, path: &str, token: Option<&str>) -> Result<Answer
     exchange(server, "GET", path, token, "")
 }
 
-/// A JSON body.
-pub fn post(
+/// A request with a JSON body.
+pub fn send(
     server: SocketAddr,
+    method: &str,
     path: &str,
     token: Option<&str>,
     body: &Value,
 ) -> Result<Answer, String> {
-    let body = body.to_string();
-    let length = body.len();
-    let rest = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
-    exchange(server, "POST", path, token, &rest)
+    exchange(server, method, path, token, &body.to_string())
 }
 
-/// `rest`: further header lines, the empty line and a body; or nothing.
 fn exchange(
     server: SocketAddr,
     method: &str,
     path: &str,
     token: Option<&str>,
-    rest: &str,
+    body: &str,
 ) -> Result<Answer, String> {
     let fail = |error: std::io::Error| format!("{method} http://{server}{path}: {error}");
     let mut stream = TcpStream::connect_timeout(&server, LIMIT).map_err(fail)?;
     stream.set_read_timeout(Some(LIMIT)).map_err(fail)?;
     stream.set_write_timeout(Some(LIMIT)).map_err(fail)?;
-    let credentials =
-        token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
-    let rest = if rest.is_empty() { "\r\n" } else { rest };
-    let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\n{credentials}\
-         Connection: close\r\n{rest}"
-    );
+    stream.set_nodelay(true).map_err(fail)?;
+    let mut head =
+        format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nAccept: application/json\r\n");
+    if let Some(token) = token {
+        head += &format!("Authorization: Bearer {token}\r\n");
+    }
+    if !body.is_empty() {
+        let length = body.len();
+        head += &format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+    }
+    let request = format!("{head}Connection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).map_err(fail)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map_err(fail)?;

@@ -28,12 +28,12 @@ impl FlawKind {
 
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Invalid => "invalid",
+            Self::Invalid => "value",
             Self::NotUsed => "not_used_yet",
-            Self::Required => "required",
-            Self::UnknownField => "unknown_field",
+            Self::Required => "missing",
+            Self::UnknownField => "unknown",
             Self::UnknownTrunk => "unknown_trunk",
-            Self::WrongKind => "wrong_kind",
+            Self::WrongKind => "kind",
         }
     }
 }
@@ -366,11 +366,11 @@ mod tests {
         let found: Vec<_> =
             flaws.0.iter().map(|flaw| (flaw.path.pointer(), flaw.kind.as_str())).collect();
         let expected = [
-            ("/name", "wrong_kind"),
-            ("/on", "wrong_kind"),
-            ("/prio", "invalid"),
-            ("/tags/1", "wrong_kind"),
-            ("/colour", "unknown_field"),
+            ("/name", "kind"),
+            ("/on", "kind"),
+            ("/prio", "value"),
+            ("/tags/1", "kind"),
+            ("/colour", "unknown"),
         ];
         assert_eq!(found, expected.map(|(pointer, word)| (pointer.to_owned(), word)));
         assert_eq!(flaws.0[4].hint.as_deref(), Some("did you mean \"color\"?"));

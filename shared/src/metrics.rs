@@ -65,6 +65,7 @@ counters! {
     SipKeepAlives "sip_keep_alives_total" Total "Keep-alives received (RFC 5626 3.5.1, blank datagrams)";
     SipStrays "sip_strays_total" Total "Responses and ACKs that belong to nothing here";
     SipSendFailed "sip_send_failed_total" Total "SIP messages that the transport did not take";
+    SipNotAdmitted "sip_not_admitted_total" Total "Requests from sources that the acl refuses, dropped";
     SipLoops "sip_loops_total" Total "Requests refused as a loop or for Max-Forwards";
     RequestsInvite "sip_requests_invite_total" Total "INVITE requests outside a dialog";
     RequestsRegister "sip_requests_register_total" Total "REGISTER requests";

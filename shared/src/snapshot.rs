@@ -1,4 +1,4 @@
-//! What the control plane publishes to every shard: users, trunks, routes; immutable, with a generation.
+//! What the control plane publishes to every shard: users, trunks, routes, acl; immutable, with a generation.
 //! Owns:  `Snapshot`, `User`, `Secret`, `Trunk`.
 //! Gives: look-up by name in O(1); a shard swaps the `Arc` between turns.
 //! Never: changes after it was published.
@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::acl::Acl;
 use crate::config::Network;
 use crate::net::Transport;
 use crate::route::RouteTable;
@@ -25,6 +26,7 @@ pub struct Snapshot {
     pub users: Arc<Users>,
     pub trunks: Arc<Vec<Trunk>>,
     pub routes: Arc<RouteTable>,
+    pub acl: Arc<Acl>,
     /// The HTTP router, when calls are to ask one.
     pub http_router: Option<HttpRouterRules>,
     /// User backends that have to be asked, when there are any.

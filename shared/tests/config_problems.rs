@@ -58,7 +58,7 @@ media_proxy = "bypass"
 realms = "pbx.example"
 registrar_expires = 9999
 max_registrar_expires = 3600
-modules = ["auth", "regitsrar", "call", "acl"]
+modules = ["auth", "regitsrar", "call", "presence"]
 t1_timer = 5
 
 [dataplane]
@@ -90,7 +90,7 @@ allows = ["127.0.0.1", "10.0.0.0/40"]
              max_registrar_expires, 3600 s",
             "ringgate.toml:14: warning: proxy.modules: there is no module \"regitsrar\": did you \
              mean \"registrar\"?",
-            "ringgate.toml:14: warning: proxy.modules: module \"acl\" is accepted, not used yet",
+            "ringgate.toml:14: warning: proxy.modules: module \"presence\" is accepted, not used yet",
             "ringgate.toml:14: warning: proxy.modules: \"registrar\" cannot be switched off yet: \
              it is served",
             "ringgate.toml:15: error: proxy.t1_timer: must be 100 to 10000, not 5",
@@ -108,14 +108,14 @@ allows = ["127.0.0.1", "10.0.0.0/40"]
 
 #[test]
 fn strict_makes_unknown_keys_errors_and_nothing_else() {
-    let text = "[proxy]\nudp_prot = 5060\nacl_rules = [\"deny all\"]\nhold_music = \"x.wav\"\n";
+    let text = "[proxy]\nudp_prot = 5060\nua_black_list = [\"x\"]\nhold_music = \"x.wav\"\n";
     let expected = |word: &str| {
         vec![
             format!(
                 "ringgate.toml:2: {word}: proxy.udp_prot: unknown key; did you mean \"udp_port\"?"
             ),
-            "ringgate.toml:3: warning: proxy.acl_rules: accepted, not used yet: what it asks for \
-             does not happen"
+            "ringgate.toml:3: warning: proxy.ua_black_list: accepted, not used yet: what it asks \
+             for does not happen"
                 .to_owned(),
             "ringgate.toml:4: note: proxy.hold_music: accepted, not used yet".to_owned(),
         ]
@@ -397,7 +397,7 @@ fn a_changed_listener_needs_a_restart_and_a_changed_user_does_not() {
     let after = "[proxy]\nudp_port = 5080\n[[proxy.user_backends]]\ntype = \"memory\"\nusers = \
                  [{ username = \"1\", password = \"p\" }]\n[ami]\nallows = [\"*\"]\n";
     let (before, after) = (check(before, &[], false), check(after, &[], false));
-    assert_eq!(after.effective.needs_restart(&before.effective), ["ami.allows", "proxy.udp_port"]);
+    assert_eq!(after.effective.needs_restart(&before.effective), ["proxy.udp_port"]);
 }
 
 /// What a file of the original looks like, section by section; only HTTP has moved to loopback.
@@ -486,7 +486,7 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let loaded = check(ORIGINAL, &[], true);
     let lines = lines(&loaded);
     assert!(loaded.config.is_some(), "{lines:#?}");
-    for key in ["callrecord", "proxy.http_router", "proxy.acl_rules"] {
+    for key in ["callrecord", "proxy.http_router", "proxy.ua_black_list"] {
         let line = format!("warning: {key}: accepted, not used yet: what it asks for does not");
         assert!(lines.iter().any(|found| found.contains(&line)), "{key} is not in {lines:#?}");
     }
@@ -495,6 +495,7 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     assert_eq!(config.sip().realms(), ["pbx.example"]);
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
+    assert_eq!(config.acl().0.len(), 1);
 }
 
 #[test]

@@ -126,6 +126,37 @@ fn included_files_add_trunks_and_rules_and_keep_their_lines() {
 }
 
 #[test]
+fn sources_come_from_the_file_and_from_those_that_it_names_in_order() {
+    let text = "[proxy]\nacl_rules = [\"deny 10.0.0.5\"]\nacl_files = [\"acl/*.toml\"]\n";
+    let more = "acl_rules = [\"allow 10.0.0.0/8\",\n  \"deny all\"]\n";
+    let files = [("acl/*.toml", &[("acl/1.toml", more)][..])];
+    let loaded = check(text, &files, true);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("it is valid");
+    let rules: Vec<_> = config.acl().0.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["deny 10.0.0.5/32", "allow 10.0.0.0/8", "deny all"]);
+
+    let wrong =
+        [("acl/*.toml", &[("acl/1.toml", "acl_rules = [\"allow all\",\n  \"deny 10\"]\n")][..])];
+    let loaded = check(text, &wrong, true);
+    assert!(loaded.config.is_none());
+    let expected = "acl/1.toml:2: error: proxy.acl_rules[2]: \"deny 10\" is not a rule; write \
+                    \"allow 10.0.0.0/8\", \"deny 192.0.2.1\" or \"deny all\"";
+    assert_eq!(lines(&loaded), [expected]);
+}
+
+#[test]
+fn rules_without_their_module_are_not_followed_and_that_is_said() {
+    let text =
+        "[proxy]\nmodules = [\"auth\", \"call\", \"registrar\"]\nacl_rules = [\"deny all\"]\n";
+    let loaded = check(text, &[], true);
+    assert!(
+        lines(&loaded)[0].starts_with("ringgate.toml:3: warning: proxy.acl_rules: is not followed")
+    );
+    assert!(loaded.config.expect("a warning refuses nothing").acl().0.is_empty());
+}
+
+#[test]
 fn what_is_wrong_in_an_included_file_is_said_with_its_name() {
     let bad = [
         (
@@ -153,8 +184,8 @@ fn what_is_wrong_in_an_included_file_is_said_with_its_name() {
          trunks/a.toml:1",
         "trunks/c.toml:3: error: proxy.trunks.c.colour: unknown key",
         "routes/1.toml:3: error: proxy.routes[1].reject: the code must be 300 to 699",
-        "routes/3.toml:1: error: users: a table does not belong here; write [[routes]] or \
-         [trunks.NAME]",
+        "routes/3.toml:1: error: users: a table does not belong here; write [[routes]], \
+         [trunks.NAME] or acl_rules",
     ] {
         assert!(lines.contains(&expected.to_owned()), "{expected} is not in {lines:#?}");
     }

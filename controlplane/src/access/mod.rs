@@ -51,6 +51,7 @@ pub struct Access {
     store: Arc<dyn Store>,
     clock: Clock,
     configured: ArcSwap<Vec<Configured>>,
+    ami_allows: ArcSwap<Vec<Network>>,
     attempts: Mutex<Attempts>,
     started: Instant,
     passwords: Passwords,
@@ -129,11 +130,21 @@ impl Access {
             store,
             clock,
             configured: ArcSwap::from_pointee(Configured::all(configured)),
+            ami_allows: ArcSwap::from_pointee(Network::LOOPBACK.to_vec()),
             attempts: Mutex::default(),
             started: Instant::now(),
             passwords: Passwords::default(),
             marks: Arc::new(Semaphore::new(MARKS_MAX)),
         }
+    }
+
+    /// Addresses that may use AMI without credentials; loopback until somebody says otherwise.
+    pub fn ami_allows(&self) -> Arc<Vec<Network>> {
+        self.ami_allows.load_full()
+    }
+
+    pub fn set_ami_allows(&self, networks: &[Network]) {
+        self.ami_allows.store(Arc::new(networks.to_vec()));
     }
 
     /// The tokens of the configuration file, read again.

@@ -36,7 +36,7 @@ pub(super) fn check(headers: &HeaderMap, current: &Value) -> Result<(), Problem>
     Err(Problem::new(Code::PreconditionFailed, text))
 }
 
-fn of(shown: &Value) -> HeaderValue {
+pub(super) fn of(shown: &Value) -> HeaderValue {
     let hash = Sha256::digest(shown.to_string().as_bytes());
     let tag =
         hash.iter().take(12).fold(String::from("\""), |tag, byte| tag + &format!("{byte:02x}"));

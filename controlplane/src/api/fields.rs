@@ -5,6 +5,7 @@
 //! Holds: a field that nobody asked for is a mistake and not ignored.
 
 use serde_json::{Map, Value, json};
+use shared::document::Flaw;
 
 use super::{Code, Problem};
 
@@ -13,12 +14,21 @@ use super::{Code, Problem};
 pub(super) struct FieldError {
     /// JSON pointer (RFC 6901).
     pub(super) pointer: String,
-    /// `missing`, `unknown`, `kind`, `value`
+    /// `missing`, `unknown`, `kind`, `value`, or what else `FlawKind` knows
     pub(super) code: &'static str,
     pub(super) detail: String,
 }
 
 impl FieldError {
+    /// The same of a document that configuration files share with us.
+    pub(super) fn of_flaw(flaw: &Flaw) -> Self {
+        let detail = match &flaw.hint {
+            Some(hint) => format!("{}; {hint}", flaw.text),
+            None => flaw.text.clone(),
+        };
+        Self { pointer: flaw.path.pointer(), code: flaw.kind.as_str(), detail }
+    }
+
     pub(super) fn show(&self) -> Value {
         json!({ "pointer": self.pointer, "code": self.code, "detail": self.detail })
     }

@@ -28,7 +28,7 @@ const FORWARDED: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"
 pub(super) async fn admit(app: &App, need: Need, parts: &Parts) -> Result<Caller, Problem> {
     let admitted = match need {
         Need::Anybody => Ok(Caller::nobody(source(parts))),
-        Need::Ami(right) => match by_address(app, parts, app.http.ami_allows()) {
+        Need::Ami(right) => match by_address(app, parts, &app.access.ami_allows()) {
             Ok(source) => Ok(let_in(source, Rights::of(&[Right::Ami, right]))),
             Err(problem) if !has_credentials(app, parts) => Err(problem),
             Err(_) => identify(app, parts).await.and_then(|caller| {

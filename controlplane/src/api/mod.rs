@@ -10,12 +10,16 @@ mod audit;
 mod call_records;
 mod command_body;
 mod commands;
+mod crud;
 mod csrf;
 mod dialogs;
 mod etag;
+mod explain;
+mod extensions;
 mod fields;
 mod gate;
 mod health;
+mod listing;
 mod login;
 mod metrics;
 mod not_built;
@@ -24,10 +28,14 @@ mod page;
 mod probes;
 mod problem;
 mod recording;
+mod reload;
 mod roles;
 mod routes;
+mod routing;
 mod search;
+mod shutdown;
 mod tokens;
+mod trunks;
 mod users;
 
 use std::sync::Arc;
@@ -49,8 +57,10 @@ pub use routes::{Need, Row};
 
 use crate::access::{Access, Right};
 use crate::board::Board;
+use crate::directory::Directory;
 use crate::questions::Questions;
 use crate::store::Store;
+use crate::supervisor::{Ending, Reloader};
 use routes::Routes;
 
 /// Bodies are questions and small documents.
@@ -65,6 +75,9 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub board: Arc<Board>,
     pub questions: Arc<Questions>,
+    pub directory: Arc<Directory>,
+    pub reloader: Arc<Reloader>,
+    pub ending: Arc<Ending>,
     pub http: Arc<Http>,
     /// This host, for answers that name the node.
     pub node: Arc<str>,
@@ -73,6 +86,16 @@ pub struct App {
 /// The prefix that a request came in under; links in answers start with it.
 #[derive(Clone, Debug)]
 struct Prefix(Arc<str>);
+
+/// Which generation of clients a prefix serves: their verbs and shapes differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Clients {
+    /// Of the integration guide.
+    Guide,
+    /// Of the original's REST API: POST asks, PUT creates.
+    Older,
+    Own,
+}
 
 pub fn router(app: App) -> Router {
     let (root, _) = all(&app.http).into_parts();
@@ -99,20 +122,23 @@ fn all(http: &Http) -> Routes {
         .merge(probes::routes())
         .merge(metrics::routes())
         .nest(http.ami_prefix(), ami())
-        .nest(http.console_prefix(), resources().merge(older()))
-        .nest(http.api_prefix(), resources().merge(older()))
-        .nest(OWN_API_PREFIX, resources().merge(own()))
+        .nest(http.console_prefix(), resources(Clients::Guide).merge(older()))
+        .nest(http.api_prefix(), resources(Clients::Older).merge(older()))
+        .nest(OWN_API_PREFIX, resources(Clients::Own).merge(own()))
 }
 
 /// What every generation of clients finds under its prefix.
-fn resources() -> Routes {
+fn resources(clients: Clients) -> Routes {
     Routes::new()
         .merge(login::routes())
         .merge(active_calls::routes())
         .merge(call_records::routes())
         .merge(commands::routes())
+        .merge(extensions::routes(clients))
         .merge(originate::routes())
         .merge(recording::routes())
+        .merge(routing::routes(clients))
+        .merge(trunks::routes(clients))
         .merge(not_built::resources())
 }
 
@@ -126,7 +152,9 @@ fn own() -> Routes {
     Routes::new()
         .merge(audit::routes())
         .merge(roles::routes())
+        .merge(routing::own_routes())
         .merge(tokens::routes())
+        .merge(trunks::own_routes())
         .merge(users::routes())
         .merge(not_built::own_api())
 }
@@ -136,6 +164,8 @@ fn ami() -> Routes {
         .merge(health::routes())
         .merge(dialogs::routes())
         .merge(originate::ami_routes())
+        .merge(reload::routes())
+        .merge(shutdown::routes())
         .merge(not_built::ami())
         // Behind the gate too: who may not ask learns nothing about the paths.
         .fallback(Need::Ami(Right::Ami), problem::no_such_path)

@@ -13,7 +13,6 @@ use crate::access::Right;
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
-const PUT: Method = Method::PUT;
 const PATCH: Method = Method::PATCH;
 const DELETE: Method = Method::DELETE;
 
@@ -25,19 +24,8 @@ const RESOURCES: Missing<'_> = &[
     ("/call-records/{id}", Need::Right(Right::CdrDelete), &[DELETE]),
     ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),
     ("/call-records/{id}/sip-flow", Need::Right(Right::CdrRead), &[GET]),
-    ("/extensions", Need::Right(Right::ExtensionsRead), &[GET]),
-    ("/extensions", Need::Right(Right::ExtensionsWrite), &[POST, PUT]),
-    ("/extensions/{id}", Need::Right(Right::ExtensionsRead), &[GET]),
-    ("/extensions/{id}", Need::Right(Right::ExtensionsWrite), &[PUT, PATCH, DELETE]),
+    ("/extensions/import", Need::Right(Right::ExtensionsWrite), &[POST]),
     ("/login", Need::Anybody, &[GET]),
-    ("/routing", Need::Right(Right::RoutesRead), &[GET]),
-    ("/routing", Need::Right(Right::RoutesWrite), &[POST, PUT]),
-    ("/routing/{id}", Need::Right(Right::RoutesRead), &[GET]),
-    ("/routing/{id}", Need::Right(Right::RoutesWrite), &[PUT, PATCH, DELETE]),
-    ("/sip-trunk", Need::Right(Right::TrunksRead), &[GET]),
-    ("/sip-trunk", Need::Right(Right::TrunksWrite), &[POST, PUT]),
-    ("/sip-trunk/{id}", Need::Right(Right::TrunksRead), &[GET]),
-    ("/sip-trunk/{id}", Need::Right(Right::TrunksWrite), &[PUT, PATCH, DELETE]),
 ];
 
 /// Under `/api/v1` only.
@@ -45,15 +33,10 @@ const OWN_API: Missing<'_> = &[
     ("/errors", Need::Login, &[GET]),
     ("/events", Need::Right(Right::CallsRead), &[GET]),
     ("/openapi.json", Need::Login, &[GET]),
-    ("/routes/explain", Need::Right(Right::RoutesRead), &[POST]),
 ];
 
 /// Under the AMI prefix.
-const AMI: Missing<'_> = &[
-    ("/reload/{what}", Need::Ami(Right::Ami), &[POST]),
-    ("/shutdown", Need::Ami(Right::SystemAdmin), &[POST]),
-    ("/transactions", Need::Ami(Right::Ami), &[GET]),
-];
+const AMI: Missing<'_> = &[("/transactions", Need::Ami(Right::Ami), &[GET])];
 
 pub(super) fn resources() -> Routes {
     missing(RESOURCES)

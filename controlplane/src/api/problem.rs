@@ -10,9 +10,11 @@ use axum::body::Body;
 use axum::extract::OriginalUri;
 use axum::http::{HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
-use serde_json::json;
+use serde_json::{Value, json};
+use shared::document::{FlawKind, Flaws, Path};
 
 use super::fields::FieldError;
+use crate::directory::{Kind, Refusal};
 use crate::questions::Unanswered;
 use crate::store::StoreError;
 
@@ -47,10 +49,12 @@ codes! {
     CommandInvalid "command_invalid" UNPROCESSABLE_ENTITY "The command is not in order";
     CommandUnknown "command_unknown" UNPROCESSABLE_ENTITY "There is no such command";
     CommandsFull "commands_full" SERVICE_UNAVAILABLE "Too many commands on this call wait";
+    ConfigInvalid "config_invalid" UNPROCESSABLE_ENTITY "The configuration is not in order";
     CredentialsInvalid "credentials_invalid" UNAUTHORIZED "These credentials are not valid";
     CsrfRefused "csrf_refused" FORBIDDEN "This request may come from a page of somebody else";
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
+    DefinedInFile "defined_in_file" CONFLICT "A file defines this";
     FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
     FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
     ForeignHost "foreign_host" MISDIRECTED_REQUEST "This name is not ours";
@@ -62,11 +66,14 @@ codes! {
     NoSession "no_session" BAD_REQUEST "There is no session to end";
     NoMedia "no_media" CONFLICT "The call has no media for this";
     NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
+    NoSuchExtension "no_such_extension" NOT_FOUND "There is no such extension";
     NoSuchMethod "no_such_method" METHOD_NOT_ALLOWED "This path has no such method";
     NoSuchPath "no_such_path" NOT_FOUND "There is no such path";
     NoSuchRecord "no_such_record" NOT_FOUND "There is no such call record";
     NoSuchRole "no_such_role" NOT_FOUND "There is no such role";
+    NoSuchRoute "no_such_route" NOT_FOUND "There is no such route";
     NoSuchToken "no_such_token" NOT_FOUND "There is no such token";
+    NoSuchTrunk "no_such_trunk" NOT_FOUND "There is no such trunk";
     NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
     NotConfirmed "not_confirmed" GATEWAY_TIMEOUT "It was sent, and not confirmed in time";
@@ -90,6 +97,7 @@ codes! {
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS "Too many logins were tried";
     TargetFailed "target_failed" CONFLICT "The target did not take the call";
     TooSlow "too_slow" SERVICE_UNAVAILABLE "The answer took too long";
+    TrunkInUse "trunk_in_use" CONFLICT "Routes need this trunk";
 }
 
 #[derive(Debug)]
@@ -97,7 +105,8 @@ pub struct Problem {
     code: Code,
     detail: String,
     retry_after_s: Option<u64>,
-    errors: Vec<FieldError>,
+    /// In the shape that goes out.
+    errors: Vec<Value>,
 }
 
 impl Problem {
@@ -106,7 +115,12 @@ impl Problem {
     }
 
     /// What is wrong, field by field.
-    pub(super) fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+    pub(super) fn with_errors(self, errors: Vec<FieldError>) -> Self {
+        self.with_list(errors.iter().map(FieldError::show).collect())
+    }
+
+    /// What is wrong, one by one, wherever it is.
+    pub(super) fn with_list(mut self, errors: Vec<Value>) -> Self {
         self.errors = errors;
         self
     }
@@ -115,6 +129,17 @@ impl Problem {
     pub const fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
+    }
+
+    /// A document with flaws, each with its place.
+    pub fn of_flaws(flaws: &Flaws) -> Self {
+        let errors: Vec<_> =
+            flaws.0.iter().filter(|flaw| flaw.kind.refuses()).map(FieldError::of_flaw).collect();
+        let detail = match errors.as_slice() {
+            [error] => format!("{}: {}", error.pointer, error.detail),
+            errors => format!("{} fields cannot be taken", errors.len()),
+        };
+        Self::new(Code::BodyInvalid, detail).with_errors(errors)
     }
 
     pub const fn code(&self) -> Code {
@@ -135,7 +160,7 @@ impl IntoResponse for Problem {
             "message": detail,
         });
         if !errors.is_empty() {
-            body["errors"] = errors.iter().map(FieldError::show).collect();
+            body["errors"] = errors.into();
         }
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
@@ -150,6 +175,30 @@ impl IntoResponse for Problem {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        match refusal {
+            Refusal::Changed => Self::new(Code::PreconditionFailed, text),
+            Refusal::Flaws(flaws) => Self::of_flaws(&flaws),
+            Refusal::InFile { .. } => Self::new(Code::DefinedInFile, text),
+            Refusal::InUse { .. } => Self::new(Code::TrunkInUse, text),
+            Refusal::Late(_) => Self::new(Code::ShardsSilent, text),
+            Refusal::NameTaken { .. } => Self::new(Code::NameTaken, text),
+            Refusal::NoSuch { kind: Kind::Extension, .. } => Self::new(Code::NoSuchExtension, text),
+            Refusal::NoSuch { kind: Kind::Route, .. } => Self::new(Code::NoSuchRoute, text),
+            Refusal::NoSuch { kind: Kind::Trunk, .. } => Self::new(Code::NoSuchTrunk, text),
+            Refusal::Store(error) => error.into(),
+            Refusal::TooMany { .. } => Self::new(Code::TooMany, text),
+            Refusal::Unresolved(reason) => {
+                let mut flaws = Flaws::default();
+                flaws.push(Path::default().name("sip_server"), FlawKind::Invalid, reason);
+                Self::of_flaws(&flaws)
+            }
+        }
     }
 }
 

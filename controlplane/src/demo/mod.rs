@@ -67,7 +67,10 @@ pub fn run(talk: Duration) -> Exit {
 async fn perform(stage: &Stage, talk: Duration) -> Result<bool, String> {
     let gateway = stage.start().await?;
     say(&format!("A gateway runs at {} with its files in {}.", stage.sip, stage.folder.display()));
-    let done = play(stage, &gateway, talk).await;
+    let done = tokio::select! {
+        done = play(stage, &gateway, talk) => done,
+        _ = gateway.ending().asked() => Err("a program asked for the end".to_owned()),
+    };
     gateway.drain(DRAIN).await;
     gateway.stop().await;
     done

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
-use super::{CALLEE, CALLER};
+use super::{CALLEE, CALLER, DRAIN};
 use crate::configuration::{self, Configured};
 use crate::logs;
-use crate::supervisor::{self, Cores, Gateway};
+use crate::supervisor::{self, Cores, Gateway, ServeOptions};
 
 /// Ports are tried until one is free for UDP and TCP.
 const PORT_TRIES: u32 = 50;
@@ -54,7 +54,8 @@ impl Stage {
         let file = Some(self.configuration());
         let configured: Configured = configuration::from_parts(file, Vec::new(), true)
             .map_err(|refused| refused.to_string())?;
-        let started = Gateway::start(configured, self.cores.clone(), false).await;
+        let options = ServeOptions { drain: DRAIN, demo_extensions: false };
+        let started = Gateway::start(configured, self.cores.clone(), options).await;
         started.map_err(|failed| failed.to_string())
     }
 

@@ -11,7 +11,32 @@ use sqlx::any::AnyRow;
 
 use super::db::{Connections, now_ms};
 use super::error::{odd_row, of_sqlx};
+use super::rows::Shape::{Flag, Int, Json, Text};
+use super::rows::{Table, column};
 use super::{Db, Pending, StoreError};
+
+pub static EXTENSIONS: Table = Table {
+    name: "extensions",
+    columns: &[
+        column("extension", Text),
+        column("display_name", Text),
+        column("email", Text),
+        column("status", Text),
+        column("login_disabled", Flag),
+        column("voicemail_disabled", Flag),
+        column("allow_guest_calls", Flag),
+        column("sip_password", Text),
+        column("ha1_realm", Text),
+        column("ha1_md5", Text),
+        column("ha1_sha256", Text),
+        column("ha1_sha512_256", Text),
+        column("call_forwarding_mode", Text),
+        column("call_forwarding_destination", Text),
+        column("call_forwarding_timeout", Int),
+        column("department_ids", Json),
+        column("notes", Text),
+    ],
+};
 
 #[derive(Clone, Debug)]
 pub struct Extension {

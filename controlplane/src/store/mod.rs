@@ -14,10 +14,13 @@ mod postgres;
 mod recordings;
 mod records;
 mod roles;
+mod routes;
+mod rows;
 mod sessions;
 mod sqlite;
 mod statement;
 mod tokens;
+mod trunks;
 mod users;
 
 use std::future::Future;
@@ -26,13 +29,16 @@ use std::pin::Pin;
 pub use audit::{AuditLog, AuditRow, AuditSearch};
 pub use db::{Connections, Db, Kind, now_ms};
 pub use error::StoreError;
-pub use extensions::{Extension, Extensions};
+pub use extensions::{EXTENSIONS, Extension, Extensions};
 pub use journal::{JournalMark, Journals};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordPage, RecordSearch, RecordSort, Records};
 pub use roles::{Permission, Role, RoleEdit, Roles};
+pub use routes::ROUTES;
+pub use rows::{Row, Rows, Table};
 pub use sessions::{Bounds, Session, Sessions};
 pub use tokens::{Token, Tokens};
+pub use trunks::TRUNKS;
 pub use users::{Edited, Login, User, UserEdit, UserSearch, Users};
 
 /// An answer that is on its way.
@@ -47,6 +53,7 @@ pub trait Store:
     + Recordings
     + Records
     + Roles
+    + Rows
     + Sessions
     + Tokens
     + Users
@@ -61,6 +68,7 @@ impl<T> Store for T where
         + Recordings
         + Records
         + Roles
+        + Rows
         + Sessions
         + Tokens
         + Users

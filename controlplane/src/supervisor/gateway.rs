@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use shard::{Shards, StartError};
 use shared::command::Command;
+use shared::config::Config;
 use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
@@ -20,8 +21,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
+use super::ServeOptions;
 use super::banner::Banner;
 use super::cores::{self, Cores};
+use super::ending::Ending;
 use super::http_server::HttpServer;
 use super::prepared::{Prepared, StartFailed, failed};
 use super::reload::Reloader;
@@ -30,12 +33,13 @@ use crate::access::Access;
 use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::configuration::Configured;
+use crate::directory::{Directory, Kind};
 use crate::journal::{self, Journal};
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
 use crate::recordings::Finalizer;
-use crate::store::Store;
+use crate::store::{EXTENSIONS, Store};
 
 /// How long a port that is taken may take to come free.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
@@ -57,7 +61,8 @@ pub struct Gateway {
     shards: Arc<Shards>,
     board: Arc<Board>,
     store: Arc<dyn Store>,
-    reloader: Reloader,
+    reloader: Arc<Reloader>,
+    ending: Arc<Ending>,
     pump: JoinHandle<()>,
     pump_ended: watch::Receiver<bool>,
     journal: Journal,
@@ -73,12 +78,12 @@ impl Gateway {
     pub async fn start(
         configured: Configured,
         cores: Cores,
-        with_demo: bool,
+        options: ServeOptions,
     ) -> Result<Self, StartFailed> {
         // On a thread of the control plane: the database's threads inherit its CPUs.
-        let prepared = tokio::spawn(Prepared::make(configured, cores, with_demo));
+        let prepared = tokio::spawn(Prepared::make(configured, cores, options.demo_extensions));
         let mut prepared = prepared.await.map_err(|error| failed(error.to_string()))??;
-        let snapshot = Arc::new(std::mem::take(&mut prepared.snapshot));
+        let snapshot = Arc::new(prepared.contents.snapshot(FIRST_GENERATION));
         let shards = spawn_shards(&prepared.settings, &snapshot).await;
         let shards = Arc::new(shards.map_err(|error| failed(error.to_string()))?);
         let stored = prepared.store.first_start(&prepared.extensions).await;
@@ -87,26 +92,24 @@ impl Gateway {
             let stored = prepared.store.add_first_user(user.name, &user.hash).await;
             stored.map_err(|error| failed(error.to_string()))?;
         }
+        // With the numbers that the database gave to the extensions of this start.
+        let rows = prepared.store.rows(&EXTENSIONS).await;
+        let rows = rows.map_err(|error| failed(error.to_string()))?;
+        prepared.contents = prepared.contents.with_rows(Kind::Extension, rows);
         // From here on this thread belongs to the control plane too.
         cores::pin_here(&prepared.cores.control).map_err(|error| failed(error.to_string()))?;
-        Self::run(prepared, shards).started().await
+        Self::run(prepared, shards, options.drain).started().await
     }
 
     /// The tasks round the shards, from where their events go to where questions come from.
-    fn run(prepared: Prepared, shards: Arc<Shards>) -> Self {
+    fn run(prepared: Prepared, shards: Arc<Shards>, drain: Duration) -> Self {
         let Prepared { configured, cores, store, .. } = prepared;
-        let config = &configured.config;
+        let config = &configured.config.clone();
         let board = Arc::new(Board::new(&cores.shards));
         board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
         let plane: Arc<dyn Plane> = shards.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (journal, taps) = Journal::start(journal::Setup {
-            sink: Arc::new(journal::Database(Arc::clone(&store))),
-            board: Arc::clone(&board),
-            folder: config.files().journal(),
-            run: prepared.settings.first().map_or(0, |shard| shard.journal.run),
-            shards: shards.count(),
-        });
+        let (journal, taps) = start_journal(config, &prepared.settings, &store, &board);
         let recordings = config.files().recordings().to_owned();
         let (finalizer, captures) =
             Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
@@ -119,12 +122,28 @@ impl Gateway {
             captures,
         };
         let (pump, pump_ended) = start_pump(pump);
-        let access = Arc::new(Access::new(Arc::clone(&store), config.http().api_tokens()));
+        let users = prepared.contents.counts().users;
+        let publisher = Publisher::new(plane, Arc::clone(&board));
+        let directory = Directory::new(
+            prepared.contents,
+            FIRST_GENERATION,
+            store.clone(),
+            publisher,
+            prepared.ipv6,
+        );
+        let (access, directory) = (access(config, &store), Arc::new(directory));
+        let reloader =
+            Reloader::new(configured, Arc::clone(&access), Arc::clone(&directory), prepared.client);
+        let reloader = Arc::new(reloader);
+        let ending = Arc::new(Ending::new(drain));
         let app = App {
-            access: Arc::clone(&access),
+            access,
             store: Arc::clone(&store),
             board: Arc::clone(&board),
             questions,
+            directory,
+            reloader: Arc::clone(&reloader),
+            ending: Arc::clone(&ending),
             http: Arc::new(config.http().clone()),
             node: node_name().into(),
         };
@@ -136,31 +155,21 @@ impl Gateway {
             http: http.addr,
             first_user: prepared.first_user.as_ref(),
             extensions: &prepared.extensions,
-            users: prepared.users,
+            users,
         };
-        let banner = banner.text();
-        let reloader = Reloader {
-            file: configured.file,
-            started_with: configured.effective,
-            access,
-            store: Arc::clone(&store),
-            publisher: Publisher::new(plane, Arc::clone(&board)),
-            ipv6: prepared.ipv6,
-            client: prepared.client,
-        };
-        let folder = prepared.folder;
         Self {
+            banner: banner.text(),
             shards,
             board,
             store,
             reloader,
+            ending,
             pump,
             pump_ended,
             journal,
             finalizer,
             http,
-            banner,
-            folder,
+            folder: prepared.folder,
         }
     }
 
@@ -178,8 +187,13 @@ impl Gateway {
         self.banner.clone()
     }
 
-    pub const fn reloader(&self) -> &Reloader {
+    pub const fn reloader(&self) -> &Arc<Reloader> {
         &self.reloader
+    }
+
+    /// Where a program's wish for the end arrives.
+    pub fn ending(&self) -> &Ending {
+        &self.ending
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -250,6 +264,28 @@ impl Gateway {
             }
         }
     }
+}
+
+fn start_journal(
+    config: &Config,
+    settings: &[ShardSettings],
+    store: &Arc<dyn Store>,
+    board: &Arc<Board>,
+) -> (Journal, journal::Taps) {
+    Journal::start(journal::Setup {
+        sink: Arc::new(journal::Database(Arc::clone(store))),
+        board: Arc::clone(board),
+        folder: config.files().journal(),
+        run: settings.first().map_or(0, |shard| shard.journal.run),
+        shards: u8::try_from(settings.len()).unwrap_or(u8::MAX),
+    })
+}
+
+/// Who may ask over HTTP.
+fn access(config: &Config, store: &Arc<dyn Store>) -> Arc<Access> {
+    let access = Access::new(Arc::clone(store), config.http().api_tokens());
+    access.set_ami_allows(config.http().ami_allows());
+    Arc::new(access)
 }
 
 /// The pump as a task, and the word that it has ended.

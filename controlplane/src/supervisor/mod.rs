@@ -6,6 +6,7 @@
 
 mod banner;
 mod cores;
+mod ending;
 mod first_start;
 mod gateway;
 mod http_server;
@@ -23,10 +24,11 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use cores::Cores;
+pub use ending::Ending;
 pub(crate) use first_start::private_folder;
 pub use gateway::Gateway;
 pub use prepared::StartFailed;
-pub use reload::{Reloaded, Reloader};
+pub use reload::{NotReloaded, Reloaded, Reloader};
 pub use snapshot::Publisher;
 
 use crate::cli::{say, say_err};
@@ -118,7 +120,7 @@ async fn run(configured: Configured, cores: Cores, options: ServeOptions) -> Exi
             return Exit::Failed;
         }
     };
-    let gateway = match Gateway::start(configured, cores, options.demo_extensions).await {
+    let gateway = match Gateway::start(configured, cores, options).await {
         Ok(gateway) => gateway,
         Err(failed) => {
             say_err(&failed.to_string());
@@ -126,23 +128,24 @@ async fn run(configured: Configured, cores: Cores, options: ServeOptions) -> Exi
         }
     };
     say(&gateway.banner());
-    let broken = loop {
+    let drain = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Reload => gateway.reloader().reload_and_log().await,
-                Asked::End => break false,
+                Asked::End => break Some(options.drain),
             },
-            () = gateway.broken() => break true,
+            drain = gateway.ending().asked() => break Some(drain),
+            () = gateway.broken() => break None,
         }
     };
-    if broken {
+    let Some(drain) = drain else {
         // Nothing that a shard reports is heard any more: calls must not go on like this.
         tracing::error!("the control plane is broken; the gateway ends");
         gateway.stop().await;
         return Exit::Failed;
-    }
+    };
     let ended_early = tokio::select! {
-        () = gateway.drain(options.drain) => false,
+        () = gateway.drain(drain) => false,
         () = signals.end() => true,
     };
     if ended_early {

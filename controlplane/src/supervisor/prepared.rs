@@ -11,15 +11,13 @@ use std::sync::Arc;
 use shared::config::{Config, Database};
 use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
-use shared::snapshot::Snapshot;
 use tokio::net::TcpListener;
 
 use super::cores::Cores;
 use super::first_start::{FirstUser, demo_extensions, private_folder, take_folder};
 use super::settings::{has_ipv6, shard_settings};
-use super::snapshot;
-use crate::board::FIRST_GENERATION;
 use crate::configuration::Configured;
+use crate::directory::{Contents, Directory, NotRead};
 use crate::exit::Exit;
 use crate::recordings::leftovers;
 use crate::store::{Db, Extension, Store, StoreError};
@@ -69,8 +67,8 @@ pub(super) struct Prepared {
     pub(super) first_user: Option<FirstUser>,
     /// Captures of an earlier run.
     pub(super) left: Vec<CaptureClosed>,
-    pub(super) snapshot: Snapshot,
-    pub(super) users: usize,
+    /// What the shards are started with, the extensions of this start included.
+    pub(super) contents: Contents,
     pub(super) listener: TcpListener,
     pub(super) ipv6: bool,
     /// For every call to the outside.
@@ -104,11 +102,8 @@ impl Prepared {
         };
         let left = leftovers(&*store, &files.captures()).await;
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
-        let mut known = store.extensions().await.map_err(of_store)?;
-        known.extend(extensions.iter().cloned());
-        let snapshot = snapshot::build_with(config, known, ipv6, FIRST_GENERATION).await;
-        let snapshot = snapshot.map_err(StartFailed::Config)?;
-        let users = snapshot.users.len();
+        let contents = read_contents(config, &*store, ipv6).await?;
+        let contents = contents.with_first_extensions(&extensions);
         let client = Client::of_config(config).map_err(failed)?;
         let listener = TcpListener::bind(config.http().addr()).await;
         let listener =
@@ -122,13 +117,30 @@ impl Prepared {
             extensions,
             first_user,
             left,
-            snapshot,
-            users,
+            contents,
             listener,
             ipv6,
             client: Arc::new(client),
         })
     }
+}
+
+/// What cannot be served of the database is logged: it must not keep the rest from starting.
+async fn read_contents(
+    config: &Config,
+    store: &dyn Store,
+    ipv6: bool,
+) -> Result<Contents, StartFailed> {
+    let mut odd = Vec::new();
+    let config = Arc::new(config.clone());
+    let contents = Directory::read(config, store, ipv6, &mut odd).await;
+    let contents = contents.map_err(|not_read| match not_read {
+        NotRead::Invalid(reason) => StartFailed::Config(reason),
+        NotRead::Store(error) => failed(error.to_string()),
+    })?;
+    odd.extend(contents.missing_trunks().iter().map(ToString::to_string));
+    odd.iter().for_each(|reason| tracing::error!(reason, "not served as it is written"));
+    Ok(contents)
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {

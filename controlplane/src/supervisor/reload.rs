@@ -1,92 +1,153 @@
-//! SIGHUP: users, trunks, tokens and the rules of outbound calls anew, while calls go on.
-//! Owns:  the comparison of what runs with what is written.
+//! The configuration read anew while calls go on: by SIGHUP all of it, over HTTP a part or all.
+//! Owns:  the order of reloads; the comparison of what runs with what is written.
 //! Gives: a new snapshot on every shard, or the reasons why the old one stays.
 //! Never: changes a listener or a CPU; the log names the keys that wait for a restart.
-//! Holds: an invalid configuration changes nothing.
+//! Holds: an invalid configuration changes nothing, whichever part was asked for.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use shared::config::{Effective, Problem};
+use shared::config::{Config, Effective, Problem};
 use shared::event::Severity;
+use tokio::sync::Mutex;
 
-use super::snapshot::{self, Publisher};
 use crate::access::Access;
-use crate::configuration;
-use crate::store::Store;
+use crate::configuration::{self, Configured};
+use crate::directory::{Directory, NotReplaced, Part, Replaced};
 use crate::webhooks::Client;
 
 #[derive(Debug)]
 pub struct Reloader {
-    pub file: Option<PathBuf>,
+    file: Option<PathBuf>,
     /// What the process was started with.
-    pub started_with: Effective,
-    pub access: Arc<Access>,
-    pub store: Arc<dyn Store>,
-    pub publisher: Publisher,
-    pub ipv6: bool,
-    pub client: Arc<Client>,
-}
-
-/// The errors alone; warnings are in `check-config`.
-fn errors(problems: &[Problem]) -> String {
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
-    errors.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    started_with: Effective,
+    access: Arc<Access>,
+    directory: Arc<Directory>,
+    client: Arc<Client>,
+    /// Held from the first byte that is read: what was read later must not come live earlier.
+    turn: Mutex<()>,
 }
 
 /// What a reload did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reloaded {
-    pub generation: u64,
-    pub users: usize,
-    pub trunks: usize,
+    pub replaced: Replaced,
     /// Keys that changed and wait for a restart.
     pub needs_restart: Vec<String>,
 }
 
+/// What ran before runs on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotReloaded {
+    /// The errors of the files, each with its place.
+    Invalid(Vec<Problem>),
+    NotReplaced(NotReplaced),
+    /// Our own fault.
+    Stopped(String),
+}
+
+impl fmt::Display for NotReloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(problems) => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::NotReplaced(reason) => reason.fmt(f),
+            Self::Stopped(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for NotReloaded {}
+
 impl Reloader {
-    /// Reads everything again and publishes it. The error has one line per reason.
-    pub async fn reload(&self) -> Result<Reloaded, String> {
+    /// `configured`: what the process was started with.
+    pub fn new(
+        configured: Configured,
+        access: Arc<Access>,
+        directory: Arc<Directory>,
+        client: Arc<Client>,
+    ) -> Self {
+        let Configured { file, effective: started_with, .. } = configured;
+        Self { file, started_with, access, directory, client, turn: Mutex::new(()) }
+    }
+
+    /// Reads everything, checks everything, and publishes the part.
+    pub async fn reload(self: &Arc<Self>, part: Part) -> Result<Reloaded, NotReloaded> {
+        let me = Arc::clone(self);
+        // It goes to its end, whoever waits for it.
+        let done = tokio::spawn(async move { me.reload_now(part).await }).await;
+        done.map_err(|error| NotReloaded::Stopped(error.to_string()))?
+    }
+
+    async fn reload_now(&self, part: Part) -> Result<Reloaded, NotReloaded> {
+        let _turn = self.turn.lock().await;
         // Reading files and secrets blocks, and is over in a moment.
         let read = tokio::task::spawn_blocking({
             let file = self.file.clone();
             move || configuration::read(file, false)
         });
-        let configured = read
-            .await
-            .map_err(|error| error.to_string())?
-            .map_err(|refused| errors(&refused.problems))?;
-        let generation = self.publisher.board.counts.published.load(Ordering::Relaxed) + 1;
-        let store = &*self.store;
-        let built = snapshot::build(&configured.config, store, self.ipv6, generation).await?;
-        let (users, trunks) = (built.users.len(), built.trunks.len());
-        self.publisher.publish(Arc::new(built)).await.map_err(|late| {
-            let late: Vec<_> = late.iter().map(|shard| shard.0.to_string()).collect();
-            format!("shard {} does not serve generation {generation} yet", late.join(", "))
+        let read = read.await.map_err(|error| NotReloaded::Stopped(error.to_string()))?;
+        let configured = read.map_err(|refused| {
+            // Warnings are in `check-config`.
+            let errors = refused.problems.into_iter();
+            NotReloaded::Invalid(errors.filter(|it| it.severity == Severity::Error).collect())
         })?;
-        self.client.adopt(&configured.config);
-        self.access.set_configured(configured.config.http().api_tokens());
         let needs_restart = configured.effective.needs_restart(&self.started_with);
-        Ok(Reloaded { generation, users, trunks, needs_restart })
+        let config = configured.config;
+        let replaced = self.directory.replace_config(part, config.clone()).await;
+        let replaced = replaced.map_err(NotReloaded::NotReplaced)?;
+        match part {
+            Part::Acl => self.admit_as(&config),
+            Part::All => {
+                self.admit_as(&config);
+                self.client.adopt(&config);
+            }
+            Part::Routes | Part::Trunks => {}
+        }
+        Ok(Reloaded { replaced, needs_restart })
     }
 
-    /// The same for a signal: the outcome goes to the log.
-    pub async fn reload_and_log(&self) {
-        match self.reload().await {
-            Ok(done) => {
-                let Reloaded { generation, users, trunks, needs_restart } = done;
-                tracing::info!(generation, users, trunks, "reloaded");
-                if !needs_restart.is_empty() {
-                    let keys = needs_restart.join(", ");
-                    tracing::warn!(keys, "changed, but only a restart brings them live");
-                }
-            }
-            Err(reasons) => {
-                for reason in reasons.lines() {
-                    tracing::error!(reason, "reload refused; what ran before runs on");
-                }
-            }
+    /// Who may ask over HTTP, besides users.
+    fn admit_as(&self, config: &Config) {
+        self.access.set_configured(config.http().api_tokens());
+        self.access.set_ami_allows(config.http().ami_allows());
+    }
+
+    /// All of it, for a signal: the outcome goes to the log.
+    pub async fn reload_and_log(self: &Arc<Self>) {
+        match self.reload(Part::All).await {
+            Ok(done) => done.log(),
+            Err(reasons) => reasons.log(),
+        }
+    }
+}
+
+impl Reloaded {
+    pub fn log(&self) {
+        let Self { replaced: Replaced { generation, counts, odd }, needs_restart } = self;
+        tracing::info!(
+            generation,
+            users = counts.users,
+            trunks = counts.trunks,
+            routes = counts.routes,
+            acl_rules = counts.acl_rules,
+            "reloaded"
+        );
+        odd.iter().for_each(|reason| tracing::warn!(reason, "a row is not served as it is"));
+        if !needs_restart.is_empty() {
+            let keys = needs_restart.join(", ");
+            tracing::warn!(keys, "changed, but only a restart brings them live");
+        }
+    }
+}
+
+impl NotReloaded {
+    pub fn log(&self) {
+        for reason in self.to_string().lines() {
+            tracing::error!(reason, "reload refused; what ran before runs on");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The API as its callers see it: requests put together bit by bit, with whatever credentials.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,15 +14,18 @@ use controlplane::api::{App, router};
 use controlplane::board::Board;
 use controlplane::questions::Questions;
 use controlplane::store::{AuditLog, AuditSearch, Connections, UserEdit, Users};
+use controlplane::supervisor::Ending;
 use serde_json::{Value, json};
 use shared::ids::ShardId;
 use tower::ServiceExt;
 
-use super::{FakePlane, MORNING, MoodyStore, api_tokens, config};
+use super::{FakePlane, MORNING, MoodyStore, api_tokens, config, directory, ending, reloader};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
 pub(crate) struct Gate {
+    pub(crate) plane: Arc<FakePlane>,
+    pub(crate) ending: Arc<Ending>,
     pub(crate) store: Arc<MoodyStore>,
     pub(crate) board: Arc<Board>,
     pub(crate) access: Arc<Access>,
@@ -114,6 +118,11 @@ impl Ask {
 
 impl Gate {
     pub(crate) async fn new(text: &str) -> Self {
+        Self::with_file(text, None).await
+    }
+
+    /// Of a gateway whose configuration is read anew from `file`.
+    pub(crate) async fn with_file(text: &str, file: Option<PathBuf>) -> Self {
         let config = config(text);
         let plane = FakePlane::new(1);
         let board = Arc::new(Board::new(&[1]));
@@ -128,15 +137,22 @@ impl Gate {
             &api_tokens(),
             Arc::new(move || read.load(Ordering::Relaxed)),
         ));
+        access.set_ami_allows(config.http().ami_allows());
+        let http = Arc::new(config.http().clone());
+        let directory = directory(config.clone(), &plane, &board, store.clone()).await;
+        let ending = ending();
         let app = App {
+            reloader: reloader(file, &config, &access, &directory),
+            ending: Arc::clone(&ending),
             access: Arc::clone(&access),
             store: store.clone(),
             board: Arc::clone(&board),
             questions,
-            http: Arc::new(config.http().clone()),
+            directory,
+            http,
             node: "gate-1".into(),
         };
-        Self { store, board, access, clock, router: router(app) }
+        Self { plane, ending, store, board, access, clock, router: router(app) }
     }
 
     /// With a user `ada` who may do everything, and one `bob` who may do nothing.

@@ -5,7 +5,7 @@ pub(crate) mod asking;
 pub(crate) mod postgres;
 pub(crate) mod program;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,20 +13,28 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
+use controlplane::access::Access;
+use controlplane::board::Board;
+use controlplane::configuration::Configured;
+use controlplane::directory::Directory;
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Extensions, Journals, Pending, Recordings, Records, Roles, Sessions,
-    StoreError, Tokens, Users,
+    AuditLog, Connections, Db, Extensions, Journals, Pending, Recordings, Records, Roles, Row,
+    Rows, Sessions, Store, StoreError, Table, Tokens, Users,
 };
+use controlplane::supervisor::{Ending, Publisher, Reloader};
+use controlplane::webhooks::Client;
 use shared::act::{Acted, CallAction, CallName, Refusal};
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
-use shared::config::{ApiToken, Config, Sources, TOKEN_SCOPES, load};
+use shared::config::{ApiToken, Config, Effective, Sources, TOKEN_SCOPES, load};
 use shared::event::{Answer, BindingView, CallState, CallView, DialogView, Event};
 use shared::ids::{CallId, ShardId, Side};
 use shared::originate::{Originate, Originated};
 use shared::route::Explanation;
+use shared::snapshot::Snapshot;
 use shared::time::WallMs;
 
 /// 2026-11-24T10:00:00Z
@@ -146,6 +154,10 @@ pub(crate) struct FakePlane {
     pub(crate) explanation: Mutex<Option<Explanation>>,
     pub(crate) acts: Mutex<Vec<(ShardId, CallId, CallAction)>>,
     pub(crate) refusal: Mutex<Option<Refusal>>,
+    /// What each shard was told to serve last.
+    pub(crate) served: Mutex<HashMap<ShardId, Arc<Snapshot>>>,
+    /// Where generations are reported when nobody pumps.
+    pub(crate) board: OnceLock<Arc<Board>>,
     /// Where answers go when nobody pumps.
     pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
 }
@@ -171,6 +183,8 @@ impl FakePlane {
             explanation: Mutex::default(),
             acts: Mutex::default(),
             refusal: Mutex::default(),
+            served: Mutex::default(),
+            board: OnceLock::new(),
             direct: OnceLock::new(),
         })
     }
@@ -274,7 +288,13 @@ impl Plane for FakePlane {
                 "originate"
             }
             Command::Publish(snapshot) => {
-                self.report(Event::SnapshotLive { shard, generation: snapshot.generation });
+                let generation = snapshot.generation;
+                self.served.lock().expect("no test panics with it").insert(shard, snapshot);
+                match self.board.get() {
+                    Some(_) if self.silent.load(Ordering::Relaxed) => {}
+                    Some(board) => board.live(shard, generation),
+                    None => self.report(Event::SnapshotLive { shard, generation }),
+                }
                 "publish"
             }
             Command::Stop => "stop",
@@ -298,6 +318,40 @@ impl Plane for FakePlane {
         let mut bytes = [0; 256];
         while (&self.heard).read(&mut bytes).is_ok_and(|count| count > 0) {}
     }
+}
+
+/// The directory of a gateway with this configuration and an empty database.
+pub(crate) async fn directory(
+    config: Config,
+    plane: &Arc<FakePlane>,
+    board: &Arc<Board>,
+    store: Arc<dyn Store>,
+) -> Arc<Directory> {
+    plane.board.set(Arc::clone(board)).expect("set once");
+    let mut odd = Vec::new();
+    let contents = Directory::read(Arc::new(config), &*store, false, &mut odd).await;
+    let contents = contents.expect("it can be served");
+    assert_eq!(odd, [""; 0], "every row can be served");
+    let publisher = Publisher::new(plane.clone(), Arc::clone(board));
+    let publisher = publisher.with_patience(Duration::from_millis(50));
+    Arc::new(Directory::new(contents, 1, store, publisher, false))
+}
+
+/// Of a gateway that was started with this configuration, which stands in `file` by now.
+pub(crate) fn reloader(
+    file: Option<PathBuf>,
+    config: &Config,
+    access: &Arc<Access>,
+    directory: &Arc<Directory>,
+) -> Arc<Reloader> {
+    let client = Arc::new(Client::of_config(config).expect("it calls nobody"));
+    let effective = Effective::default();
+    let configured = Configured { config: config.clone(), problems: Vec::new(), effective, file };
+    Arc::new(Reloader::new(configured, Arc::clone(access), Arc::clone(directory), client))
+}
+
+pub(crate) fn ending() -> Arc<Ending> {
+    Arc::new(Ending::new(Duration::from_secs(30)))
 }
 
 pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
@@ -349,6 +403,18 @@ impl Connections for MoodyStore {
 impl Extensions for MoodyStore {}
 
 impl Journals for MoodyStore {}
+impl Rows for MoodyStore {
+    fn add_row<'a>(
+        &'a self,
+        table: &'static Table,
+        fields: &'a serde_json::Map<String, serde_json::Value>,
+    ) -> Pending<'a, Row> {
+        if self.failures.load(Ordering::Relaxed) > 0 {
+            return Box::pin(async { Err(StoreError::Unavailable("locked".to_owned())) });
+        }
+        self.real.add_row(table, fields)
+    }
+}
 
 impl Recordings for MoodyStore {}
 

@@ -92,31 +92,41 @@ impl Gate {
     }
 
     pub(crate) fn get(&self, path: &str) -> (u16, Value) {
-        self.send(&format!("GET {path} HTTP/1.1\r\n"), "")
+        self.send("GET", path, "", "")
+    }
+
+    /// From loopback and without credentials.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send("POST", path, "Content-Type: application/json\r\n", &body.to_string())
     }
 
     pub(crate) fn get_as(&self, token: &str, path: &str) -> (u16, Value) {
-        let head = format!("GET {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
-        self.send(&head, "")
+        self.send("GET", path, &format!("Authorization: Bearer {token}\r\n"), "")
     }
 
     pub(crate) fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\
-             Content-Type: application/json\r\n"
-        );
-        self.send(&head, &body.to_string())
+        self.send_as(token, "POST", path, body)
     }
 
-    fn send(&self, head: &str, body: &str) -> (u16, Value) {
+    /// A request with a JSON body.
+    pub(crate) fn send_as(
+        &self,
+        token: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let more = format!("Authorization: Bearer {token}\r\nContent-Type: application/json\r\n");
+        self.send(method, path, &more, &body.to_string())
+    }
+
+    fn send(&self, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.http).expect("HTTP listens");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time-out");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{more}");
         let length = body.len();
-        write!(
-            stream,
-            "{head}Host: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .expect("it reads");
+        let end = format!("Connection: close\r\nContent-Length: {length}\r\n\r\n");
+        write!(stream, "{head}{end}{body}").expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
@@ -142,8 +152,13 @@ impl Drop for Gate {
 }
 
 pub(crate) fn write_config(folder: &Path, sip: u16, more: &str) {
+    write_config_with(folder, sip, 23_999, more);
+}
+
+/// With more ports for media: those of a call rest for half a minute.
+pub(crate) fn write_config_with(folder: &Path, sip: u16, last_port: u16, more: &str) {
     let text = format!(
-        "http_addr = \"127.0.0.1:0\"\nrtp_start_port = 23000\nrtp_end_port = 23999\n[proxy]\n\
+        "http_addr = \"127.0.0.1:0\"\nrtp_start_port = 23000\nrtp_end_port = {last_port}\n[proxy]\n\
          addr = \"127.0.0.1\"\nudp_port = {sip}\ntcp_port = {sip}\n{more}"
     );
     std::fs::write(folder.join("ringgate.toml"), text).expect("the folder is writable");

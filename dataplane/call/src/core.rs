@@ -317,6 +317,7 @@ impl Core {
             }
             Command::Decided { id, decision } => self.decided(id, *decision),
             Command::Drain => {
+                self.registrar.drain();
                 if !std::mem::replace(&mut self.draining, true) && self.calls.is_empty() {
                     self.desk.out.event(Event::Drained(shard));
                 }

@@ -99,6 +99,11 @@ pub(crate) fn trunk_of<'s>(
     })
 }
 
+/// Whether any enabled trunk has this address.
+pub(crate) fn is_of_trunk(desk: &Desk, peer: SocketAddr) -> bool {
+    desk.snapshot.trunks.iter().any(|trunk| trunk.enabled && comes_from(trunk, peer))
+}
+
 fn comes_from(trunk: &Trunk, peer: SocketAddr) -> bool {
     let known = |known: &SocketAddr| {
         known.ip() == peer.ip() && (known.port() == 0 || known.port() == peer.port())

@@ -64,6 +64,11 @@ impl Core {
 
     fn receive_request(&mut self, from: Source, request: &Message<'_>) {
         let method = request.method();
+        if !self.admits(&from, request) {
+            let peer = from.peer;
+            self.desk.notice(Severity::Info, "not_admitted", || format!("from {peer}"));
+            return self.desk.count(Counter::SipNotAdmitted);
+        }
         if let Err(why) = request.check_request() {
             return self.malformed(&from, request, why);
         }
@@ -98,6 +103,22 @@ impl Core {
             Method::Refer => self.receive_refer_outside(key, &from, request),
             _ => self.receive_other(key, request),
         }
+    }
+
+    /// Sources that the acl refuses hear nothing, so that a forged one brings nobody an answer. Who
+    /// is in a dialog goes on, and so does who takes an INVITE back.
+    fn admits(&self, from: &Source, request: &Message<'_>) -> bool {
+        if self.desk.snapshot.acl.admits(from.peer.ip()) {
+            return true;
+        }
+        let in_dialog = request.to().ok().and_then(|to| to.tag()).is_some();
+        let takes_back = || {
+            let hash = self.desk.transactions.server_hash(request, Method::Invite);
+            self.desk.transactions.server_by_hash(hash).is_some()
+        };
+        in_dialog
+            || gate::is_of_trunk(&self.desk, from.peer)
+            || (request.method() == Method::Cancel && takes_back())
     }
 
     fn malformed(&mut self, from: &Source, request: &Message<'_>, why: Malformed) {

@@ -26,6 +26,7 @@ pub(crate) struct Registrar {
     aors: Slots<Aor>,
     by_name: FxHashMap<Box<str>, Key>,
     bindings: usize,
+    draining: bool,
 }
 
 #[derive(Debug)]
@@ -58,7 +59,18 @@ struct Asked {
 
 impl Registrar {
     pub(crate) fn new() -> Self {
-        Self { aors: Slots::new(AORS_PER_SHARD_MAX), by_name: FxHashMap::default(), bindings: 0 }
+        Self {
+            aors: Slots::new(AORS_PER_SHARD_MAX),
+            by_name: FxHashMap::default(),
+            bindings: 0,
+            draining: false,
+        }
+    }
+
+    /// From now on registrations are as short as they may be: phones ask again soon, and find whoever
+    /// serves then.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
     }
 
     pub(crate) fn aor_count(&self) -> usize {
@@ -157,7 +169,9 @@ impl Registrar {
             self.remove_where(desk, aor, RegistrationChange::Unregistered, |_| true);
             return Ok(());
         }
-        let asked = read_contacts(desk, request, &contacts)?;
+        let rules = desk.settings.registrar;
+        let most = if self.draining { rules.expires_min_s } else { rules.expires_max_s };
+        let asked = read_contacts(desk, request, &contacts, most)?;
         let path: Vec<Vec<u8>> = request.values(HeaderName::Path).map(<[u8]>::to_vec).collect();
         let user_agent = request
             .first(HeaderName::UserAgent)
@@ -335,6 +349,7 @@ fn read_contacts(
     desk: &Desk,
     request: &Message<'_>,
     contacts: &[&[u8]],
+    most_s: u32,
 ) -> Result<Vec<Asked>, Refusal> {
     if contacts.len() > BINDINGS_PER_AOR_MAX {
         return Err(Refusal::Status(403));
@@ -357,7 +372,7 @@ fn read_contacts(
             uri: contact.uri.to_vec(),
             instance,
             q: contact.param("q").flatten().map_or(1_000, parse_q),
-            expires_s: expires_s.min(rules.expires_max_s),
+            expires_s: expires_s.min(most_s),
         })
     };
     contacts.iter().map(read).collect()

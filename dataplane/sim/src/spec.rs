@@ -157,6 +157,7 @@ impl WorldSettings {
             users: Arc::new(users),
             trunks: Arc::new(trunks),
             routes,
+            acl: Arc::default(),
             http_router: self.http_router,
             remote_users: self.remote_users,
         }

@@ -39,10 +39,10 @@ pub struct Progress {
     pub over: AtomicU64,
     pub rtp_sent: AtomicU64,
     pub rtp_received: AtomicU64,
-    /// Set it to start the latency figures afresh.
-    pub restart_latency: AtomicBool,
     /// Set it to offer no further calls, whatever the plan says.
     pub enough: AtomicBool,
+    /// Set it to start the latency figures afresh.
+    pub restart_latency: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,17 +184,22 @@ impl Agent {
 
     fn drive(&mut self) -> io::Result<()> {
         let mut inbox = Inbox::default();
-        let give_up_at = self.started
+        let slack = self.plan.hold.max(self.plan.hold_until) + 2 * GIVE_UP;
+        let mut give_up_at = self.started
             + Duration::from_secs_f64(f64::from(self.plan.calls) / self.plan.rate)
-            + self.plan.hold.max(self.plan.hold_until)
-            + 2 * GIVE_UP;
-        while !self.is_over() {
+            + slack;
+        let mut wanted = u64::from(self.plan.calls);
+        while self.progress.over.load(Ordering::Relaxed) < wanted {
             let now = Instant::now();
+            if self.progress.enough.load(Ordering::Relaxed) && wanted != self.report.offered {
+                wanted = self.report.offered;
+                give_up_at = give_up_at.min(now + slack);
+            }
             if now > give_up_at {
                 let open = self.calls.iter().filter(|call| call.phase != Phase::Idle).count();
                 return Err(io::Error::other(format!("{open} calls never ended")));
             }
-            self.offer(now);
+            self.offer(now, wanted);
             self.work_due(now);
             let mut worked = self.receive(&mut inbox, true);
             worked |= self.receive(&mut inbox, false);
@@ -205,19 +210,9 @@ impl Agent {
         Ok(())
     }
 
-    fn is_over(&self) -> bool {
-        let over = self.progress.over.load(Ordering::Relaxed);
-        let enough = self.progress.enough.load(Ordering::Relaxed);
-        over >= u64::from(self.plan.calls) || (enough && over == self.report.offered)
-    }
-
-    fn offer(&mut self, now: Instant) {
-        if self.progress.enough.load(Ordering::Relaxed) {
-            return;
-        }
+    fn offer(&mut self, now: Instant, wanted: u64) {
         let due = (now - self.started).as_secs_f64() * self.plan.rate;
-        while self.report.offered < u64::from(self.plan.calls) && (self.report.offered as f64) < due
-        {
+        while self.report.offered < wanted && (self.report.offered as f64) < due {
             let Some(slot) = self.free.pop_front() else { return };
             self.report.offered += 1;
             self.progress.offered.store(self.report.offered, Ordering::Relaxed);
@@ -252,9 +247,14 @@ impl Agent {
         }
     }
 
+    /// The host behind the numbers that are called.
+    fn dialled(&self) -> SocketAddr {
+        self.plan.dial.unwrap_or(self.callee)
+    }
+
     fn request(&self, method: &str, slot: u32, authorization: Option<&str>, sdp: &str) -> String {
         let call = &self.calls[slot as usize];
-        let (caller, callee, run) = (self.caller, self.callee, self.run);
+        let (caller, callee, run) = (self.caller, self.dialled(), self.run);
         let first = format!("sip:c{slot}@{callee}");
         let target = if call.target.is_empty() { &first } else { &call.target };
         let to = if call.to.is_empty() { format!("<{first}>") } else { call.to.clone() };
@@ -496,7 +496,10 @@ impl Agent {
         let ack = format!(
             "ACK sip:c{slot}@{} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\n\
              To: {}\r\nCall-ID: {}\r\nCSeq: {number} ACK\r\nContent-Length: 0\r\n\r\n",
-            self.callee, raw.from, raw.to, raw.call_id
+            self.dialled(),
+            raw.from,
+            raw.to,
+            raw.call_id
         );
         self.send_caller(&ack);
     }
@@ -510,7 +513,7 @@ impl Agent {
             return;
         };
         let credentials = Credentials { username, password, cnonce: "10ad", nonce_count: 1 };
-        let uri = format!("sip:c{slot}@{}", self.callee);
+        let uri = format!("sip:c{slot}@{}", self.dialled());
         let value = digest::authorization(&challenge, credentials, "INVITE", &uri);
         let call = &mut self.calls[slot as usize];
         call.cseq += 1;

@@ -48,6 +48,9 @@ pub struct Plan {
     pub media: bool,
     /// The callee rings this long.
     pub ring: Duration,
+    /// Whose numbers are dialled: the gateway's, for its rules to find the way. Without one the
+    /// callee's own address is called.
+    pub dial: Option<SocketAddr>,
     /// The CPU for both threads.
     pub cpu: Option<usize>,
     /// User and password, where calls need credentials.
@@ -90,6 +93,7 @@ impl Plan {
             sdp: Sdp::Audio,
             media: false,
             ring: Duration::ZERO,
+            dial: None,
             cpu: None,
             credentials: None,
             log: None,
@@ -122,7 +126,7 @@ impl Ends {
 /// Times in microseconds, three significant digits.
 pub type Times = Histogram<u64>;
 
-fn times() -> Times {
+pub fn times() -> Times {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds in order, precision up to 5")
 }
 

@@ -65,6 +65,7 @@ pub(super) struct ProxyFile {
     pub(super) ami_path: Option<String>,
     pub(super) locator_webhook: Option<LocatorWebhookFile>,
     pub(super) user_backends: Option<Vec<BackendFile>>,
+    pub(super) acl_rules: Option<Vec<String>>,
     pub(super) trunks: BTreeMap<String, TrunkFile>,
     pub(super) routes: Option<Vec<toml::Value>>,
     pub(super) emergency: EmergencyFile,

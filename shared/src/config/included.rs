@@ -1,5 +1,6 @@
-//! Files that the configuration names: `routes_files` and `trunks_files`.
-//! Owns:  the form of such a file: `[[routes]]` and `[trunks.NAME]`, with or without `proxy.` before.
+//! Files that the configuration names: `acl_files`, `routes_files` and `trunks_files`.
+//! Owns:  the form of such a file: `acl_rules`, `[[routes]]` and `[trunks.NAME]`, with or without
+//!        `proxy.` before.
 //! Gives: one tree, in which every value still knows its own file and line.
 //! Never: touches the disk; the caller reads what a pattern names.
 //! Holds: a trunk has one place; the second one is a problem that names the first.
@@ -11,10 +12,10 @@ use crate::event::Severity;
 /// The files that a pattern names, in the order of their names: name and text.
 pub type ReadFiles<'a> = dyn Fn(&str) -> Result<Vec<(String, String)>, String> + 'a;
 
-/// Puts the rules and trunks of every named file into the tree.
+/// Puts the rules, trunks and sources of every named file into the tree.
 pub(super) fn merge(root: &mut Node, read: &ReadFiles<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for key in ["proxy.trunks_files", "proxy.routes_files"] {
+    for key in ["proxy.acl_files", "proxy.trunks_files", "proxy.routes_files"] {
         let Some(Value::List(patterns)) = root.find(key).map(|node| node.value.clone()) else {
             continue; // of the wrong kind, or not there: the walk says so
         };
@@ -64,11 +65,11 @@ fn merge_file(root: &mut Node, name: &str, text: &str, problems: &mut Vec<Proble
 fn place(root: &mut Node, key: &str, child: Node, problems: &mut Vec<Problem>) {
     let Some(proxy) = table(root, "proxy", &child.origin) else { return };
     match (key, child.value) {
-        ("routes", Value::List(mut rules)) => {
+        ("acl_rules" | "routes", Value::List(mut rules)) => {
             let origin = child.origin;
-            let routes = proxy.entry("routes".to_owned());
-            let routes = routes.or_insert_with(|| Node { origin, value: Value::List(Vec::new()) });
-            if let Value::List(list) = &mut routes.value {
+            let known = proxy.entry(key.to_owned());
+            let known = known.or_insert_with(|| Node { origin, value: Value::List(Vec::new()) });
+            if let Value::List(list) = &mut known.value {
                 list.append(&mut rules);
             }
         }
@@ -91,7 +92,7 @@ fn place(root: &mut Node, key: &str, child: Node, problems: &mut Vec<Problem>) {
         }
         (_, value) => {
             let text = format!("{} does not belong here", value.kind());
-            let suggestion = "write [[routes]] or [trunks.NAME]".to_owned();
+            let suggestion = "write [[routes]], [trunks.NAME] or acl_rules".to_owned();
             problems.push(Problem {
                 suggestion: Some(suggestion),
                 ..problem(Severity::Error, child.origin, key.to_owned(), text)

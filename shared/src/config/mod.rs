@@ -5,6 +5,7 @@
 //! Holds: a `Config` exists only when nothing is wrong with it: holding one is the proof.
 
 mod access;
+mod acl;
 mod cores;
 mod database;
 mod effective;
@@ -48,6 +49,7 @@ pub use webhooks::{
     LocatorWebhook, SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url,
 };
 
+use crate::acl::Acl;
 use crate::event::Severity;
 use crate::route::Emergency;
 use crate::settings::PortSlice;
@@ -94,6 +96,7 @@ pub struct Config {
     rtp_ports: PortSlice,
     dataplane: Dataplane,
     backends: Vec<Backend>,
+    acl: Acl,
     trunks: Vec<TrunkConfig>,
     webhooks: Webhooks,
     locator_webhook: Option<LocatorWebhook>,
@@ -133,6 +136,11 @@ impl Config {
         &self.backends
     }
 
+    /// Sources that may send requests; trunks may in any case.
+    pub const fn acl(&self) -> &Acl {
+        &self.acl
+    }
+
     pub fn trunks(&self) -> &[TrunkConfig] {
         &self.trunks
     }
@@ -160,6 +168,25 @@ impl Config {
         self.emergency.as_ref()
     }
 
+    /// The same with the sources that another configuration admits.
+    #[must_use]
+    pub fn with_acl_of(&self, other: &Self) -> Self {
+        Self { acl: other.acl.clone(), ..self.clone() }
+    }
+
+    /// The same with the dial plan of another configuration.
+    #[must_use]
+    pub fn with_routes_of(&self, other: &Self) -> Self {
+        let (routes, emergency) = (other.routes.clone(), other.emergency.clone());
+        Self { routes, emergency, ..self.clone() }
+    }
+
+    /// The same with the trunks of another configuration.
+    #[must_use]
+    pub fn with_trunks_of(&self, other: &Self) -> Self {
+        Self { trunks: other.trunks.clone(), ..self.clone() }
+    }
+
     fn check(file: ConfigFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Self {
         let http = Http::check(&file, read, report);
         let files = Files::check(&file, read, report);
@@ -173,6 +200,8 @@ impl Config {
                 report.warning("proxy.udp_port", text);
             }
         }
+        let (rules, modules) = (&file.proxy.acl_rules, &file.proxy.modules);
+        let acl = acl::check(rules.as_deref(), modules.as_deref(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
         let trunks = trunks::check(file.proxy.trunks, report);
         let webhooks = Webhooks::check(&file.webhooks, read, report);
@@ -189,6 +218,7 @@ impl Config {
             rtp_ports,
             dataplane,
             backends,
+            acl,
             trunks,
             webhooks,
             locator_webhook,

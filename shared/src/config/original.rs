@@ -70,8 +70,6 @@ pub(super) const NOT_YET: &[Key] = &[
     watch_out("proxy.tls_port", PORT),
     watch_out("proxy.ws_port", PORT),
     watch_out("proxy.ws_handler", Text),
-    watch_out("proxy.acl_rules", Texts),
-    watch_out("proxy.acl_files", Texts),
     watch_out("proxy.ua_white_list", Texts),
     watch_out("proxy.ua_black_list", Texts),
     watch_out("proxy.max_concurrency", COUNT),

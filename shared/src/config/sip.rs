@@ -186,8 +186,8 @@ fn realms(written: Option<&[String]>, report: &mut Report<'_>) -> Vec<String> {
 /// Whether calls need credentials. Modules that we always run or do not have yet are named.
 fn modules(written: Option<&[String]>, report: &mut Report<'_>) -> bool {
     const KEY: &str = "proxy.modules";
-    const SERVED: [&str; 3] = ["auth", "call", "registrar"];
-    const NOT_YET: [&str; 2] = ["acl", "presence"];
+    const SERVED: [&str; 4] = ["acl", "auth", "call", "registrar"];
+    const NOT_YET: [&str; 1] = ["presence"];
     let Some(modules) = written else { return true };
     for module in modules {
         if NOT_YET.contains(&module.as_str()) {
