@@ -43,7 +43,6 @@ fn cdr(number: u128, caller: &str) -> Cdr {
         media_quality: Vec::new(),
         metadata: BTreeMap::new(),
         last_error: None,
-        metadata: BTreeMap::new(),
         shard: 1,
     }
 }
