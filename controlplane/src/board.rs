@@ -87,6 +87,18 @@ pub struct Counts {
     pub logins_throttled: AtomicU64,
     /// Requests that were refused for who sent them.
     pub requests_denied: AtomicU64,
+    /// Questions to the HTTP router, those without a decision, and whether it is waited for (0) or not.
+    pub route_requests: AtomicU64,
+    pub route_failures: AtomicU64,
+    pub router_open: AtomicU64,
+    /// Exchanges with it that could not be stored.
+    pub exchanges_lost: AtomicU64,
+    /// Questions to user backends, those without an answer, and those that a cache answered.
+    pub user_requests: AtomicU64,
+    pub user_failures: AtomicU64,
+    pub user_cache_hits: AtomicU64,
+    /// User backends that are not waited for.
+    pub users_open: AtomicU64,
     pub draining: std::sync::atomic::AtomicBool,
     /// Generation of the newest snapshot.
     pub published: AtomicU64,

@@ -1,7 +1,7 @@
 //! The event pump: takes events off the shards' queues and hands each to whom it concerns.
 //! Owns:  the wait on the event descriptor.
-//! Gives: news of the journals to `journal`, captures to `recordings`, answers to `questions`, states to
-//!        `board`, notices to the log.
+//! Gives: news of the journals to `journal`, captures to `recordings`, answers to `questions`, asks to
+//!        `webhooks`, states to `board`, notices to the log.
 //! Never: drops an event. When a receiver is full the pump waits, the shards' queues fill, and the
 //!        shards refuse new calls before anything is lost.
 //! Holds: it ends when every shard has stopped and its queue is empty.
@@ -11,10 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::ask::{Ask, Decision, RouteDecision, UserDecision};
-use shared::command::Command;
 use shared::event::{CaptureClosed, Event, Notice, Severity};
-use shared::ids::ShardId;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -24,6 +21,7 @@ use crate::board::{Board, ShardState, Stage};
 use crate::journal::Taps;
 use crate::plane::Plane;
 use crate::questions::Questions;
+use crate::webhooks::Decider;
 
 /// Events that are taken at a time.
 const BATCH: usize = 1_024;
@@ -37,6 +35,7 @@ pub struct Pump {
     pub questions: Arc<Questions>,
     pub journal: Taps,
     pub captures: mpsc::Sender<CaptureClosed>,
+    pub decider: Arc<Decider>,
 }
 
 impl Pump {
@@ -70,7 +69,7 @@ impl Pump {
         let gone = |what: &str| io::Error::other(format!("the {what} has ended"));
         match event {
             Event::Answer { id, shard, answer } => self.questions.answer(id, shard, answer),
-            Event::Asked { shard, id, ask } => self.leave_undecided(shard, id, &ask),
+            Event::Asked { shard, id, ask } => self.decider.decide(shard, id, *ask),
             Event::CaptureClosed(closed) => {
                 self.captures.send(closed).await.map_err(|_| gone("finalizer of recordings"))?;
             }
@@ -92,18 +91,6 @@ impl Pump {
             Event::Stopped(shard) => self.board.reached(shard, Stage::Stopped),
         }
         Ok(())
-    }
-
-    /// No program is configured that could decide: the shard's fallback does.
-    fn leave_undecided(&self, shard: ShardId, id: u64, ask: &Ask) {
-        let decision = match ask {
-            Ask::Route(_) => Decision::Route(RouteDecision::Unavailable),
-            Ask::User(_) => Decision::User(UserDecision::Unavailable),
-        };
-        let command = Command::Decided { id, decision: Box::new(decision) };
-        if self.plane.send(shard, command).is_err() {
-            tracing::warn!(shard = shard.0, "its queue is full: an ask runs into its deadline");
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use shared::ids::ShardId;
 use shared::journal::Position;
 use shared::metrics::{Counter, Counters};
 use shared::snapshot::Snapshot;
-use stand_ins::{FakePlane, call_id, call_view};
+use stand_ins::{FakePlane, call_id, call_view, deciding};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -55,6 +55,7 @@ fn start(shards: u8, room: usize) -> Running {
         questions: Arc::clone(&questions),
         journal: taps.clone(),
         captures: capture_sender,
+        decider: deciding::decider(&plane, &board, "").0,
     };
     let pump = tokio::spawn(pump.run());
     Running { plane, board, questions, taps, captures, pump }
@@ -127,6 +128,8 @@ async fn an_ask_is_answered_though_nobody_can_decide() {
     };
     let ask = Box::new(Ask::User(ask));
     running.plane.report(Event::Asked { shard: ShardId(1), id: 7, ask });
+    let (shard, id, _) = deciding::decided(&running.plane).await;
+    assert_eq!((shard, id), (ShardId(1), 7));
     running.plane.report(Event::Stopped(ShardId(0)));
     running.plane.report(Event::Stopped(ShardId(1)));
     running.pump.await.expect("no panic").expect("a clean end");

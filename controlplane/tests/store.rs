@@ -3,8 +3,8 @@
 mod stand_ins;
 
 use controlplane::store::{
-    Db, Extension, Extensions, JournalMark, Journals, RecordSearch, RecordSort, Recording,
-    RecordingState, Recordings, Records,
+    Db, Exchange, Exchanges, Extension, Extensions, JournalMark, Journals, RecordSearch,
+    RecordSort, Recording, RecordingState, Recordings, Records,
 };
 use shared::cdr::{CallStatus, Cdr, Direction};
 use shared::ids::ShardId;
@@ -44,6 +44,7 @@ on_both! {
     a_big_batch_is_stored,
     text_of_any_length_is_stored_and_found,
     a_journal_is_taken_with_its_mark_and_may_come_twice,
+    an_exchange_is_kept_with_its_call,
 }
 
 async fn fill(store: &Db, count: u64) {
@@ -241,4 +242,28 @@ async fn a_journal_is_taken_with_its_mark_and_may_come_twice(store: Db) {
     store.forget_journal(stream(1)).await.expect("it is forgotten");
     store.forget_journal(stream(9)).await.expect("nothing to forget is no error");
     assert_eq!(store.journal_marks().await.expect("they are read"), [mark(2, 40, true)]);
+}
+
+async fn an_exchange_is_kept_with_its_call(store: Db) {
+    let exchange = |number: u64, outcome: &'static str| Exchange {
+        call: call_id(number),
+        asked_at: MORNING.0,
+        latency_ms: 12,
+        outcome,
+        status: (outcome == "forward").then_some(200),
+        request: "{\"call_id\": \"'; DROP TABLE route_exchanges; --\"}".to_owned(),
+        answer: (outcome == "forward").then(|| "{\"targets\": []}".to_owned()),
+        notes: vec!["one".to_owned(), "two".to_owned()],
+    };
+    let batch = [exchange(1, "forward"), exchange(2, "timed_out")];
+    store.add_exchanges(&batch).await.expect("they are stored");
+    store.add_exchanges(&[exchange(1, "reject")]).await.expect("the first one stays");
+    let found = store.exchange(call_id(1)).await.expect("it is read").expect("it is there");
+    assert_eq!((found.outcome.as_str(), found.status), ("forward", Some(200)));
+    assert_eq!((found.asked_at, found.latency_ms), (MORNING.0, 12));
+    assert_eq!((&found.request, &found.answer), (&batch[0].request, &batch[0].answer));
+    assert_eq!(found.notes, ["one", "two"]);
+    let found = store.exchange(call_id(2)).await.expect("it is read").expect("it is there");
+    assert_eq!((found.outcome.as_str(), found.status, found.answer), ("timed_out", None, None));
+    assert_eq!(store.exchange(call_id(3)).await.expect("it is read"), None);
 }

@@ -1,7 +1,8 @@
 //! Golden outputs of the configuration checks: what an operator reads, word for word.
 
-use shared::config::{Loaded, SecretRef, Sources, load};
+use shared::config::{Backend, Loaded, SecretRef, Sources, load};
 use shared::event::RegistrationChange;
+use shared::snapshot::Secret;
 
 fn read_secret(place: SecretRef<'_>) -> Result<String, String> {
     match place {
@@ -175,12 +176,10 @@ url = "mysql://root:secret-url@db/users"
              password = \"...\" or ha1 = \"...\"",
             "ringgate.toml:15: error: proxy.user_backends[0].users[9].password: must be text in \
              quotes, not a whole number",
-            "ringgate.toml:18: error: proxy.user_backends[1].type: a backend of type \"http\" is \
-             not built yet; use \"memory\" or \"extension\"",
             "ringgate.toml:20: error: proxy.user_backends[2]: has no type; write type = \
              \"memory\" or type = \"extension\"",
-            "ringgate.toml:24: error: proxy.user_backends[3].url: users in a database other than \
-             ours are not built yet; remove the key to use our extensions table",
+            "ringgate.toml:24: error: proxy.user_backends[3].url: mysql is not supported; write \
+             \"sqlite://FILE\" or \"postgres://USER@HOST/NAME\"",
         ],
     );
 }
@@ -345,10 +344,10 @@ users = [
     for secret in ["from-a-file", "from-the-environment", "hunter2", "00112233"] {
         assert!(!debug.contains(secret), "{secret} is shown");
     }
-    let shared::config::Backend::Memory(users) = &config.backends()[0] else {
+    let Backend::Memory(users) = &config.backends()[0] else {
         panic!("the memory backend comes first")
     };
-    let plain = |text: &str| shared::snapshot::Secret::Plain(text.into());
+    let plain = |text: &str| Secret::Plain(text.into());
     assert_eq!(users[0].secret, plain("from-a-file"));
     assert_eq!(users[1].secret, plain("from-the-environment"));
 
@@ -486,12 +485,15 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let loaded = check(ORIGINAL, &[], true);
     let lines = lines(&loaded);
     assert!(loaded.config.is_some(), "{lines:#?}");
-    for key in ["callrecord", "proxy.http_router", "proxy.ua_black_list"] {
+    for key in ["callrecord", "proxy.ua_black_list"] {
         let line = format!("warning: {key}: accepted, not used yet: what it asks for does not");
         assert!(lines.iter().any(|found| found.contains(&line)), "{key} is not in {lines:#?}");
     }
     let config = loaded.config.expect("it is valid");
     assert_eq!(config.routes()[0].route.conditions.len(), 1);
+    let router = config.http_router().expect("it is written");
+    assert!(router.fallback_to_static);
+    assert_eq!((router.target.timeout.as_secs(), router.target.headers.len()), (5, 1));
     assert_eq!(config.sip().realms(), ["pbx.example"]);
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
@@ -551,4 +553,127 @@ timeout_ms = 10
           whole number"
         ]
     );
+}
+
+#[test]
+fn programs_that_decide_are_checked_one_by_one() {
+    assert_problems(
+        r#"[proxy.http_router]
+timeout_ms = 10
+fallback = true
+headers = { Host = "x" }
+[[proxy.user_backends]]
+type = "http"
+url = "http://auth.example/"
+method = "PUT"
+http_retry_count = 99
+[[proxy.user_backends]]
+type = "database"
+url = "sqlite:///srv/users.db"
+table_name = "users; drop"
+password_column = "pass word"
+[[proxy.user_backends]]
+type = "extension"
+database_url = "oracle://x"
+[[proxy.user_backends]]
+type = "plain"
+[[proxy.user_backends]]
+type = "plain"
+path = "gone.txt"
+[[proxy.user_backends]]
+type = "plain"
+path = "/run/secrets/1001"
+[[proxy.user_backends]]
+type = "database"
+table_name = "members"
+token_header = "X-Token"
+"#,
+        &[
+            "ringgate.toml:1: error: proxy.http_router.url: is missing; write url = \
+             \"https://...\"",
+            "ringgate.toml:2: error: proxy.http_router.timeout_ms: must be 50 to 60000, not 10",
+            "ringgate.toml:3: warning: proxy.http_router.fallback: unknown key",
+            "ringgate.toml:4: error: proxy.http_router.headers.Host: is a header that the gateway \
+             writes itself",
+            "ringgate.toml:7: warning: proxy.user_backends[0].url: passwords come back over plain \
+             HTTP and can be read on the way; write https://",
+            "ringgate.toml:8: error: proxy.user_backends[0].method: \"PUT\" is not a method for \
+             this; write \"GET\" or \"POST\"",
+            "ringgate.toml:9: error: proxy.user_backends[0].http_retry_count: must be 0 to 10, not \
+             99",
+            "ringgate.toml:13: error: proxy.user_backends[1].table_name: \"users; drop\" is not a \
+             name of letters, digits and _",
+            "ringgate.toml:14: error: proxy.user_backends[1].password_column: \"pass word\" is not \
+             a name of letters, digits and _",
+            "ringgate.toml:17: error: proxy.user_backends[2].database_url: is not the URL of a \
+             database that we know; write \"sqlite://FILE\" or \"postgres://USER@HOST/NAME\"",
+            "ringgate.toml:18: error: proxy.user_backends[3]: has no path; write path = \
+             \"users.txt\"",
+            "ringgate.toml:22: error: proxy.user_backends[4].path: gone.txt cannot be read: No such \
+             file or directory",
+            "ringgate.toml:25: error: proxy.user_backends[5].path: /run/secrets/1001:1: has no \
+             colon between user and password",
+            "ringgate.toml:28: warning: proxy.user_backends[6].table_name: is not used without a \
+             url: our extensions table is asked",
+            "ringgate.toml:29: note: proxy.user_backends[6].token_header: accepted, not used yet",
+        ],
+    );
+}
+
+#[test]
+fn the_chain_of_backends_keeps_its_order_its_bounds_and_its_secrets() {
+    let text = r#"[proxy.http_router]
+url = "http://10.0.0.9:81/route?key=hunter2"
+headers = { X-API-Key = "env:PASSWORD_1002" }
+[[proxy.user_backends]]
+type = "plain"
+path = "users.txt"
+[[proxy.user_backends]]
+type = "http"
+url = "https://auth.example/pbx/auth?hunter2"
+username_field = "u"
+realm_field = "r"
+http_timeout_ms = 800
+cache_ttl_secs = 0
+[[proxy.user_backends]]
+type = "database"
+url = "postgres://gate:hunter2@db.example/users"
+enabled_column = "active"
+ttl = 60
+"#;
+    let read = |place: SecretRef<'_>| match place {
+        SecretRef::File("users.txt") => Ok("# ours\n1001:hunter2\n\n1002:a:b\n".to_owned()),
+        _ => Ok("hunter2".to_owned()),
+    };
+    let sources = Sources {
+        file: Some(("ringgate.toml", text)),
+        env: Vec::new(),
+        read_secret: &read,
+        strict: true,
+    };
+    let loaded = load(&sources);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("it is valid");
+    let router = config.http_router().expect("it is written");
+    assert_eq!((router.target.timeout.as_millis(), router.fallback_to_static), (5_000, false));
+    let [
+        Backend::Memory(plain),
+        Backend::Remote(http),
+        Backend::Remote(table),
+        Backend::Extensions,
+    ] = config.backends()
+    else {
+        panic!("{:?}", config.backends());
+    };
+    assert_eq!(plain.len(), 2);
+    assert_eq!(plain[1].secret, Secret::Plain("a:b".into()));
+    // Two tries of 800 ms with half a second between, and one look at the table.
+    assert_eq!((http.longest().as_millis(), table.longest().as_millis()), (2_100, 5_000));
+    assert_eq!((http.keep.as_secs(), http.keep_refusals.as_secs()), (0, 5));
+    assert_eq!((table.keep.as_secs(), table.concurrent_max), (60, 64));
+    let rules = config.remote_users().expect("two of them are asked");
+    assert_eq!((rules.first, rules.budget.as_millis()), (1, 7_100));
+    assert_eq!(config.named_urls().count(), 2);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
 }

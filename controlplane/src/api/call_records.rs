@@ -7,12 +7,13 @@
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
+use shared::time::WallMs;
 
 use super::asked::{Document, Id, Pairs};
 use super::routes::{Need, Routes};
 use super::{App, Code, Prefix, Problem, page, search};
 use crate::access::Right;
-use crate::store::{CallRecord, RecordSearch, Recording, RecordingState};
+use crate::store::{CallRecord, RecordSearch, Recording, RecordingState, StoredExchange};
 
 pub(super) fn routes() -> Routes {
     let need = Need::Right(Right::CdrRead);
@@ -55,7 +56,12 @@ async fn one(
     Id(id): Id,
 ) -> Result<Json<Value>, Problem> {
     let record = find(&app, &id).await?;
-    Ok(Json(detail(&record, &prefix)?))
+    let exchange = app.store.exchange(record.cdr.session_id).await?;
+    let mut shown = detail(&record, &prefix)?;
+    if let (Some(exchange), Value::Object(shown)) = (exchange, &mut shown) {
+        shown.insert("httpRouter".to_owned(), asked_router(exchange));
+    }
+    Ok(Json(shown))
 }
 
 pub(super) async fn find(app: &App, id: &str) -> Result<CallRecord, Problem> {
@@ -119,6 +125,20 @@ fn item(record: &CallRecord, prefix: &Prefix) -> Value {
         "hangup_reason": cdr.hangup_reason,
         "hangup_messages": cdr.hangup_messages,
         "error": cdr.last_error,
+    })
+}
+
+/// What the HTTP router was asked and said; text that was cut is no JSON any more.
+fn asked_router(exchange: StoredExchange) -> Value {
+    let body = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
+    json!({
+        "askedAt": WallMs(exchange.asked_at),
+        "latencyMs": exchange.latency_ms,
+        "outcome": exchange.outcome,
+        "status": exchange.status,
+        "request": body(exchange.request),
+        "answer": exchange.answer.map(body),
+        "notes": exchange.notes,
     })
 }
 

@@ -90,16 +90,24 @@ fn write(board: &Board, out: &mut String) -> fmt::Result {
             Counts::of(&counts.recordings_failed),
         ),
     ];
-    for (name, kind, help, value) in single.into_iter().chain(of_access(counts)) {
-        head(out, name, kind, help)?;
-        writeln!(out, "ringgate_{name} {value}")?;
-    }
+    single_values(out, single.into_iter().chain(of_access(counts)).chain(of_deciders(counts)))?;
     head(out, "build_info", "gauge", "Version of the running program")?;
     writeln!(out, "ringgate_build_info{{version=\"{VERSION}\"}} 1")
 }
 
+/// Name, kind, help line and value of what is not kept per shard.
+type Single = (&'static str, &'static str, &'static str, u64);
+
+fn single_values(out: &mut String, values: impl Iterator<Item = Single>) -> fmt::Result {
+    for (name, kind, help, value) in values {
+        head(out, name, kind, help)?;
+        writeln!(out, "ringgate_{name} {value}")?;
+    }
+    Ok(())
+}
+
 /// Who was let in and who was not.
-fn of_access(counts: &Counts) -> [(&'static str, &'static str, &'static str, u64); 4] {
+fn of_access(counts: &Counts) -> [Single; 4] {
     [
         ("logins_total", "counter", "Logins that succeeded", Counts::of(&counts.logins)),
         (
@@ -119,6 +127,60 @@ fn of_access(counts: &Counts) -> [(&'static str, &'static str, &'static str, u64
             "counter",
             "Requests refused for who sent them",
             Counts::of(&counts.requests_denied),
+        ),
+    ]
+}
+
+/// How the programs do that decide about calls and users.
+fn of_deciders(counts: &Counts) -> [Single; 8] {
+    [
+        (
+            "route_requests_total",
+            "counter",
+            "Questions to the HTTP router, probes included",
+            Counts::of(&counts.route_requests),
+        ),
+        (
+            "route_request_failures_total",
+            "counter",
+            "Questions to the HTTP router that ended without a decision",
+            Counts::of(&counts.route_failures),
+        ),
+        (
+            "route_breaker_open",
+            "gauge",
+            "1 while calls do not wait for the HTTP router",
+            Counts::of(&counts.router_open),
+        ),
+        (
+            "route_exchanges_lost_total",
+            "counter",
+            "Exchanges with the HTTP router that could not be stored",
+            Counts::of(&counts.exchanges_lost),
+        ),
+        (
+            "user_backend_requests_total",
+            "counter",
+            "Questions to user backends, probes included",
+            Counts::of(&counts.user_requests),
+        ),
+        (
+            "user_backend_failures_total",
+            "counter",
+            "Questions to user backends that ended without an answer",
+            Counts::of(&counts.user_failures),
+        ),
+        (
+            "user_cache_hits_total",
+            "counter",
+            "Questions to user backends that a cache answered",
+            Counts::of(&counts.user_cache_hits),
+        ),
+        (
+            "user_breakers_open",
+            "gauge",
+            "User backends that nobody waits for",
+            Counts::of(&counts.users_open),
         ),
     ]
 }

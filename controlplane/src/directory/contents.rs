@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use shared::acl::Acl;
-use shared::config::{Backend, Config, Origin, TrunkConfig};
+use shared::config::{Backend, Config, HttpRouter, Origin, TrunkConfig};
 use shared::route::{Route, RouteTable};
 use shared::snapshot::{Secret, Snapshot, Trunk, User, Users};
 use shared::time::WallMs;
@@ -151,7 +151,8 @@ impl Contents {
             trunks: Arc::clone(&self.trunks),
             routes: Arc::clone(&self.routes),
             acl: Arc::clone(&self.acl),
-            ..Snapshot::default()
+            http_router: self.config.http_router().map(HttpRouter::rules),
+            remote_users: self.config.remote_users(),
         }
     }
 
@@ -327,6 +328,7 @@ impl Contents {
                 Backend::Memory(users) => {
                     users.iter().find(|user| *user.username == *name).cloned()
                 }
+                Backend::Remote(_) => None, // asked when somebody shows credentials
             };
             found.map(|user| at_place(user, place))
         });
@@ -358,6 +360,7 @@ impl Contents {
             let known = match backend {
                 Backend::Extensions => rows.as_slice(),
                 Backend::Memory(known) => known.as_slice(),
+                Backend::Remote(_) => &[],
             };
             for user in known {
                 let name = user.username.clone();

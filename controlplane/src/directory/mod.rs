@@ -20,6 +20,7 @@ pub use live::{Changed, Directory, Seen};
 pub use objects::{Object, Source};
 pub use refusal::{NotRead, Reason, Refusal};
 pub use replace::{NotReplaced, Part, Replaced, Served};
+pub(crate) use resolve::local_towards;
 
 use std::fmt;
 

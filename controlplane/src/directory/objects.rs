@@ -80,7 +80,7 @@ impl Contents {
     fn file_users(&self) -> impl Iterator<Item = &User> {
         self.config.backends().iter().flat_map(|backend| match backend {
             Backend::Memory(users) => users.as_slice(),
-            Backend::Extensions => &[],
+            Backend::Extensions | Backend::Remote(_) => &[],
         })
     }
 

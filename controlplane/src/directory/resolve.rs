@@ -101,7 +101,7 @@ async fn look_up(host: &HostPort, port_default: u16) -> Result<Vec<SocketAddr>, 
 }
 
 /// Our address on the way there: the kernel's route, asked without sending anything.
-fn local_towards(address: SocketAddr) -> Option<IpAddr> {
+pub(crate) fn local_towards(address: SocketAddr) -> Option<IpAddr> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -8,7 +8,9 @@
 mod audit;
 mod db;
 mod error;
+mod exchanges;
 mod extensions;
+mod foreign;
 mod journal;
 mod postgres;
 mod recordings;
@@ -29,7 +31,9 @@ use std::pin::Pin;
 pub use audit::{AuditLog, AuditRow, AuditSearch};
 pub use db::{Connections, Db, Kind, now_ms};
 pub use error::StoreError;
+pub use exchanges::{Exchange, Exchanges, StoredExchange};
 pub use extensions::{EXTENSIONS, Extension, Extensions};
+pub use foreign::{ForeignUser, ForeignUsers};
 pub use journal::{JournalMark, Journals};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordPage, RecordSearch, RecordSort, Records};
@@ -48,6 +52,7 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + S
 pub trait Store:
     AuditLog
     + Connections
+    + Exchanges
     + Extensions
     + Journals
     + Recordings
@@ -63,6 +68,7 @@ pub trait Store:
 impl<T> Store for T where
     T: AuditLog
         + Connections
+        + Exchanges
         + Extensions
         + Journals
         + Recordings

@@ -76,7 +76,7 @@ fn prepared(options: AnyPoolOptions, pragmas: &'static [&'static str]) -> AnyPoo
 }
 
 /// Every byte of a path that means something in a URL is escaped.
-fn url(path: &Path, mode: &str) -> String {
+pub(super) fn url(path: &Path, mode: &str) -> String {
     let mut url = String::from("sqlite://");
     for byte in path.as_os_str().as_bytes() {
         match byte {

@@ -72,7 +72,7 @@ impl FirstUser {
 pub(super) fn demo_extensions(config: &Config) -> Vec<Extension> {
     let written = |name: &str| {
         config.backends().iter().any(|backend| match backend {
-            Backend::Extensions => false,
+            Backend::Extensions | Backend::Remote(_) => false,
             Backend::Memory(users) => users.iter().any(|user| &*user.username == name),
         })
     };

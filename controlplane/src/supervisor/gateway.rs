@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout};
 use super::ServeOptions;
 use super::banner::Banner;
 use super::cores::{self, Cores};
+use super::deciding::Deciding;
 use super::ending::Ending;
 use super::http_server::HttpServer;
 use super::prepared::{Prepared, StartFailed, failed};
@@ -33,7 +34,7 @@ use crate::access::Access;
 use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::configuration::Configured;
-use crate::directory::{Directory, Kind};
+use crate::directory::{Contents, Directory, Kind};
 use crate::journal::{self, Journal};
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
@@ -67,6 +68,7 @@ pub struct Gateway {
     pump_ended: watch::Receiver<bool>,
     journal: Journal,
     finalizer: Finalizer,
+    deciding: Deciding,
     http: HttpServer,
     banner: String,
     /// Ours until the process ends.
@@ -103,11 +105,11 @@ impl Gateway {
 
     /// The tasks round the shards, from where their events go to where questions come from.
     fn run(prepared: Prepared, shards: Arc<Shards>, drain: Duration) -> Self {
+        let board = first_board(&prepared.cores);
+        let plane: Arc<dyn Plane> = shards.clone();
+        let deciding = Deciding::start(&prepared, &plane, &board);
         let Prepared { configured, cores, store, .. } = prepared;
         let config = &configured.config.clone();
-        let board = Arc::new(Board::new(&cores.shards));
-        board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
-        let plane: Arc<dyn Plane> = shards.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
         let (journal, taps) = start_journal(config, &prepared.settings, &store, &board);
         let recordings = config.files().recordings().to_owned();
@@ -120,21 +122,19 @@ impl Gateway {
             questions: Arc::clone(&questions),
             journal: taps,
             captures,
+            decider: Arc::clone(&deciding.decider),
         };
         let (pump, pump_ended) = start_pump(pump);
         let users = prepared.contents.counts().users;
-        let publisher = Publisher::new(plane, Arc::clone(&board));
-        let directory = Directory::new(
-            prepared.contents,
-            FIRST_GENERATION,
-            store.clone(),
-            publisher,
-            prepared.ipv6,
-        );
-        let (access, directory) = (access(config, &store), Arc::new(directory));
-        let reloader =
-            Reloader::new(configured, Arc::clone(&access), Arc::clone(&directory), prepared.client);
-        let reloader = Arc::new(reloader);
+        let directory = directory(prepared.contents, &store, plane, &board, prepared.ipv6);
+        let access = access(config, &store);
+        let reloader = Arc::new(Reloader::new(
+            configured,
+            Arc::clone(&access),
+            Arc::clone(&directory),
+            prepared.client,
+            Arc::clone(&deciding.decider),
+        ));
         let ending = Arc::new(Ending::new(drain));
         let app = App {
             access,
@@ -168,6 +168,7 @@ impl Gateway {
             pump_ended,
             journal,
             finalizer,
+            deciding,
             http,
             folder: prepared.folder,
         }
@@ -249,6 +250,7 @@ impl Gateway {
         let stopped = self.board.every(|shard| shard.stage == Stage::Stopped);
         self.journal.finish(CDR_PATIENCE, stopped).await;
         self.finalizer.finish(RECORDING_PATIENCE).await;
+        self.deciding.finish(CDR_PATIENCE).await;
         self.store.close().await;
         drop(self.reloader);
         join(self.shards).await;
@@ -281,11 +283,31 @@ fn start_journal(
     })
 }
 
+/// What programs may change; the shards serve these contents already.
+fn directory(
+    contents: Contents,
+    store: &Arc<dyn Store>,
+    plane: Arc<dyn Plane>,
+    board: &Arc<Board>,
+    ipv6: bool,
+) -> Arc<Directory> {
+    let publisher = Publisher::new(plane, Arc::clone(board));
+    let store = Arc::clone(store);
+    Arc::new(Directory::new(contents, FIRST_GENERATION, store, publisher, ipv6))
+}
+
 /// Who may ask over HTTP.
 fn access(config: &Config, store: &Arc<dyn Store>) -> Arc<Access> {
     let access = Access::new(Arc::clone(store), config.http().api_tokens());
     access.set_ami_allows(config.http().ami_allows());
     Arc::new(access)
+}
+
+/// With the generation that the shards are started with.
+fn first_board(cores: &Cores) -> Arc<Board> {
+    let board = Board::new(&cores.shards);
+    board.counts.published.store(FIRST_GENERATION, Ordering::Relaxed);
+    Arc::new(board)
 }
 
 /// The pump as a task, and the word that it has ended.

@@ -6,6 +6,7 @@
 
 mod banner;
 mod cores;
+mod deciding;
 mod ending;
 mod first_start;
 mod gateway;

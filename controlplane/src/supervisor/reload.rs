@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use crate::access::Access;
 use crate::configuration::{self, Configured};
 use crate::directory::{Directory, NotReplaced, Part, Replaced};
-use crate::webhooks::Client;
+use crate::webhooks::{Client, Decider};
 
 #[derive(Debug)]
 pub struct Reloader {
@@ -25,6 +25,7 @@ pub struct Reloader {
     access: Arc<Access>,
     directory: Arc<Directory>,
     client: Arc<Client>,
+    decider: Arc<Decider>,
     /// Held from the first byte that is read: what was read later must not come live earlier.
     turn: Mutex<()>,
 }
@@ -69,9 +70,10 @@ impl Reloader {
         access: Arc<Access>,
         directory: Arc<Directory>,
         client: Arc<Client>,
+        decider: Arc<Decider>,
     ) -> Self {
         let Configured { file, effective: started_with, .. } = configured;
-        Self { file, started_with, access, directory, client, turn: Mutex::new(()) }
+        Self { file, started_with, access, directory, client, decider, turn: Mutex::new(()) }
     }
 
     /// Reads everything, checks everything, and publishes the part.
@@ -104,6 +106,7 @@ impl Reloader {
             Part::All => {
                 self.admit_as(&config);
                 self.client.adopt(&config);
+                self.decider.adopt(&config);
             }
             Part::Routes | Part::Trunks => {}
         }

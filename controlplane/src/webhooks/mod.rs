@@ -1,15 +1,27 @@
-//! HTTP calls that the gateway makes: guarded, signed, bounded.
-//! Owns:  the guard against calls into our own network, the signature, the one client.
-//! Gives: `Client::send` to whoever asks or tells somebody outside.
-//! Never: decides what is sent or when; its users do.
+//! HTTP calls that the gateway makes: guarded, signed, bounded; and the programs that decide over them.
+//! Owns:  the guard against calls into our own network, the signature, the one client; the HTTP router
+//!        and the user backends.
+//! Gives: `Client::send` to whoever asks or tells somebody outside; `Decider` to the pump.
+//! Never: a call that somebody in a call's path waits for without a bound.
 //! Holds: no call leaves the process by another way.
 
+pub mod breaker;
+pub mod cache;
 mod client;
+mod decider;
+mod exchanges;
 mod guard;
+mod route_words;
+mod router;
 mod sign;
+mod targets;
+mod user_words;
+mod users;
 
 pub use client::{
     Answer, Client, Ending, Failed, Looking, Lookup, Outgoing, Payload, SystemLookup, header_map,
 };
+pub use decider::Decider;
+pub use exchanges::{ExchangeWriter, Exchanges};
 pub use guard::{AddressKind, Guard, Reach, Refused, check_addresses, kind_of};
 pub use sign::{Signer, Signing, fresh_id};

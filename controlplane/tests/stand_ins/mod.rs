@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub(crate) mod asking;
+pub(crate) mod deciding;
 pub(crate) mod postgres;
 pub(crate) mod program;
 
@@ -21,12 +22,13 @@ use controlplane::configuration::Configured;
 use controlplane::directory::Directory;
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Extensions, Journals, Pending, Recordings, Records, Roles, Row,
-    Rows, Sessions, Store, StoreError, Table, Tokens, Users,
+    AuditLog, Connections, Db, Exchanges, Extensions, Journals, Pending, Recordings, Records,
+    Roles, Row, Rows, Sessions, Store, StoreError, Table, Tokens, Users,
 };
 use controlplane::supervisor::{Ending, Publisher, Reloader};
 use controlplane::webhooks::Client;
 use shared::act::{Acted, CallAction, CallName, Refusal};
+use shared::ask::Decision;
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
 use shared::command::{Command, Question};
 use shared::config::{ApiToken, Config, Effective, Sources, TOKEN_SCOPES, load};
@@ -158,6 +160,9 @@ pub(crate) struct FakePlane {
     pub(crate) served: Mutex<HashMap<ShardId, Arc<Snapshot>>>,
     /// Where generations are reported when nobody pumps.
     pub(crate) board: OnceLock<Arc<Board>>,
+    /// What became of asks, in the order in which they were answered.
+    pub(crate) decided: Mutex<Vec<(ShardId, u64, Decision)>>,
+    pub(crate) heard_decision: tokio::sync::Notify,
     /// Where answers go when nobody pumps.
     pub(crate) direct: OnceLock<Arc<controlplane::questions::Questions>>,
 }
@@ -185,6 +190,8 @@ impl FakePlane {
             refusal: Mutex::default(),
             served: Mutex::default(),
             board: OnceLock::new(),
+            decided: Mutex::default(),
+            heard_decision: tokio::sync::Notify::new(),
             direct: OnceLock::new(),
         })
     }
@@ -279,7 +286,11 @@ impl Plane for FakePlane {
                 }
                 "ask"
             }
-            Command::Decided { .. } => "decided",
+            Command::Decided { id, decision } => {
+                self.decided.lock().expect("no test panics with it").push((shard, id, *decision));
+                self.heard_decision.notify_one();
+                "decided"
+            }
             Command::Drain => "drain",
             Command::Originate { id, wanted } => {
                 self.wished.lock().expect("no test panics with it").push((shard, *wanted));
@@ -347,7 +358,9 @@ pub(crate) fn reloader(
     let client = Arc::new(Client::of_config(config).expect("it calls nobody"));
     let effective = Effective::default();
     let configured = Configured { config: config.clone(), problems: Vec::new(), effective, file };
-    Arc::new(Reloader::new(configured, Arc::clone(access), Arc::clone(directory), client))
+    let (plane, board) = (FakePlane::new(1), Arc::new(Board::new(&[0])));
+    let (decider, _) = deciding::decider(&plane, &board, "");
+    Arc::new(Reloader::new(configured, Arc::clone(access), Arc::clone(directory), client, decider))
 }
 
 pub(crate) fn ending() -> Arc<Ending> {
@@ -399,6 +412,8 @@ impl Connections for MoodyStore {
         self.real.ping()
     }
 }
+
+impl Exchanges for MoodyStore {}
 
 impl Extensions for MoodyStore {}
 

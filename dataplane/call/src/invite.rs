@@ -86,8 +86,8 @@ impl Core {
         }
         self.add_call(slot, call);
         match self.desk.snapshot.http_router {
-            Some(rules) => self.ask_router(slot, rules),
-            None => self.place_call(slot, request),
+            Some(rules) if !self.is_emergency(slot, request) => self.ask_router(slot, rules),
+            _ => self.place_call(slot, request),
         }
     }
 

@@ -7,6 +7,7 @@
 mod world;
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use call::Input;
@@ -23,6 +24,7 @@ use shared::ids::CallId;
 use shared::limits::{ASK_BACKLOG_MAX, ASKS_PER_SHARD_MAX};
 use shared::metrics::Counter;
 use shared::net::Transport;
+use shared::route::{Emergency, RouteTable};
 use shared::snapshot::{HttpRouterRules, RemoteUsers, Snapshot};
 use sip::wire::scan;
 use world::{
@@ -142,6 +144,31 @@ fn a_host_that_the_router_named_gets_the_orders_on_the_wire() {
     let edits = format!("{:?}", bench.edits);
     assert!(edits.contains("rtp_timeout: 9s") && edits.contains("Record"), "{edits}");
     cancel(&mut bench, &invite);
+}
+
+/// Neither the wait for a program nor its refusal stands before an emergency call.
+#[test]
+fn an_emergency_number_is_asked_of_nobody() {
+    let router = HttpRouterRules { budget: Duration::from_secs(1), fallback_to_static: false };
+    let numbers = vec!["112".into()];
+    let emergency = Emergency { numbers, trunk: "carrier".into() };
+    let routes = Arc::new(RouteTable::sorted(Vec::new(), Some(emergency)));
+    let snapshot = Snapshot { http_router: Some(router), routes, ..snapshot() };
+    let mut bench = Bench::with(settings(), snapshot);
+    bench.say(ANN, &invite("sip:112@pbx.test"));
+    assert!(!bench.events.iter().any(|event| matches!(event, Event::Asked { .. })));
+    let invite = bench.only(CARRIER, "INVITE sip:112@");
+    bench.say(CARRIER, &answer(&invite, "180 Ringing", "c", CARRIER, ""));
+    bench.heard(ANN);
+    bench.say(ANN, &from_ann("CANCEL", "sip:112@pbx.test", 1, "a1", "", ""));
+    let heard = bench.heard(ANN);
+    let ours = tag(&header(heard.last().expect("487"), "To"));
+    bench.say(ANN, &from_ann("ACK", "sip:112@pbx.test", 1, "a1", &ours, ""));
+    let cancel = bench.only(CARRIER, "CANCEL");
+    bench.say(CARRIER, &answer(&cancel, "200 OK", "c", "", ""));
+    bench.say(CARRIER, &answer(&invite, "487 Request Terminated", "c", "", ""));
+    bench.only(CARRIER, "ACK");
+    bench.assert_quiet();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::deciders::HttpRouterFile;
 use super::webhooks::{LocatorWebhookFile, WebhooksFile};
 
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +64,7 @@ pub(super) struct ProxyFile {
     pub(super) enable_latching: Option<bool>,
     pub(super) latching_probation_max_packets: Option<u8>,
     pub(super) ami_path: Option<String>,
+    pub(super) http_router: Option<HttpRouterFile>,
     pub(super) locator_webhook: Option<LocatorWebhookFile>,
     pub(super) user_backends: Option<Vec<BackendFile>>,
     pub(super) acl_rules: Option<Vec<String>>,
@@ -79,6 +81,25 @@ pub(super) struct BackendFile {
     pub(super) users: Vec<UserFile>,
     pub(super) url: Option<SecretText>,
     pub(super) database_url: Option<SecretText>,
+    pub(super) path: Option<String>,
+    pub(super) method: Option<String>,
+    pub(super) username_field: Option<String>,
+    pub(super) realm_field: Option<String>,
+    pub(super) request_uri_field: Option<String>,
+    pub(super) headers: BTreeMap<String, SecretText>,
+    pub(super) sip_headers: Vec<String>,
+    pub(super) http_timeout_ms: Option<u64>,
+    pub(super) http_retry_count: Option<u32>,
+    pub(super) http_retry_delay_ms: Option<u64>,
+    pub(super) ttl: Option<u64>,
+    pub(super) cache_ttl_secs: Option<u64>,
+    pub(super) negative_cache_ttl_secs: Option<u64>,
+    pub(super) max_concurrent: Option<u16>,
+    pub(super) table_name: Option<String>,
+    pub(super) username_column: Option<String>,
+    pub(super) password_column: Option<String>,
+    pub(super) enabled_column: Option<String>,
+    pub(super) realm_column: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

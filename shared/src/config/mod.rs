@@ -8,6 +8,7 @@ mod access;
 mod acl;
 mod cores;
 mod database;
+mod deciders;
 mod effective;
 mod env;
 mod file;
@@ -33,6 +34,9 @@ use url::Url;
 pub use access::{ApiToken, Http, Network, OWN_API_PREFIX, TOKEN_SCOPES};
 pub use cores::{ControlCpus, Dataplane, ShardCpus, parse_list};
 pub use database::{Database, DatabasePool, DatabaseUrl};
+pub use deciders::{
+    HttpRouter, HttpUsers, RemoteBackend, TABLE_TIMEOUT, TableLayout, TableUsers, UserSource,
+};
 pub use effective::{Effective, Row};
 pub use env::ENV_PREFIX;
 pub use files::{Files, Recording};
@@ -53,6 +57,7 @@ use crate::acl::Acl;
 use crate::event::Severity;
 use crate::route::Emergency;
 use crate::settings::PortSlice;
+use crate::snapshot::RemoteUsers;
 use file::ConfigFile;
 use problem::Report;
 use rules::{Rules, Walk};
@@ -99,6 +104,7 @@ pub struct Config {
     acl: Acl,
     trunks: Vec<TrunkConfig>,
     webhooks: Webhooks,
+    http_router: Option<HttpRouter>,
     locator_webhook: Option<LocatorWebhook>,
     routes: Vec<RouteConfig>,
     emergency: Option<Emergency>,
@@ -141,12 +147,29 @@ impl Config {
         &self.acl
     }
 
+    /// Those of them that have to be asked, with their places in the chain.
+    pub fn remote_backends(&self) -> impl Iterator<Item = (usize, &RemoteBackend)> {
+        self.backends.iter().enumerate().filter_map(|(place, backend)| match backend {
+            Backend::Remote(remote) => Some((place, &**remote)),
+            Backend::Extensions | Backend::Memory(_) => None,
+        })
+    }
+
+    /// How the shards wait for them, when there are any.
+    pub fn remote_users(&self) -> Option<RemoteUsers> {
+        deciders::chain_rules(self.remote_backends())
+    }
+
     pub fn trunks(&self) -> &[TrunkConfig] {
         &self.trunks
     }
 
     pub const fn webhooks(&self) -> &Webhooks {
         &self.webhooks
+    }
+
+    pub const fn http_router(&self) -> Option<&HttpRouter> {
+        self.http_router.as_ref()
     }
 
     pub const fn locator_webhook(&self) -> Option<&LocatorWebhook> {
@@ -156,7 +179,13 @@ impl Config {
     /// Every URL that this configuration wants to be called: the only ones that may lie in our own
     /// network.
     pub fn named_urls(&self) -> impl Iterator<Item = &Url> {
-        self.locator_webhook.iter().map(|hook| &hook.target.url)
+        let hook = self.locator_webhook.iter().map(|hook| &hook.target.url);
+        let router = self.http_router.iter().map(|router| &router.target.url);
+        let users = self.remote_backends().filter_map(|(_, backend)| match &backend.source {
+            UserSource::Http(http) => Some(&http.target.url),
+            UserSource::Table(_) => None,
+        });
+        hook.chain(router).chain(users)
     }
 
     /// As they were written, file after file.
@@ -208,6 +237,8 @@ impl Config {
         let locator_webhook = file.proxy.locator_webhook.as_ref();
         let locator_webhook =
             locator_webhook.and_then(|hook| LocatorWebhook::check(hook, read, report));
+        let http_router = file.proxy.http_router.as_ref();
+        let http_router = http_router.and_then(|router| HttpRouter::check(router, read, report));
         let routes = routes::check(file.proxy.routes.unwrap_or_default(), &trunks, report);
         let emergency = routes::emergency(file.proxy.emergency, report);
         Self {
@@ -221,6 +252,7 @@ impl Config {
             acl,
             trunks,
             webhooks,
+            http_router,
             locator_webhook,
             routes,
             emergency,

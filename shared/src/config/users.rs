@@ -6,9 +6,10 @@
 
 use std::collections::HashSet;
 
+use super::deciders::{self, RemoteBackend, TableLayout};
 use super::file::{BackendFile, SecretText, UserFile};
 use super::problem::Report;
-use super::secret::{self, ReadSecret};
+use super::secret::{self, ReadSecret, SecretRef};
 use crate::snapshot::{Secret, User};
 
 /// One link of the chain; the first one that knows a user decides.
@@ -16,11 +17,16 @@ use crate::snapshot::{Secret, User};
 pub enum Backend {
     /// Our own extensions table.
     Extensions,
+    /// Users of the file, or of a file that it names.
     Memory(Vec<User>),
+    /// Asked when a phone shows its credentials.
+    Remote(Box<RemoteBackend>),
 }
 
 /// Longest user name that we take: it must fit a From header with room to spare.
 const USERNAME_BYTES_MAX: usize = 128;
+/// A longer chain is a mistake, and each link costs time.
+const BACKENDS_MAX: usize = 16;
 
 pub(super) fn check(
     files: Option<Vec<BackendFile>>,
@@ -29,27 +35,25 @@ pub(super) fn check(
     report: &mut Report<'_>,
 ) -> Vec<Backend> {
     let mut backends = Vec::new();
-    for (place, file) in files.unwrap_or_default().into_iter().enumerate() {
+    let files = files.unwrap_or_default();
+    if files.len() > BACKENDS_MAX {
+        let text = format!("has more than {BACKENDS_MAX} backends");
+        report.error("proxy.user_backends", text);
+    }
+    for (place, file) in files.into_iter().enumerate() {
         let key = format!("proxy.user_backends[{place}]");
-        match file.kind.as_deref() {
-            None => report.error_try(
-                &key,
-                "has no type",
-                "write type = \"memory\" or type = \"extension\"",
-            ),
-            Some("memory") => {
-                backends.push(Backend::Memory(memory(&file.users, &key, realm, read, report)));
+        let backend = match file.kind.as_deref() {
+            None => {
+                let hint = "write type = \"memory\" or type = \"extension\"";
+                report.error_try(&key, "has no type", hint);
+                None
             }
-            Some("database" | "extension") => {
-                foreign_database(&file, &key, report);
-                backends.push(Backend::Extensions);
-            }
-            Some(other) => report.error_try(
-                &format!("{key}.type"),
-                format!("a backend of type \"{other}\" is not built yet"),
-                "use \"memory\" or \"extension\"",
-            ),
-        }
+            Some("memory") => Some(Backend::Memory(memory(&file.users, &key, realm, read, report))),
+            Some("http") => RemoteBackend::http(&file, &key, read, report).map(remote),
+            Some("plain") => plain(&file, &key, read, report).map(Backend::Memory),
+            Some(kind) => table(&file, kind, &key, read, report),
+        };
+        backends.extend(backend);
     }
     // The table is always asked: what an operator adds there must be able to register.
     if !backends.iter().any(|backend| matches!(backend, Backend::Extensions)) {
@@ -58,16 +62,83 @@ pub(super) fn check(
     backends
 }
 
-fn foreign_database(file: &BackendFile, key: &str, report: &mut Report<'_>) {
-    for (name, url) in [("url", &file.url), ("database_url", &file.database_url)] {
-        if url.is_some() {
-            report.error_try(
-                &format!("{key}.{name}"),
-                "users in a database other than ours are not built yet",
-                "remove the key to use our extensions table",
-            );
+/// `database` and `extension`: without a URL both are our own extensions table.
+fn table(
+    file: &BackendFile,
+    kind: &str,
+    key: &str,
+    read: &ReadSecret<'_>,
+    report: &mut Report<'_>,
+) -> Option<Backend> {
+    let url_key = format!("{key}.{}", if file.url.is_some() { "url" } else { "database_url" });
+    let Some(url) = file.url.as_ref().or(file.database_url.as_ref()) else {
+        if file.table_name.is_some() {
+            let text = "is not used without a url: our extensions table is asked";
+            report.warning(&format!("{key}.table_name"), text);
+        }
+        return Some(Backend::Extensions);
+    };
+    let layout = match kind {
+        "extension" => TableLayout::Extensions,
+        _ => deciders::columns(file, key, report),
+    };
+    RemoteBackend::table(file, layout, (&url_key, url), read, report).map(remote)
+}
+
+fn remote(backend: RemoteBackend) -> Backend {
+    Backend::Remote(Box::new(backend))
+}
+
+/// `plain`: a file with a line `user:password` for each user; `#` begins a comment.
+fn plain(
+    file: &BackendFile,
+    key: &str,
+    read: &ReadSecret<'_>,
+    report: &mut Report<'_>,
+) -> Option<Vec<User>> {
+    let Some(path) = file.path.as_deref() else {
+        report.error_try(key, "has no path", "write path = \"users.txt\"");
+        return None;
+    };
+    let key = format!("{key}.path");
+    let text = match read(SecretRef::File(path)) {
+        Ok(text) => text,
+        Err(reason) => {
+            report.error(&key, format!("{path} cannot be read: {reason}"));
+            return None;
+        }
+    };
+    let mut seen = HashSet::new();
+    let mut users = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let place = format!("{path}:{}", number + 1);
+        let wrong = match line.split_once(':') {
+            None => Some("has no colon between user and password".to_owned()),
+            Some((_, "")) => Some("has an empty password".to_owned()),
+            Some((name, _)) => match odd_username(name) {
+                Some((reason, _)) => Some(format!("the user name {reason}")),
+                None if !seen.insert(name.to_owned()) => Some(format!("\"{name}\" is there twice")),
+                None => None,
+            },
+        };
+        match (wrong, line.split_once(':')) {
+            (Some(wrong), _) => report.error(&key, format!("{place}: {wrong}")),
+            (None, Some((name, password))) => users.push(User {
+                username: name.into(),
+                secret: Secret::Plain(password.into()),
+                display_name: None,
+                enabled: true,
+                allow_guest_calls: false,
+                backend: 0, // its place is known when the chain is
+            }),
+            (None, None) => {}
         }
     }
+    Some(users)
 }
 
 fn memory(
@@ -104,16 +175,23 @@ fn username<'f>(file: &'f UserFile, key: &str, report: &mut Report<'_>) -> Optio
         return None;
     };
     let key = format!("{key}.username");
-    let odd = |c: char| c.is_whitespace() || c.is_control() || "@:;<>\"".contains(c);
-    if name.is_empty() || name.len() > USERNAME_BYTES_MAX {
-        report.error(&key, format!("must have 1 to {USERNAME_BYTES_MAX} bytes"));
-    } else if let Some(odd) = name.chars().find(|c| odd(*c)) {
-        let hint = if odd == '@' { "write the part before the @ only" } else { "leave it out" };
-        report.error_try(&key, format!("{odd:?} cannot be part of a SIP user name"), hint);
-    } else {
-        return Some(name);
+    match odd_username(name) {
+        None => return Some(name),
+        Some((reason, None)) => report.error(&key, reason),
+        Some((reason, Some(hint))) => report.error_try(&key, reason, hint),
     }
     None
+}
+
+/// Why a name cannot be a SIP user, and what to do about it.
+fn odd_username(name: &str) -> Option<(String, Option<&'static str>)> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "@:;<>\"".contains(c);
+    if name.is_empty() || name.len() > USERNAME_BYTES_MAX {
+        return Some((format!("must have 1 to {USERNAME_BYTES_MAX} bytes"), None));
+    }
+    let odd = name.chars().find(|c| odd(*c))?;
+    let hint = if odd == '@' { "write the part before the @ only" } else { "leave it out" };
+    Some((format!("{odd:?} cannot be part of a SIP user name"), Some(hint)))
 }
 
 /// The password, or the hashes of it. HA1 is H(username:realm:password) (RFC 7616 3.4.2).
