@@ -299,7 +299,7 @@ async fn records_come_in_pages_with_the_original_envelope_and_item() {
     let gate = Gate::new("").await;
     let batch: Vec<_> = (1..=12).map(cdr).collect();
     gate.store.add_cdrs(&batch).await.expect("stored");
-    for prefix in PREFIXES {
+    for prefix in ["/console", "/api"] {
         let body = gate.get(&format!("{prefix}/call-records?page=2&per_page=5")).await.json();
         assert_eq!(body["page"], 2);
         assert_eq!(body["per_page"], 5);
@@ -564,7 +564,6 @@ async fn what_is_not_built_says_501_and_what_is_not_there_404() {
         (Method::POST, "/api/extensions/import"),
         (Method::GET, "/console/call-records/1/sip-flow"),
         (Method::GET, "/api/v1/call-records/1/pcap"),
-        (Method::PATCH, "/api/call-records/1"),
         (Method::GET, "/api/v1/events"),
         (Method::GET, "/api/v1/openapi.json"),
         (Method::GET, "/ami/v1/transactions"),

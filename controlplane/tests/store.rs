@@ -3,34 +3,14 @@
 mod stand_ins;
 
 use controlplane::store::{
-    Db, Exchange, Exchanges, Extension, Extensions, JournalMark, Journals, RecordSearch,
+    Db, Exchange, Exchanges, Extension, Extensions, JournalMark, Journals, Match, RecordSearch,
     RecordSort, Recording, RecordingState, Recordings, Records,
 };
 use shared::cdr::{CallStatus, Cdr, Direction};
 use shared::ids::ShardId;
 use shared::journal::{Position, Stream};
 use shared::snapshot::Secret;
-use stand_ins::{MORNING, call_id, cdr, postgres};
-
-/// Every promise is a test on each database, with a database of its own.
-macro_rules! on_both {
-    ($($promise:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test]
-            async fn $promise() {
-                let db = super::Db::in_memory().await.expect("a database in memory");
-                super::$promise(db).await;
-            })*
-        }
-
-        mod postgresql {
-            $(#[tokio::test]
-            async fn $promise() {
-                super::$promise(super::postgres::db().await).await;
-            })*
-        }
-    };
-}
+use stand_ins::{MORNING, call_id, cdr, on_both};
 
 on_both! {
     a_record_comes_back_as_it_was_and_twice_is_once,
@@ -121,24 +101,24 @@ async fn every_filter_narrows(store: Db) {
         change(&mut search);
         search
     };
-    let missed = search(|s| s.status = Some(CallStatus::Missed));
+    let missed = search(|s| s.filter.status = Some(CallStatus::Missed));
     assert_eq!(numbers(&store, &missed).await, [2]);
-    let inbound = search(|s| s.direction = Some(Direction::Inbound));
+    let inbound = search(|s| s.filter.direction = Some(Direction::Inbound));
     assert_eq!(numbers(&store, &inbound).await, [3]);
-    let caller = search(|s| s.caller = Some("100".to_owned()));
+    let caller = search(|s| s.filter.caller = Some(Match::Part("100".to_owned())));
     assert_eq!(numbers(&store, &caller).await, [4, 3, 2, 1]);
-    let literal = search(|s| s.caller = Some("0%_".to_owned()));
+    let literal = search(|s| s.filter.caller = Some(Match::Part("0%_".to_owned())));
     assert_eq!(numbers(&store, &literal).await, [3], "wildcards mean themselves");
-    let callee = search(|s| s.callee = Some("1003".to_owned()));
+    let callee = search(|s| s.filter.callee = Some(Match::Part("1003".to_owned())));
     assert_eq!(numbers(&store, &callee).await, [4]);
     for part in ["a-leg-2", "A-LEG-2"] {
         let mut text = base.clone();
-        text.text = Some(part.to_owned());
+        text.filter.text = Some(part.to_owned());
         assert_eq!(numbers(&store, &text).await, [2], "{part}");
     }
     let times = search(|s| {
-        s.from = Some(MORNING.add_ms(2_000));
-        s.until = Some(MORNING.add_ms(4_000));
+        s.filter.from = Some(MORNING.add_ms(2_000));
+        s.filter.until = Some(MORNING.add_ms(4_000));
     });
     assert_eq!(numbers(&store, &times).await, [3, 2], "the start counts, the end does not");
     let longest = search(|s| s.sort = RecordSort::DurationDescending);

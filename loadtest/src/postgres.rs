@@ -64,19 +64,22 @@ impl Cluster {
 
     /// Makes an empty database and gives its URL, over the socket in the cluster's folder.
     pub fn create(&self, database: &str) -> Result<String, String> {
-        let mut psql = Command::new(self.bin.join("psql"));
-        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "gate", "-d", "postgres", "-h"])
-            .arg(&self.folder)
-            .arg("-p")
-            .arg(self.port.to_string())
-            .arg("-c")
-            .arg(format!("CREATE DATABASE \"{database}\""));
-        let output = psql.output().map_err(|error| format!("psql: {error}"))?;
-        if !output.status.success() {
-            return Err(format!("psql: {}", String::from_utf8_lossy(&output.stderr)));
-        }
+        self.run("postgres", &format!("CREATE DATABASE \"{database}\""))?;
         let Self { folder, port, .. } = self;
         Ok(format!("postgres:///{database}?host={}&port={port}&user=gate", folder.display()))
+    }
+
+    /// Runs one statement.
+    pub fn run(&self, database: &str, statement: &str) -> Result<(), String> {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "gate", "-d", database, "-h"])
+            .arg(&self.folder)
+            .args(["-p", &self.port.to_string(), "-c", statement]);
+        let output = psql.output().map_err(|error| format!("psql: {error}"))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(format!("psql: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The same database over TCP, encrypted.

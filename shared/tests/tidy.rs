@@ -23,7 +23,7 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("sim", &["call", "media", "shared", "sip"]),
     ("controlplane", &["loadtest", "media", "shard", "shared"]),
     ("loadtest", &["media", "shared"]),
-    ("benches", &["call", "loadtest", "media", "shard", "shared", "sip"]),
+    ("benches", &["call", "controlplane", "loadtest", "media", "shard", "shared", "sip"]),
 ];
 
 /// Crates whose logic is pure: no clock, socket, thread, lock or printing.

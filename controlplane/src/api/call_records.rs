@@ -1,177 +1,224 @@
-//! Call records: `GET` and `POST /call-records` (a page), `GET /call-records/{id}` (all of one).
-//! Owns:  the two shapes: the original's list item, and the CDR in camelCase.
-//! Gives: what was stored; nothing is computed that a record does not say.
-//! Never: a name of a field of its own where the original has one.
+//! Call records: `GET` and `POST /call-records` (a list), `GET`, `PATCH`, `DELETE /call-records/{id}`.
+//! Owns:  which list a prefix has: pages with a total, or slices with cursors and exports.
+//! Gives: what was stored; tags and a note are what people may change.
+//! Never: a change of the record itself.
 //! Holds: `{id}` is the number, the session id, or the SIP Call-ID of any leg.
 
+use std::io;
+use std::path::Path;
+
 use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
-use shared::time::WallMs;
+use shared::config::OWN_API_PREFIX;
 
 use super::asked::{Document, Id, Pairs};
+use super::fields::Fields;
+use super::record_shapes::{asked_router, detail, item};
 use super::routes::{Need, Routes};
-use super::{App, Code, Prefix, Problem, page, search};
-use crate::access::Right;
-use crate::store::{CallRecord, RecordSearch, Recording, RecordingState, StoredExchange};
+use super::{App, Code, Prefix, Problem, etag, export, page, record_query, search};
+use crate::access::{Caller, Deed, Right};
+use crate::store::{CallRecord, RecordChange, RecordSearch, RecordingState, SliceSearch};
+
+const TAGS_MAX: usize = 32;
+const TAG_CHARS_MAX: usize = 64;
+const NOTE_CHARS_MAX: usize = 4_096;
 
 pub(super) fn routes() -> Routes {
+    const ONE: &str = "/call-records/{id}";
     let need = Need::Right(Right::CdrRead);
-    Routes::new().get("/call-records", need, list).post("/call-records", need, list_by_body).get(
-        "/call-records/{id}",
-        need,
-        one,
-    )
+    Routes::new()
+        .get("/call-records", need, list)
+        .post("/call-records", need, list_by_body)
+        .get(ONE, need, one)
+        .on(Method::PATCH, ONE, Need::Right(Right::CdrWrite), change)
+        .on(Method::DELETE, ONE, Need::Right(Right::CdrDelete), remove)
 }
 
 async fn list(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
+    headers: HeaderMap,
     Pairs(pairs): Pairs,
-) -> Result<Json<Value>, Problem> {
-    show_page(&app, &prefix, &search::from_pairs(&pairs)?).await
+) -> Result<Response, Problem> {
+    if *prefix.0 != *OWN_API_PREFIX {
+        return show_page(&app, &prefix, &search::from_pairs(&pairs)?).await;
+    }
+    let asked = record_query::from_pairs(&pairs)?;
+    match export::wanted(&headers) {
+        Some(format) => {
+            let all = record_query::whole(asked, &pairs)?;
+            export::export(app.store, prefix, format, all).await
+        }
+        None => show_slice(&app, &prefix, &asked).await,
+    }
 }
 
 async fn list_by_body(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
     Document(body): Document,
-) -> Result<Json<Value>, Problem> {
-    show_page(&app, &prefix, &search::from_body(&body)?).await
+) -> Result<Response, Problem> {
+    if *prefix.0 == *OWN_API_PREFIX {
+        show_slice(&app, &prefix, &record_query::from_body(&body)?).await
+    } else {
+        show_page(&app, &prefix, &search::from_body(&body)?).await
+    }
 }
 
-async fn show_page(
-    app: &App,
-    prefix: &Prefix,
-    search: &RecordSearch,
-) -> Result<Json<Value>, Problem> {
+async fn show_page(app: &App, prefix: &Prefix, search: &RecordSearch) -> Result<Response, Problem> {
     let found = app.store.records(search).await?;
     let items = found.records.iter().map(|record| item(record, prefix)).collect();
-    Ok(Json(page::envelope(search.page, search.per_page, found.total, items)))
+    let page = page::envelope(search.page, search.per_page, found.total, items);
+    Ok(Json(page).into_response())
+}
+
+async fn show_slice(app: &App, prefix: &Prefix, search: &SliceSearch) -> Result<Response, Problem> {
+    let found = app.store.record_slice(search).await?;
+    let items = found.records.iter().map(|record| item(record, prefix)).collect();
+    Ok(Json(record_query::envelope(search, &found, items)).into_response())
+}
+
+/// All of a record, with what the HTTP router was asked about it.
+async fn shown(app: &App, record: &CallRecord, prefix: &Prefix) -> Result<Value, Problem> {
+    let exchange = app.store.exchange(record.cdr.session_id).await?;
+    let mut shown = detail(record, prefix)?;
+    if let (Some(exchange), Value::Object(shown)) = (exchange, &mut shown) {
+        shown.insert("httpRouter".to_owned(), asked_router(exchange));
+    }
+    Ok(shown)
 }
 
 async fn one(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
     Id(id): Id,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let record = find(&app, &id).await?;
-    let exchange = app.store.exchange(record.cdr.session_id).await?;
-    let mut shown = detail(&record, &prefix)?;
-    if let (Some(exchange), Value::Object(shown)) = (exchange, &mut shown) {
-        shown.insert("httpRouter".to_owned(), asked_router(exchange));
-    }
-    Ok(Json(shown))
+    Ok(etag::tagged(shown(&app, &record, &prefix).await?).into_response())
 }
 
 pub(super) async fn find(app: &App, id: &str) -> Result<CallRecord, Problem> {
-    app.store.record(id).await?.ok_or_else(|| {
-        let text = format!("no call record has the number, session id or Call-ID \"{id}\"");
-        Problem::new(Code::NoSuchRecord, text)
-    })
+    app.store.record(id).await?.ok_or_else(|| no_such_record(id))
 }
 
-fn path_of(record: &CallRecord, prefix: &Prefix) -> String {
-    format!("{}/call-records/{}", prefix.0, record.id)
+fn no_such_record(id: &str) -> Problem {
+    let text = format!("no call record has the number, session id or Call-ID \"{id}\"");
+    Problem::new(Code::NoSuchRecord, text)
 }
 
-fn ready(record: &CallRecord) -> Option<&Recording> {
-    record.recording.as_ref().filter(|recording| recording.state == RecordingState::Ready)
+/// `{tags?: [..], note?: {text} | null}`; what is not there stays.
+async fn change(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Document(body): Document,
+) -> Result<Response, Problem> {
+    let record = find(&app, &id).await?;
+    let before = shown(&app, &record, &prefix).await?;
+    etag::check(&headers, &before)?;
+    let change = read_change(body)?;
+    if !app.store.change_record(record.id, &change).await? {
+        return Err(no_such_record(&id));
+    }
+    let after = shown(&app, &find(&app, &record.id.to_string()).await?, &prefix).await?;
+    let object = format!("call record {}", record.cdr.session_id);
+    let deed = Deed::done("cdr.change", &object);
+    let deed = deed.change(Some(what_people_add(&before)), Some(what_people_add(&after)));
+    app.access.record(&caller, deed).await;
+    Ok(etag::tagged(after).into_response())
 }
 
-/// One line of a list, in the original's shape.
-fn item(record: &CallRecord, prefix: &Prefix) -> Value {
-    let cdr = &record.cdr;
-    let detail_url = path_of(record, prefix);
-    let recording = ready(record).map(|recording| {
-        json!({
-            "url": format!("{detail_url}/recording"),
-            "duration_secs": recording.duration_ms.map(|ms| ms / 1_000),
-            "size": recording.size,
-        })
-    });
-    json!({
-        "id": record.id,
-        "call_id": cdr.call_id,
-        "session_id": cdr.session_id,
-        "display_id": cdr.session_id,
-        "direction": cdr.direction,
-        "status": cdr.status,
-        "from": cdr.caller,
-        "to": cdr.callee,
-        "caller_name": null,
-        "agent": null,
-        "agent_extension": null,
-        "department": null,
-        "queue": null,
-        "caller_uri": cdr.caller_uri,
-        "callee_uri": cdr.callee_uri,
-        "sip_gateway": cdr.sip_trunk,
-        "sip_trunk": cdr.sip_trunk,
-        "outbound_trunk": cdr.outbound_trunk,
-        "tags": [],
-        "has_transcript": false,
-        "transcript_status": null,
-        "transcript_language": null,
-        "duration_secs": cdr.duration_ms / 1_000,
-        "recording": recording,
-        "recording_state": record.recording.as_ref().map(|recording| recording.state.as_str()),
-        "started_at": cdr.start_time,
-        "ring_time": cdr.ring_time,
-        "answer_time": cdr.answer_time,
-        "ended_at": cdr.end_time,
-        "detail_url": detail_url,
-        "status_code": cdr.status_code,
-        "hangup_reason": cdr.hangup_reason,
-        "hangup_messages": cdr.hangup_messages,
-        "error": cdr.last_error,
-    })
+fn what_people_add(record: &Value) -> Value {
+    json!({ "tags": record["tags"], "note": record["note"] })
 }
 
-/// What the HTTP router was asked and said; text that was cut is no JSON any more.
-fn asked_router(exchange: StoredExchange) -> Value {
-    let body = |text: String| serde_json::from_str(&text).unwrap_or(Value::String(text));
-    json!({
-        "askedAt": WallMs(exchange.asked_at),
-        "latencyMs": exchange.latency_ms,
-        "outcome": exchange.outcome,
-        "status": exchange.status,
-        "request": body(exchange.request),
-        "answer": exchange.answer.map(body),
-        "notes": exchange.notes,
-    })
-}
-
-/// The whole CDR, and where its recording is.
-fn detail(record: &CallRecord, prefix: &Prefix) -> Result<Value, Problem> {
-    let mut value = serde_json::to_value(&record.cdr)
-        .map_err(|error| Problem::new(Code::Internal, error.to_string()))?;
-    let own = json!({
-        "id": record.id,
-        "displayId": record.cdr.session_id,
-        "fromNumber": record.cdr.caller,
-        "toNumber": record.cdr.callee,
-        "durationSecs": record.cdr.duration_ms / 1_000,
-        "recordingState": record.recording.as_ref().map(|recording| recording.state.as_str()),
-        "recordingError": record.recording.as_ref().and_then(|recording| recording.error.clone()),
-    });
-    let recorded = ready(record).map(|recording| {
-        let url = format!("{}/recording", path_of(record, prefix));
-        json!({
-            "recordingUrl": url,
-            "recordingDurationSecs": recording.duration_ms.map(|ms| ms / 1_000),
-            "recorder": [{
-                "trackId": "mixed",
-                "path": recording.path,
-                "size": recording.size,
-                "extra": {},
-            }],
-        })
-    });
-    for part in [Some(own), recorded].into_iter().flatten() {
-        if let (Value::Object(value), Value::Object(part)) = (&mut value, part) {
-            value.extend(part);
+fn read_change(body: Value) -> Result<RecordChange, Problem> {
+    let has_note = body.get("note").is_some();
+    let mut fields = Fields::of(body)?;
+    let mut change = RecordChange::default();
+    if let Some(tags) = fields.texts("tags") {
+        let mut kept: Vec<String> = Vec::new();
+        for tag in tags.iter().map(|tag| tag.trim()) {
+            let chars = tag.chars().count();
+            if chars == 0 || chars > TAG_CHARS_MAX || tag.chars().any(char::is_control) {
+                let text = format!("a tag has 1 to {TAG_CHARS_MAX} printable characters");
+                fields.refuse("tags", text);
+            } else if !kept.iter().any(|known| known == tag) {
+                kept.push(tag.to_owned());
+            }
+        }
+        if kept.len() > TAGS_MAX {
+            fields.refuse("tags", format!("a record has at most {TAGS_MAX} tags"));
+        }
+        change.tags = Some(kept);
+    }
+    if has_note {
+        change.note = Some(match fields.object("note") {
+            None => None,
+            Some(mut note) => match (note.remove("text"), note.is_empty()) {
+                (None | Some(Value::Null), true) => None,
+                (Some(Value::String(text)), true) => Some(text),
+                _ => {
+                    fields.refuse("note", "must be an object with a text, or null");
+                    None
+                }
+            },
+        });
+    }
+    if let Some(Some(text)) = &change.note {
+        if text.chars().count() > NOTE_CHARS_MAX {
+            fields.refuse("note", format!("a note has at most {NOTE_CHARS_MAX} characters"));
+        }
+        if text.trim().is_empty() {
+            change.note = Some(None);
         }
     }
-    Ok(value)
+    fields.finish()?;
+    Ok(change)
+}
+
+/// The record, its recording and its files: what is not there any more is no obstacle, so that a removal
+/// that broke off can be asked for again.
+async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Id(id): Id,
+    headers: HeaderMap,
+    Extension(prefix): Extension<Prefix>,
+) -> Result<StatusCode, Problem> {
+    let record = find(&app, &id).await?;
+    let before = shown(&app, &record, &prefix).await?;
+    etag::check(&headers, &before)?;
+    let state = record.recording.as_ref().map(|recording| recording.state);
+    if state == Some(RecordingState::Pending) || (state.is_none() && record.cdr.recorded) {
+        let text = "its recording is being made; it can be removed when that is over";
+        return Err(Problem::new(Code::RecordingPending, text));
+    }
+    if let Some(recording) = &record.recording {
+        for path in recording.path.iter().chain([&recording.capture]) {
+            remove_file(path).await?;
+        }
+    }
+    if !app.store.delete_record(&record).await? {
+        return Err(no_such_record(&id));
+    }
+    let object = format!("call record {}", record.cdr.session_id);
+    app.access.record(&caller, Deed::done("cdr.remove", &object).change(Some(before), None)).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn remove_file(path: &Path) -> Result<(), Problem> {
+    match tokio::fs::remove_file(path).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            tracing::error!(file = %path.display(), %error, "a recording cannot be removed");
+            Err(Problem::new(Code::Internal, "the log of the gateway says why"))
+        }
+    }
 }

@@ -13,15 +13,11 @@ use crate::access::Right;
 
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
-const PATCH: Method = Method::PATCH;
-const DELETE: Method = Method::DELETE;
 
 type Missing<'l> = &'l [(&'l str, Need, &'l [Method])];
 
 /// Under every prefix.
 const RESOURCES: Missing<'_> = &[
-    ("/call-records/{id}", Need::Right(Right::CdrWrite), &[PATCH]),
-    ("/call-records/{id}", Need::Right(Right::CdrDelete), &[DELETE]),
     ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),
     ("/call-records/{id}/sip-flow", Need::Right(Right::CdrRead), &[GET]),
     ("/extensions/import", Need::Right(Right::ExtensionsWrite), &[POST]),

@@ -10,11 +10,11 @@ use shared::time::WallMs;
 
 use super::page::{PER_PAGE_DEFAULT, clamp_per_page};
 use super::{Code, Problem};
-use crate::store::{RecordSearch, RecordSort};
+use crate::store::{Match, RecordSearch, RecordSort};
 
 /// Filters of the original whose columns we do not fill yet.
-const NOT_BUILT: [&str; 5] =
-    ["onlyTranscribed", "departmentIds", "sipTrunkIds", "outboundSipTrunkIds", "tags"];
+const NOT_BUILT: [&str; 4] =
+    ["onlyTranscribed", "departmentIds", "sipTrunkIds", "outboundSipTrunkIds"];
 
 /// From the pairs of a query.
 pub(super) fn from_pairs(pairs: &[(String, String)]) -> Result<RecordSearch, Problem> {
@@ -52,7 +52,7 @@ pub(super) fn from_body(body: &Value) -> Result<RecordSearch, Problem> {
 }
 
 /// Values of a body as they would stand in a query. Nothing asked for is empty.
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     match value {
         Value::Null | Value::Bool(false) => String::new(),
         Value::String(text) => text.clone(),
@@ -69,14 +69,15 @@ fn set(search: &mut RecordSearch, name: &str, value: &str) -> Result<(), Problem
     match name {
         "page" => search.page = number()?,
         "per_page" => search.per_page = clamp_per_page(number()?),
-        "status" => search.status = status(value)?,
-        "direction" => search.direction = direction(value)?,
-        "caller" => search.caller = Some(value.to_owned()),
-        "callee" => search.callee = Some(value.to_owned()),
-        "q" => search.text = Some(value.to_owned()),
-        "dateFrom" => search.from = Some(date(name, value, Edge::Start)?),
-        "dateTo" => search.until = Some(date(name, value, Edge::End)?),
+        "status" => search.filter.status = status(value)?,
+        "direction" => search.filter.direction = direction(value)?,
+        "caller" => search.filter.caller = Some(Match::Part(value.to_owned())),
+        "callee" => search.filter.callee = Some(Match::Part(value.to_owned())),
+        "q" => search.filter.text = Some(value.to_owned()),
+        "dateFrom" => search.filter.from = Some(date(name, value, Edge::Start)?),
+        "dateTo" => search.filter.until = Some(date(name, value, Edge::End)?),
         "sort" => search.sort = sort(value)?,
+        "tags" => search.filter.tags = tags(value)?,
         name if NOT_BUILT.contains(&name) => {
             if value != "false" {
                 let text = format!("the filter \"{name}\" is not built yet");
@@ -86,7 +87,7 @@ fn set(search: &mut RecordSearch, name: &str, value: &str) -> Result<(), Problem
         _ => {
             let text = format!(
                 "\"{name}\" is not one of page, per_page, status, direction, caller, callee, q, \
-                 dateFrom, dateTo, sort"
+                 dateFrom, dateTo, sort, tags"
             );
             return Err(Problem::new(Code::FilterUnknown, text));
         }
@@ -94,12 +95,16 @@ fn set(search: &mut RecordSearch, name: &str, value: &str) -> Result<(), Problem
     Ok(())
 }
 
+pub(super) fn date_start(name: &str, value: &str) -> Result<WallMs, Problem> {
+    date(name, value, Edge::Start)
+}
+
 /// A moment that a filter names, as `date` reads the start of a range.
 pub(super) fn moment(name: &str, value: Option<&str>) -> Result<Option<WallMs>, Problem> {
     value.map(|value| date(name, value, Edge::Start)).transpose()
 }
 
-fn invalid(name: &str, value: &str, expected: &str) -> Problem {
+pub(super) fn invalid(name: &str, value: &str, expected: &str) -> Problem {
     Problem::new(Code::FilterInvalid, format!("{name} must be {expected}, not \"{value}\""))
 }
 
@@ -134,6 +139,15 @@ fn sort(value: &str) -> Result<RecordSort, Problem> {
             return Err(invalid("sort", value, expected));
         }
     })
+}
+
+/// A JSON list as a body has it, or words with commas between.
+fn tags(value: &str) -> Result<Vec<String>, Problem> {
+    if value.starts_with('[') {
+        return serde_json::from_str(value).map_err(|_| invalid("tags", value, "a list of texts"));
+    }
+    let tags = value.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+    Ok(tags.map(str::to_owned).collect())
 }
 
 #[derive(Clone, Copy)]
@@ -177,14 +191,20 @@ mod tests {
     fn the_end_of_a_range_is_included() {
         let days = search(&[("dateFrom", "2026-11-24"), ("dateTo", "2026-11-24")]);
         let days = days.expect("it reads");
-        let (from, until) = (days.from.expect("set"), days.until.expect("set"));
+        let (from, until) = (days.filter.from.expect("set"), days.filter.until.expect("set"));
         assert_eq!(from.to_string(), "2026-11-24T00:00:00.000Z");
         assert_eq!(until.to_string(), "2026-11-25T00:00:00.000Z");
         let moments =
             search(&[("dateFrom", "2026-11-24T10:00"), ("dateTo", "2026-11-24T10:00:05+01:00")]);
         let moments = moments.expect("it reads");
-        assert_eq!(moments.from.map(|at| at.to_string()), Some("2026-11-24T10:00:00.000Z".into()));
-        assert_eq!(moments.until.map(|at| at.to_string()), Some("2026-11-24T09:00:05.001Z".into()));
+        assert_eq!(
+            moments.filter.from.map(|at| at.to_string()),
+            Some("2026-11-24T10:00:00.000Z".into())
+        );
+        assert_eq!(
+            moments.filter.until.map(|at| at.to_string()),
+            Some("2026-11-24T09:00:05.001Z".into())
+        );
     }
 
     #[test]
@@ -193,7 +213,8 @@ mod tests {
         assert_eq!(search(&[("status", "great")]).unwrap_err(), Code::FilterInvalid);
         assert_eq!(search(&[("page", "0")]).unwrap_err(), Code::FilterInvalid);
         assert_eq!(search(&[("dateFrom", "yesterday")]).unwrap_err(), Code::FilterInvalid);
-        assert_eq!(search(&[("tags", "vip")]).unwrap_err(), Code::NotBuilt);
+        assert_eq!(search(&[("departmentIds", "3")]).unwrap_err(), Code::NotBuilt);
+        assert_eq!(search(&[("tags", "[1]")]).unwrap_err(), Code::FilterInvalid);
         assert!(search(&[("onlyTranscribed", "false"), ("q", ""), ("status", "any")]).is_ok());
     }
 
@@ -207,8 +228,8 @@ mod tests {
         });
         let search = from_body(&body).map_err(|problem| problem.code()).expect("it reads");
         assert_eq!((search.page, search.per_page), (2, 10));
-        assert_eq!(search.caller.as_deref(), Some("1001"));
-        assert_eq!(search.status, Some(CallStatus::Missed));
+        assert_eq!(search.filter.caller, Some(Match::Part("1001".to_owned())));
+        assert_eq!(search.filter.status, Some(CallStatus::Missed));
         assert_eq!(search.sort, RecordSort::DurationDescending);
         assert!(from_body(&json!([])).is_err());
         assert!(from_body(&json!({ "filters": 3 })).is_err());

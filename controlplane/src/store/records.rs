@@ -6,16 +6,16 @@
 
 use std::fmt::Write;
 
-use serde_json::Error as JsonError;
+use serde_json::{Error as JsonError, Value};
 use sha2::{Digest, Sha256};
-use shared::cdr::{CallStatus, Cdr, Direction};
+use shared::cdr::{CallStatus, Cdr};
 use shared::ids::{CallId, Side};
-use shared::time::WallMs;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row, Transaction};
 
-use super::db::{Connections, Kind, from_sql, now_ms, to_sql};
+use super::db::{Connections, now_ms, to_sql};
 use super::error::{odd_row, of_sqlx};
+use super::record_pages::{self, RecordPage, RecordSearch, RecordSlice, SliceSearch};
 use super::recordings::{self, Recording};
 use super::statement::{ROWS_MAX, Statement};
 use super::{Db, Pending, StoreError};
@@ -26,40 +26,16 @@ pub struct CallRecord {
     pub id: i64,
     pub cdr: Cdr,
     pub recording: Option<Recording>,
+    pub tags: Vec<String>,
+    pub note: Option<String>,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct RecordSearch {
-    /// From 1.
-    pub page: u32,
-    pub per_page: u32,
-    pub status: Option<CallStatus>,
-    pub direction: Option<Direction>,
-    /// Part of the caller's number.
-    pub caller: Option<String>,
-    pub callee: Option<String>,
-    /// Part of a number, a URI, a Call-ID or the session id.
-    pub text: Option<String>,
-    /// Started at or after.
-    pub from: Option<WallMs>,
-    /// Started before.
-    pub until: Option<WallMs>,
-    pub sort: RecordSort,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RecordSort {
-    DurationAscending,
-    DurationDescending,
-    StartedAscending,
-    #[default]
-    StartedDescending,
-}
-
-#[derive(Clone, Debug)]
-pub struct RecordPage {
-    pub total: u64,
-    pub records: Vec<CallRecord>,
+/// What people add to a record. The record itself never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordChange {
+    pub tags: Option<Vec<String>>,
+    /// `Some(None)` takes the note away.
+    pub note: Option<Option<String>>,
 }
 
 pub trait Records: Connections {
@@ -70,21 +46,39 @@ pub trait Records: Connections {
 
     /// One page, with the total over all pages.
     fn records<'a>(&'a self, search: &'a RecordSearch) -> Pending<'a, RecordPage> {
-        Box::pin(page(self.db(), search))
+        Box::pin(record_pages::page(self.db(), search))
+    }
+
+    /// Some of them after or before a mark, at a bounded cost.
+    fn record_slice<'a>(&'a self, search: &'a SliceSearch) -> Pending<'a, RecordSlice> {
+        Box::pin(record_pages::slice(self.db(), search))
     }
 
     /// By number, session id, or the SIP Call-ID of any leg (the newest call that had it).
     fn record<'a>(&'a self, id: &'a str) -> Pending<'a, Option<CallRecord>> {
         Box::pin(one(self.db(), id))
     }
+
+    /// False: there is no such record.
+    fn change_record<'a>(&'a self, id: i64, change: &'a RecordChange) -> Pending<'a, bool> {
+        Box::pin(change_one(self.db(), id, change))
+    }
+
+    /// With what the database says about its recording and its route. False: there is no such record.
+    fn delete_record<'a>(&'a self, record: &'a CallRecord) -> Pending<'a, bool> {
+        Box::pin(delete(self.db(), record))
+    }
 }
 
 impl Records for Db {}
 
-const COLUMNS: &str = "c.id AS id, c.cdr AS cdr, r.session_id AS session_id, r.state AS state, \
-     r.capture_path AS capture_path, r.path AS path, r.duration_ms AS duration_ms, \
-     r.size AS size, r.packets_lost AS packets_lost, r.error AS error \
-     FROM call_records c LEFT JOIN recordings r ON r.session_id = c.session_id";
+/// What `read` reads.
+pub(super) const RECORD_COLUMNS: &str = "c.id AS id, c.cdr AS cdr, c.tags AS tags, c.note AS note, \
+     r.session_id AS session_id, r.state AS state, r.capture_path AS capture_path, r.path AS path, \
+     r.duration_ms AS duration_ms, r.size AS size, r.packets_lost AS packets_lost, r.error AS error";
+
+/// Behind `call_records c`.
+pub(super) const RECORDING_JOIN: &str = " LEFT JOIN recordings r ON r.session_id = c.session_id";
 
 async fn add(db: &Db, batch: &[Cdr]) -> Result<(), StoreError> {
     let mut transaction = db.begin().await?;
@@ -157,28 +151,6 @@ async fn insert_legs(
     Ok(())
 }
 
-async fn page(db: &Db, search: &RecordSearch) -> Result<RecordPage, StoreError> {
-    let mut count = Statement::new("SELECT count(*) FROM call_records c");
-    push_filters(&mut count, search, db.kind());
-    let count = count.query().fetch_one(db.readers()).await.map_err(of_sqlx)?;
-    let total: i64 = count.try_get(0).map_err(of_sqlx)?;
-
-    let mut select = Statement::new("SELECT ");
-    push_filters(select.push(COLUMNS), search, db.kind());
-    select.push(match search.sort {
-        RecordSort::DurationAscending => " ORDER BY c.duration_ms, c.id",
-        RecordSort::DurationDescending => " ORDER BY c.duration_ms DESC, c.id DESC",
-        RecordSort::StartedAscending => " ORDER BY c.started_at, c.id",
-        RecordSort::StartedDescending => " ORDER BY c.started_at DESC, c.id DESC",
-    });
-    let per_page = i64::from(search.per_page);
-    let skip = i64::from(search.page.saturating_sub(1)) * per_page;
-    select.push(" LIMIT ").bind(per_page).push(" OFFSET ").bind(skip);
-    let rows = select.query().fetch_all(db.readers()).await.map_err(of_sqlx)?;
-    let records = rows.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(RecordPage { total: from_sql(total), records })
-}
-
 /// A number, a session id or a Call-ID: tried in this order, since a Call-ID may look like either.
 async fn one(db: &Db, id: &str) -> Result<Option<CallRecord>, StoreError> {
     if let Ok(number) = id.parse::<i64>() {
@@ -207,7 +179,8 @@ async fn one(db: &Db, id: &str) -> Result<Option<CallRecord>, StoreError> {
 
 fn select_where(condition: &'static str) -> Statement {
     let mut select = Statement::new("SELECT ");
-    select.push(COLUMNS).push(" WHERE ").push(condition);
+    select.push(RECORD_COLUMNS).push(" FROM call_records c").push(RECORDING_JOIN);
+    select.push(" WHERE ").push(condition);
     select
 }
 
@@ -217,70 +190,50 @@ async fn newest(db: &Db, mut select: Statement) -> Result<Option<CallRecord>, St
     row.as_ref().map(read).transpose()
 }
 
-fn push_filters(query: &mut Statement, search: &RecordSearch, kind: Kind) {
-    query.push(" WHERE 1 = 1");
-    if let Some(status) = search.status {
-        query.push(" AND c.status = ").bind(status_word(status));
+async fn change_one(db: &Db, id: i64, change: &RecordChange) -> Result<bool, StoreError> {
+    let mut update = Statement::new("UPDATE call_records SET id = id");
+    if let Some(tags) = &change.tags {
+        update.push(", tags = ").bind(Value::from(tags.as_slice()).to_string());
     }
-    if let Some(direction) = search.direction {
-        query.push(" AND c.direction = ").bind(direction.as_str());
+    if let Some(note) = &change.note {
+        update.push(", note = ").bind(note.as_deref().map(without_nul));
     }
-    if let Some(from) = search.from {
-        query.push(" AND c.started_at >= ").bind(from.0);
-    }
-    if let Some(until) = search.until {
-        query.push(" AND c.started_at < ").bind(until.0);
-    }
-    if let Some(caller) = &search.caller {
-        push_part_of(query.push(" AND "), &["c.from_number"], caller, kind);
-    }
-    if let Some(callee) = &search.callee {
-        push_part_of(query.push(" AND "), &["c.to_number"], callee, kind);
-    }
-    if let Some(text) = &search.text {
-        const COLUMNS: [&str; 6] = [
-            "c.from_number",
-            "c.to_number",
-            "c.call_id",
-            "c.session_id",
-            "c.caller_uri",
-            "c.callee_uri",
-        ];
-        push_part_of(query.push(" AND "), &COLUMNS, text, kind);
-    }
+    update.push(" WHERE id = ").bind(id);
+    let done = update.query().execute(db.writer()).await.map_err(of_sqlx)?;
+    Ok(done.rows_affected() > 0)
 }
 
-/// `part` anywhere in one of the columns, in capitals or not; its own wildcards mean themselves.
-fn push_part_of(query: &mut Statement, columns: &[&'static str], part: &str, kind: Kind) {
-    let like = match kind {
-        Kind::Postgres => " ILIKE ",
-        Kind::Sqlite => " LIKE ",
-    };
-    let mut pattern = String::from("%");
-    for c in part.replace('\0', "\u{fffd}").chars() {
-        if matches!(c, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
+async fn delete(db: &Db, record: &CallRecord) -> Result<bool, StoreError> {
+    let session = record.cdr.session_id.to_string();
+    let mut transaction = db.begin().await?;
+    for leg in &record.cdr.sip_leg_roles {
+        sqlx::query("DELETE FROM call_legs WHERE call_id = $1 AND session_id = $2")
+            .bind(key(&leg.call_id))
+            .bind(&session)
+            .execute(&mut *transaction)
+            .await
+            .map_err(of_sqlx)?;
     }
-    pattern.push('%');
-    query.push("(");
-    for (place, column) in columns.iter().enumerate() {
-        if place > 0 {
-            query.push(" OR ");
-        }
-        query.push(column).push(like).bind(&*pattern).push(" ESCAPE '\\'");
+    for delete in [
+        "DELETE FROM recordings WHERE session_id = $1",
+        "DELETE FROM route_exchanges WHERE session_id = $1",
+    ] {
+        let delete = sqlx::query(delete).bind(&session);
+        delete.execute(&mut *transaction).await.map_err(of_sqlx)?;
     }
-    query.push(")");
+    let deleted = sqlx::query("DELETE FROM call_records WHERE id = $1").bind(record.id);
+    let deleted = deleted.execute(&mut *transaction).await.map_err(of_sqlx)?;
+    transaction.commit().await.map_err(of_sqlx)?;
+    Ok(deleted.rows_affected() > 0)
 }
 
 /// What a column holds of a text that a peer chose: PostgreSQL has no NUL in text and no long keys in an
 /// index. A long one keeps its start and gets a hash, so that it still is found by its whole. The
 /// record itself is JSON and has everything.
-fn key(text: &str) -> String {
+pub(super) fn key(text: &str) -> String {
     const BYTES_MAX: usize = 255;
     const START_MAX: usize = BYTES_MAX - 1 - 64;
-    let mut key = text.replace('\0', "\u{fffd}");
+    let mut key = without_nul(text);
     if key.len() > BYTES_MAX {
         let hash = Sha256::digest(key.as_bytes());
         key.truncate(key.floor_char_boundary(START_MAX));
@@ -292,17 +245,27 @@ fn key(text: &str) -> String {
     key
 }
 
-fn read(row: &AnyRow) -> Result<CallRecord, StoreError> {
-    let json: &str = row.try_get("cdr").map_err(of_sqlx)?;
-    let cdr: Cdr = serde_json::from_str(json).map_err(odd_row)?;
+pub(super) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+pub(super) fn read(row: &AnyRow) -> Result<CallRecord, StoreError> {
+    let text = |column: &str| row.try_get::<&str, _>(column).map_err(of_sqlx);
+    let cdr: Cdr = serde_json::from_str(text("cdr")?).map_err(odd_row)?;
     let recording = match row.try_get::<Option<&str>, _>("session_id").map_err(of_sqlx)? {
         Some(_) => Some(recordings::read(row)?),
         None => None,
     };
-    Ok(CallRecord { id: row.try_get("id").map_err(of_sqlx)?, cdr, recording })
+    Ok(CallRecord {
+        id: row.try_get("id").map_err(of_sqlx)?,
+        cdr,
+        recording,
+        tags: serde_json::from_str(text("tags")?).map_err(odd_row)?,
+        note: row.try_get("note").map_err(of_sqlx)?,
+    })
 }
 
-const fn status_word(status: CallStatus) -> &'static str {
+pub(super) const fn status_word(status: CallStatus) -> &'static str {
     match status {
         CallStatus::Completed => "completed",
         CallStatus::Failed => "failed",

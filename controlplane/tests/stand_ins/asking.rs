@@ -176,7 +176,7 @@ impl Gate {
     pub(crate) async fn ask(&self, ask: Ask) -> Answer {
         let response = self.router.clone().oneshot(ask.request).await.expect("never fails");
         let (parts, body) = response.into_parts();
-        let body = to_bytes(body, 1 << 20).await.expect("a whole body");
+        let body = to_bytes(body, 8 << 20).await.expect("a whole body");
         Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
     }
 

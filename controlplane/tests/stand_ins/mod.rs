@@ -1,5 +1,5 @@
 //! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
 pub(crate) mod asking;
 pub(crate) mod deciding;
@@ -38,6 +38,31 @@ use shared::originate::{Originate, Originated};
 use shared::route::Explanation;
 use shared::snapshot::Snapshot;
 use shared::time::WallMs;
+
+/// Every promise is a test on each database, with a database of its own.
+macro_rules! on_both {
+    ($($promise:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    let db = controlplane::store::Db::in_memory().await.expect("it opens");
+                    super::$promise(db).await;
+                }
+            )*
+        }
+
+        mod postgresql {
+            $(
+                #[tokio::test]
+                async fn $promise() {
+                    super::$promise(crate::stand_ins::postgres::db().await).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use on_both;
 
 /// 2026-11-24T10:00:00Z
 pub(crate) const MORNING: WallMs = WallMs(1_795_514_400_000);
