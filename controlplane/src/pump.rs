@@ -1,7 +1,7 @@
 //! The event pump: takes events off the shards' queues and hands each to whom it concerns.
 //! Owns:  the wait on the event descriptor.
 //! Gives: news of the journals to `journal`, captures to `recordings`, answers to `questions`, asks to
-//!        `webhooks`, states to `board`, notices to the log.
+//!        `webhooks`, registrations to the outbox, states to `board`, notices to the log.
 //! Never: drops an event. When a receiver is full the pump waits, the shards' queues fill, and the
 //!        shards refuse new calls before anything is lost.
 //! Holds: it ends when every shard has stopped and its queue is empty.
@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::event::{CaptureClosed, Event, Notice, Severity};
+use shared::event::{CaptureClosed, Event, Notice, Registration, Severity};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -36,6 +36,7 @@ pub struct Pump {
     pub journal: Taps,
     pub captures: mpsc::Sender<CaptureClosed>,
     pub decider: Arc<Decider>,
+    pub registrations: mpsc::Sender<Box<Registration>>,
 }
 
 impl Pump {
@@ -79,13 +80,17 @@ impl Pump {
                 self.journal.reached(shard, position, ends);
             }
             Event::Notice(notice) => log(&notice),
-            Event::Registration(change) => tracing::debug!(
-                aor = change.aor,
-                change = ?change.change,
-                from = %change.destination,
-                expires_s = change.expires_s,
-                "registration"
-            ),
+            Event::Registration(change) => {
+                tracing::debug!(
+                    aor = change.aor,
+                    change = ?change.change,
+                    from = %change.destination,
+                    expires_s = change.expires_s,
+                    "registration"
+                );
+                let sent = self.registrations.send(change).await;
+                sent.map_err(|_| gone("writer of registrations"))?;
+            }
             Event::SnapshotLive { shard, generation } => self.board.live(shard, generation),
             Event::Started(shard) => self.board.started(shard),
             Event::Stopped(shard) => self.board.reached(shard, Stage::Stopped),

@@ -20,7 +20,9 @@ use shared::config::{Config, TOKEN_SCOPES};
 use shared::ids::ShardId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row as _};
-use stand_ins::{FakePlane, Folder, api_tokens, config, directory, ending, only, reloader};
+use stand_ins::{
+    FakePlane, Folder, api_tokens, config, directory, ending, no_deliveries, only, reloader,
+};
 use tower::ServiceExt;
 
 const ROLES: [&str; 5] = ["admin", "analyst", "auditor", "operator", "viewer"];
@@ -63,10 +65,12 @@ impl Walk {
         let users = users(&store).await;
         let access = Arc::new(Access::new(store.clone(), &api_tokens()));
         let directory = directory(config.clone(), &plane, &board, store.clone()).await;
+        let deliveries = no_deliveries(store.clone()).await;
         let app = App {
-            reloader: reloader(None, &config, &access, &directory),
+            reloader: reloader(None, &config, &access, &directory, &deliveries),
             ending: ending(),
             access,
+            deliveries,
             store: store.clone(),
             directory,
             board,

@@ -23,7 +23,9 @@ use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Chosen, Explanation};
 use shared::snapshot::{Secret, Snapshot};
-use stand_ins::{FakePlane, MoodyStore, TOKEN, api_tokens, config, directory, ending, reloader};
+use stand_ins::{
+    FakePlane, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_deliveries, reloader,
+};
 
 const FILE: &str = r#"
 [proxy]
@@ -63,10 +65,12 @@ impl Gate {
         let http = Arc::new(config.http().clone());
         let directory = directory(config.clone(), &plane, &board, store.clone()).await;
         let access = Arc::new(Access::new(store.clone(), &api_tokens()));
+        let deliveries = no_deliveries(store.clone()).await;
         let app = App {
-            reloader: reloader(None, &config, &access, &directory),
+            reloader: reloader(None, &config, &access, &directory, &deliveries),
             ending: ending(),
             access,
+            deliveries,
             store: store.clone(),
             board: Arc::clone(&board),
             questions,

@@ -18,6 +18,7 @@ use controlplane::questions::{DEADLINE, Questions};
 use controlplane::store::{
     AuditLog, AuditSearch, Connections, Recording, RecordingState, Recordings, Records,
 };
+use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use serde_json::{Value, json};
 use shared::act::{CallAction, Refusal};
 use shared::event::DialogView;
@@ -82,10 +83,13 @@ impl Gate {
         access.set_ami_allows(config.http().ami_allows());
         let http = Arc::new(config.http().clone());
         let directory = directory(config.clone(), &plane, &board, store.clone()).await;
+        let deliveries = Deliveries::open(store.clone(), Endpoints::of_config(&config)).await;
+        let deliveries = deliveries.expect("the database answers");
         let app = App {
-            reloader: reloader(None, &config, &access, &directory),
+            reloader: reloader(None, &config, &access, &directory, &deliveries),
             ending: ending(),
             access,
+            deliveries,
             store: store.clone(),
             board: Arc::clone(&board),
             questions,

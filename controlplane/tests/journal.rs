@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use controlplane::board::{Board, Counts};
-use controlplane::journal::{Journal, Setup, Sink, Taps};
-use controlplane::store::{JournalMark, Pending, StoreError};
+use controlplane::journal::{Database, Journal, Setup, Sink, Taps};
+use controlplane::store::{Db, JournalMark, Outbox, Pending, RecordSearch, Records, StoreError};
+use controlplane::webhooks::outbox::{CALL_RECORD, Deliveries, Endpoints};
 use shared::cdr::{Cdr, HangupReason};
 use shared::ids::{CallId, ShardId};
 use shared::journal::{Entry, Frames, HEADER_BYTES, Position, SEGMENT_BYTES_MIN, Segment, Stream};
-use stand_ins::{Folder, call_id, cdr};
+use shared::time::WallMs;
+use stand_ins::{Folder, call_id, cdr, config};
 use tokio::time::{Instant, sleep};
 
 const RUN: u64 = 200;
@@ -523,4 +525,68 @@ async fn what_the_database_does_not_take_before_the_end_is_stored_by_the_next_st
     journal.finish(Duration::from_secs(60), true).await;
     desk.book.assert_exactly(0..700);
     assert_eq!(desk.segments(EARLIER), Vec::<u64>::new());
+}
+
+/// A real database whose first answers are lost after the commit.
+#[derive(Debug)]
+struct Forgetful {
+    database: Database,
+    lost: AtomicU32,
+}
+
+impl Sink for Forgetful {
+    fn take<'a>(&'a self, ends: &'a [Cdr], mark: JournalMark) -> Pending<'a, ()> {
+        Box::pin(async move {
+            self.database.take(ends, mark).await?;
+            let lose = |left: u32| left.checked_sub(1);
+            match self.lost.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lose) {
+                Ok(_) => Err(StoreError::Unavailable("connection lost".to_owned())),
+                Err(_) => Ok(()),
+            }
+        })
+    }
+
+    fn marks(&self) -> Pending<'_, Vec<JournalMark>> {
+        self.database.marks()
+    }
+
+    fn forget(&self, stream: Stream) -> Pending<'_, ()> {
+        self.database.forget(stream)
+    }
+}
+
+/// In real time: the database is one. Calls of an earlier run, some of them cut, and calls of this run.
+#[tokio::test]
+async fn every_record_comes_with_one_event_however_often_it_is_stored() {
+    const WANTED: &str = "[callrecord]\ntype = \"http\"\nurl = \"http://127.0.0.1:9/cdr\"\n";
+    let desk = Desk::new("events");
+    let db = Arc::new(Db::in_memory().await.expect("a database in memory"));
+    let endpoints = Endpoints::of_config(&config(WANTED));
+    let deliveries = Deliveries::open(db.clone(), endpoints).await.expect("it answers");
+    let mut earlier = desk.pen(EARLIER);
+    for number in 0..20 {
+        earlier.start(number, number);
+        if number >= 5 {
+            earlier.end(number, number);
+        }
+    }
+    let mut pen = desk.pen(NOW);
+    for number in 20..40 {
+        pen.end(number, number);
+    }
+    let database = Database { store: db.clone(), deliveries };
+    let sink = Arc::new(Forgetful { database, lost: AtomicU32::new(3) });
+    let board = Arc::clone(&desk.board);
+    let folder = desk.folder.path().to_owned();
+    let (journal, _taps) = Journal::start(Setup { sink, board, folder, run: RUN, shards: 1 });
+    journal.finish(Duration::from_secs(60), true).await;
+    let search = RecordSearch { page: 1, per_page: 100, ..Default::default() };
+    assert_eq!(db.records(&search).await.expect("it is read").total, 40);
+    let rows = db.due(CALL_RECORD, WallMs(i64::MAX), 100).await.expect("it is read").rows;
+    let mut ids: Vec<String> = rows.iter().map(|row| row.event_id.clone()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, (0..40).map(|n| format!("cdr_{}", call_id(n))).collect::<Vec<_>>());
+    let cut = rows.iter().filter(|row| row.payload.contains("\"systemCrash\""));
+    assert_eq!(cut.count(), 5);
+    assert!(Counts::of(&desk.board.counts.cdr_failures) >= 3, "answers were lost");
 }

@@ -13,12 +13,13 @@ use controlplane::questions::{Questions, Unanswered};
 use controlplane::supervisor::Publisher;
 use shared::ask::{Ask, UserAsk};
 use shared::command::Question;
-use shared::event::{Answer, CaptureClosed, Event};
+use shared::event::{Answer, CaptureClosed, Event, Registration, RegistrationChange};
 use shared::ids::ShardId;
 use shared::journal::Position;
 use shared::metrics::{Counter, Counters};
+use shared::net::Transport;
 use shared::snapshot::Snapshot;
-use stand_ins::{FakePlane, call_id, call_view, deciding};
+use stand_ins::{FakePlane, MORNING, call_id, call_view, deciding};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,7 @@ struct Running {
     questions: Arc<Questions>,
     taps: Taps,
     captures: mpsc::Receiver<CaptureClosed>,
+    registrations: mpsc::Receiver<Box<Registration>>,
     pump: JoinHandle<std::io::Result<()>>,
 }
 
@@ -49,6 +51,7 @@ fn start(shards: u8, room: usize) -> Running {
     let questions = Arc::new(Questions::new(plane.clone()));
     let taps = Taps::new(shards);
     let (capture_sender, captures) = mpsc::channel(room);
+    let (registration_sender, registrations) = mpsc::channel(room);
     let pump = Pump {
         plane: plane.clone(),
         board: Arc::clone(&board),
@@ -56,9 +59,10 @@ fn start(shards: u8, room: usize) -> Running {
         journal: taps.clone(),
         captures: capture_sender,
         decider: deciding::decider(&plane, &board, "").0,
+        registrations: registration_sender,
     };
     let pump = tokio::spawn(pump.run());
-    Running { plane, board, questions, taps, captures, pump }
+    Running { plane, board, questions, taps, captures, registrations, pump }
 }
 
 #[tokio::test]
@@ -75,11 +79,23 @@ async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards(
     plane.report(journaled(1, 4_000, 1));
     let capture = capture(1);
     plane.report(Event::CaptureClosed(capture.clone()));
+    let change = Registration {
+        change: RegistrationChange::Registered,
+        at: MORNING,
+        aor: "sip:1001@pbx.example".to_owned(),
+        contact: "<sip:1001@192.0.2.7>".to_owned(),
+        destination: "192.0.2.7:5060".parse().expect("an address"),
+        transport: Transport::Udp,
+        user_agent: None,
+        expires_s: 60,
+    };
+    plane.report(Event::Registration(Box::new(change.clone())));
     let mut counters = Counters::default();
     counters.set(Counter::Calls, 7);
     plane.report(Event::Counters { shard: ShardId(1), counters: Box::new(counters) });
     plane.report(Event::SnapshotLive { shard: ShardId(0), generation: 3 });
     assert_eq!(running.captures.recv().await, Some(capture));
+    assert_eq!(running.registrations.recv().await.as_deref(), Some(&change));
     plane.report(Event::Stopped(ShardId(0)));
     plane.report(journaled(2, 40, 7));
     plane.report(Event::Stopped(ShardId(1)));

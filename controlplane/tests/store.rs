@@ -212,9 +212,9 @@ async fn a_journal_is_taken_with_its_mark_and_may_come_twice(store: Db) {
     let batch: Vec<Cdr> = (0..3).map(cdr).collect();
     assert_eq!(store.journal_marks().await.expect("it is read"), []);
     for offset in [900, 1_800] {
-        store.take_journal(&batch, mark(1, offset, false)).await.expect("it is stored");
+        store.take_journal(&batch, &[], mark(1, offset, false)).await.expect("it is stored");
     }
-    store.take_journal(&[], mark(2, 40, true)).await.expect("a mark alone is stored");
+    store.take_journal(&[], &[], mark(2, 40, true)).await.expect("a mark alone is stored");
     assert_eq!(store.records(&page(1, 10)).await.expect("it is read").total, 3);
     let mut marks = store.journal_marks().await.expect("they are read");
     marks.sort_by_key(|mark| mark.stream);

@@ -391,19 +391,21 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
 
 /// RINGGATE_BIN, or `ringgate` beside the folder of the running test or tool.
 fn binary() -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os("RINGGATE_BIN") {
-        return Ok(PathBuf::from(path));
+    match std::env::var_os("RINGGATE_BIN") {
+        Some(path) => Ok(PathBuf::from(path)),
+        None => beside_us("ringgate").map_err(|error| format!("{error} or set RINGGATE_BIN")),
     }
+}
+
+/// A program of this workspace that was built with the running test or tool.
+pub(crate) fn beside_us(name: &str) -> Result<PathBuf, String> {
     let me = std::env::current_exe().map_err(|error| error.to_string())?;
     me.ancestors()
         .skip(1)
         .take(2)
-        .map(|folder| folder.join("ringgate"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .ok_or_else(|| {
-            "no ringgate binary: run `cargo build -p controlplane` first or set RINGGATE_BIN"
-                .to_owned()
-        })
+        .ok_or_else(|| format!("no {name} binary: run `cargo build --workspace` first"))
 }
 
 /// Ports of peers and gateways: above the RTP ranges of `configuration`, below the kernel's

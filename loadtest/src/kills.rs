@@ -1,5 +1,5 @@
 //! The kill loop: a gateway under load that is killed at random moments and started again.
-//! Owns:  the load, the kills, the logs of both.
+//! Owns:  the load, the kills, a receiver of webhooks, the logs of all three.
 //! Gives: `run`: books that the ledger has checked, or the first broken promise.
 //! Never: a clean stop between two kills.
 //! Holds: the same folder, ports and callers through all kills; the seed decides the moments.
@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::time::WallMs;
 
-use crate::gateway::{Gateway, Plan as GatewayPlan};
-use crate::ledger::{self, Books, Kill, Summary};
+use crate::gateway::{Folder, Gateway, Plan as GatewayPlan};
+use crate::ledger::{self, Books, Delivery, Kill, Summary};
 use crate::load::{Ends, Heard, Load, Plan, Report, Sdp};
+use crate::receiver::{self, Program};
 use crate::wait;
 
 /// After the last kill: records of cut calls, and of those that go on.
@@ -36,6 +37,8 @@ pub struct KillPlan {
     pub cores: String,
     /// What the host may hold a process up: milliseconds. 0 on a host that does nothing else.
     pub stalls_ms: i64,
+    /// Bad times of the receiver of webhooks, see `receiver --help`.
+    pub faults: Vec<String>,
 }
 
 impl KillPlan {
@@ -50,20 +53,27 @@ impl KillPlan {
             long_life: Duration::from_secs(45),
             cores: "0".to_owned(),
             stalls_ms: 0,
+            // Short ones: a gateway that is killed does not remember that its receiver is down.
+            faults: ["4:refuse:3", "20:500:2"].map(str::to_owned).to_vec(),
         }
     }
 }
 
-/// Runs the plan. `keep`: where the three logs are written, for the checker or for a look.
+/// Runs the plan. `keep`: where the logs are written, for the checker or for a look.
 pub fn run(plan: &KillPlan, keep: Option<&Path>) -> Result<(Summary, Report), String> {
     let ends = Ends::bind(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
     let trunk = ("load".to_owned(), format!("sip:{}", ends.callee_address()));
+    let folder = Folder::new("receiver")?;
+    let receiver = Program::start(&folder.path, &plan.faults)?;
+    let push =
+        format!("\n[callrecord]\ntype = \"http\"\nurl = \"http://{}/cdr\"\n", receiver.address);
     let mut gateway = Gateway::start(GatewayPlan {
         trunks: vec![trunk],
         call_auth: false,
         cores: plan.cores.clone(),
         rtp_ports: 8_000,
         dataplane_lines: vec!["journal_segment_mb = 1".to_owned()],
+        sections: vec![push],
         ..GatewayPlan::default()
     })?;
     let SocketAddr::V4(target) = gateway.sip else { return Err("IPv4 only".to_owned()) };
@@ -86,11 +96,12 @@ pub fn run(plan: &KillPlan, keep: Option<&Path>) -> Result<(Summary, Report), St
     let kills = killed?;
     let heard: Vec<Heard> = lines.into_iter().collect();
     let mut books = Books { heard, kills, stalls_ms: plan.stalls_ms, ..Books::default() };
-    let verdict = settle(&gateway, &mut books);
+    let verdict = settle(&gateway, &receiver, &mut books);
     if let Some(folder) = keep {
         ledger::write_lines(&folder.join("heard.jsonl"), &books.heard)?;
         ledger::write_lines(&folder.join("kills.jsonl"), &books.kills)?;
         ledger::write_lines(&folder.join("records.jsonl"), &books.records)?;
+        ledger::write_lines(&folder.join("deliveries.jsonl"), &receiver.heard()?)?;
     }
     verdict
         .map(|summary| (summary, report))
@@ -120,21 +131,26 @@ fn kill_again_and_again(plan: &KillPlan, gateway: &mut Gateway) -> Result<Vec<Ki
     Ok(kills)
 }
 
-/// Records follow their calls within moments; the promises must hold then, and not before.
-fn settle(gateway: &Gateway, books: &mut Books) -> Result<Summary, String> {
+/// Records and deliveries follow their calls within moments; the promises must hold then, and not before.
+fn settle(gateway: &Gateway, receiver: &Program, books: &mut Books) -> Result<Summary, String> {
     let mut verdict = Err("nothing was looked at".to_owned());
     let settled = wait::until_every("all records", SETTLED, LOOK, || {
-        match ledger::fetch(gateway.http, Some(&gateway.token)) {
-            Ok(records) => {
-                books.records = records;
-                verdict = ledger::check(books);
-            }
-            Err(error) => verdict = Err(error),
-        }
+        let records = ledger::fetch(gateway.http, Some(&gateway.token));
+        verdict = records.and_then(|records| {
+            books.records = records;
+            books.deliveries = Some(deliveries(receiver)?);
+            ledger::check(books)
+        });
         verdict.is_ok().then_some(())
     });
     settled.ok();
     verdict
+}
+
+fn deliveries(receiver: &Program) -> Result<Vec<Delivery>, String> {
+    let taken = receiver.heard()?.into_iter().filter(receiver::Delivery::is_accepted);
+    let of_call = |one: receiver::Delivery| Some(Delivery { id: one.id, session_id: one.call? });
+    Ok(taken.filter_map(of_call).collect())
 }
 
 fn wall() -> WallMs {

@@ -19,6 +19,7 @@ pub mod netns;
 pub mod phone;
 pub mod postgres;
 pub mod process;
+pub mod receiver;
 pub mod scene;
 pub mod sdp;
 pub mod sipp;

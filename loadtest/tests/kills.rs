@@ -1,5 +1,6 @@
-//! Twenty-five kills at random moments under 20 calls a second: each answered call has one record.
-//! Owns:  the short form of reliability.md DU1; `kills` is the long one.
+//! Twenty-five kills at random moments under 20 calls a second: each answered call has one record, and the
+//! receiver of webhooks got each record under one id.
+//! Owns:  the short form of reliability.md DU1 and DU3; `kills` is the long one.
 //! Gives: the seed with the first broken promise.
 //! Never: a clean stop.
 //! Holds: `KILLS_SEED` repeats the moments of a run.
@@ -18,4 +19,5 @@ fn every_answered_call_has_exactly_one_record_through_twenty_five_kills() {
     let (summary, report) = run(&plan, None).unwrap_or_else(|broken| panic!("{broken}"));
     println!("seed {}: {summary}\n{report}", plan.seed);
     assert!(summary.ended > 50 && summary.cut > 50, "calls ended and were cut: {summary}");
+    assert_eq!(summary.delivered, summary.records, "{summary}");
 }

@@ -485,7 +485,7 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let loaded = check(ORIGINAL, &[], true);
     let lines = lines(&loaded);
     assert!(loaded.config.is_some(), "{lines:#?}");
-    for key in ["callrecord", "proxy.ua_black_list"] {
+    for key in ["proxy.ua_black_list"] {
         let line = format!("warning: {key}: accepted, not used yet: what it asks for does not");
         assert!(lines.iter().any(|found| found.contains(&line)), "{key} is not in {lines:#?}");
     }
@@ -494,6 +494,9 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let router = config.http_router().expect("it is written");
     assert!(router.fallback_to_static);
     assert_eq!((router.target.timeout.as_secs(), router.target.headers.len()), (5, 1));
+    let push = config.call_record_push().expect("type http is written");
+    assert!(push.with_media);
+    assert_eq!(config.named_urls().count(), 3);
     assert_eq!(config.sip().realms(), ["pbx.example"]);
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
@@ -538,7 +541,7 @@ timeout_ms = 10
     let config = check(text, &[], false).config.expect("it is valid");
     assert_eq!(config.webhooks().keys().len(), 1);
     let hook = config.locator_webhook().expect("it is written");
-    assert!(hook.wants(RegistrationChange::Offline) && !hook.wants(RegistrationChange::Registered));
+    assert_eq!(hook.events(), [RegistrationChange::Offline]);
     assert_eq!(hook.target.headers[0].value, "from-the-environment");
     assert_eq!(config.named_urls().count(), 1);
     let shown = format!("{config:?}");
@@ -673,7 +676,7 @@ ttl = 60
     assert_eq!((table.keep.as_secs(), table.concurrent_max), (60, 64));
     let rules = config.remote_users().expect("two of them are asked");
     assert_eq!((rules.first, rules.budget.as_millis()), (1, 7_100));
-    assert_eq!(config.named_urls().count(), 2);
+    assert_eq!(config.named_urls().count(), 3);
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }

@@ -16,6 +16,7 @@ use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::access::Right;
 use crate::board::{Counts, ShardState, Stage};
+use crate::webhooks::outbox::Desk;
 
 pub(super) fn routes() -> Routes {
     Routes::new().get("/health", Need::Ami(Right::Ami), health)
@@ -59,9 +60,23 @@ async fn health(State(app): State<App>) -> Json<Value> {
             "ready": Counts::of(&counts.recordings_ready),
             "failed": Counts::of(&counts.recordings_failed),
         },
+        "webhooks": app.deliveries.desks().iter().map(webhook).collect::<Map<_, _>>(),
         "generation": Counts::of(&counts.published),
         "shards": shards.iter().enumerate().map(|(n, shard)| show(n, shard)).collect::<Vec<_>>(),
     }))
+}
+
+fn webhook(desk: &Desk) -> (String, Value) {
+    let standing = desk.standing();
+    let value = json!({
+        "state": standing.state(),
+        "backlog": standing.backlog.pending,
+        "oldest_s": standing.oldest_age().as_secs(),
+        "dead": standing.backlog.dead,
+        "delivered": standing.delivered,
+        "failed": standing.failed,
+    });
+    (standing.name.to_owned(), value)
 }
 
 fn status(shards: &[ShardState], draining: bool) -> &'static str {

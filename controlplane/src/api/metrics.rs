@@ -15,6 +15,7 @@ use super::App;
 use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::board::{Board, Counts};
+use crate::webhooks::outbox::{Deliveries, Desk, Standing};
 
 pub(super) fn routes() -> Routes {
     Routes::new().get("/metrics", Need::Metrics, metrics)
@@ -23,6 +24,7 @@ pub(super) fn routes() -> Routes {
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let mut out = String::with_capacity(32 << 10);
     write(&app.board, &mut out).expect("text grows");
+    write_webhooks(&app.deliveries, &mut out).expect("text grows");
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out)
 }
 
@@ -183,6 +185,37 @@ fn of_deciders(counts: &Counts) -> [Single; 8] {
             Counts::of(&counts.users_open),
         ),
     ]
+}
+
+/// The label is one of the fixed names of endpoints.
+fn write_webhooks(deliveries: &Deliveries, out: &mut String) -> fmt::Result {
+    type Read = fn(&Standing) -> u64;
+    let series: [(&str, &str, &str, Read); 7] = [
+        ("webhook_backlog", "gauge", "Events that wait for their endpoint", |it| {
+            it.backlog.pending
+        }),
+        ("webhook_backlog_age_seconds", "gauge", "Age of the oldest event that waits", |it| {
+            it.oldest_age().as_secs()
+        }),
+        ("webhook_dead", "gauge", "Events that were given up and can be replayed", |it| {
+            it.backlog.dead
+        }),
+        ("webhook_up", "gauge", "1 while the endpoint is configured, enabled and answers", |it| {
+            u64::from(it.state() == "up")
+        }),
+        ("webhook_delivered_total", "counter", "Events delivered", |it| it.delivered),
+        ("webhook_failures_total", "counter", "Attempts to deliver that failed", |it| it.failed),
+        ("webhook_dead_total", "counter", "Events given up", |it| it.dead),
+    ];
+    let standings: Vec<Standing> = deliveries.desks().iter().map(Desk::standing).collect();
+    for (name, kind, help, read) in series {
+        head(out, name, kind, help)?;
+        for standing in &standings {
+            let (endpoint, value) = (standing.name, read(standing));
+            writeln!(out, "ringgate_{name}{{endpoint=\"{endpoint}\"}} {value}")?;
+        }
+    }
+    Ok(())
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) -> fmt::Result {

@@ -40,6 +40,7 @@ mod shutdown;
 mod tokens;
 mod trunks;
 mod users;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,7 @@ use crate::directory::Directory;
 use crate::questions::Questions;
 use crate::store::Store;
 use crate::supervisor::{Ending, Reloader};
+use crate::webhooks::outbox::Deliveries;
 use routes::Routes;
 
 /// Bodies are questions and small documents.
@@ -78,6 +80,7 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub board: Arc<Board>,
     pub questions: Arc<Questions>,
+    pub deliveries: Arc<Deliveries>,
     pub directory: Arc<Directory>,
     pub reloader: Arc<Reloader>,
     pub ending: Arc<Ending>,
@@ -159,6 +162,7 @@ fn own() -> Routes {
         .merge(tokens::routes())
         .merge(trunks::own_routes())
         .merge(users::routes())
+        .merge(webhooks::routes())
         .merge(not_built::own_api())
 }
 

@@ -55,6 +55,8 @@ codes! {
     DatabaseFailed "database_failed" INTERNAL_SERVER_ERROR "The database failed";
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
     DefinedInFile "defined_in_file" CONFLICT "A file defines this";
+    DeliveryPending "delivery_pending" CONFLICT "This delivery is not over yet";
+    EndpointNotConfigured "endpoint_not_configured" CONFLICT "This endpoint is not configured";
     FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
     FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
     ForeignHost "foreign_host" MISDIRECTED_REQUEST "This name is not ours";
@@ -66,6 +68,8 @@ codes! {
     NoSession "no_session" BAD_REQUEST "There is no session to end";
     NoMedia "no_media" CONFLICT "The call has no media for this";
     NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
+    NoSuchDelivery "no_such_delivery" NOT_FOUND "There is no such delivery";
+    NoSuchEndpoint "no_such_endpoint" NOT_FOUND "There is no such endpoint";
     NoSuchExtension "no_such_extension" NOT_FOUND "There is no such extension";
     NoSuchMethod "no_such_method" METHOD_NOT_ALLOWED "This path has no such method";
     NoSuchPath "no_such_path" NOT_FOUND "There is no such path";

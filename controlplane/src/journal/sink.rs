@@ -11,6 +11,7 @@ use shared::cdr::Cdr;
 use shared::journal::Stream;
 
 use crate::store::{JournalMark, Pending, Store};
+use crate::webhooks::outbox::Deliveries;
 
 pub trait Sink: fmt::Debug + Send + Sync {
     /// Stores the records, what follows from them, and how far the journal is stored by that.
@@ -23,18 +24,27 @@ pub trait Sink: fmt::Debug + Send + Sync {
 }
 
 #[derive(Debug)]
-pub struct Database(pub Arc<dyn Store>);
+pub struct Database {
+    pub store: Arc<dyn Store>,
+    /// Knows who wants to hear of call records.
+    pub deliveries: Arc<Deliveries>,
+}
 
 impl Sink for Database {
     fn take<'a>(&'a self, ends: &'a [Cdr], mark: JournalMark) -> Pending<'a, ()> {
-        self.0.take_journal(ends, mark)
+        Box::pin(async move {
+            let events = self.deliveries.of_cdrs(ends);
+            self.store.take_journal(ends, &events, mark).await?;
+            self.deliveries.wake(&events);
+            Ok(())
+        })
     }
 
     fn marks(&self) -> Pending<'_, Vec<JournalMark>> {
-        self.0.journal_marks()
+        self.store.journal_marks()
     }
 
     fn forget(&self, stream: Stream) -> Pending<'_, ()> {
-        self.0.forget_journal(stream)
+        self.store.forget_journal(stream)
     }
 }

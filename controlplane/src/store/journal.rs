@@ -12,6 +12,7 @@ use sqlx::{Error, Row};
 
 use super::db::{Connections, from_sql, to_sql};
 use super::error::{odd_row, of_sqlx};
+use super::outbox::NewEvent;
 use super::{Db, Pending, StoreError, records};
 
 /// How far a journal is stored.
@@ -24,10 +25,15 @@ pub struct JournalMark {
 }
 
 pub trait Journals: Connections {
-    /// Stores these records as `Records::add_cdrs` does, and how far a journal is stored by that, in
-    /// one transaction.
-    fn take_journal<'a>(&'a self, ends: &'a [Cdr], mark: JournalMark) -> Pending<'a, ()> {
-        Box::pin(take(self.db(), ends, mark))
+    /// Stores these records as `Records::add_cdrs` does, the events that report them, and how far a
+    /// journal is stored by that, in one transaction.
+    fn take_journal<'a>(
+        &'a self,
+        ends: &'a [Cdr],
+        events: &'a [NewEvent],
+        mark: JournalMark,
+    ) -> Pending<'a, ()> {
+        Box::pin(take(self.db(), ends, events, mark))
     }
 
     fn journal_marks(&self) -> Pending<'_, Vec<JournalMark>> {
@@ -42,9 +48,14 @@ pub trait Journals: Connections {
 
 impl Journals for Db {}
 
-async fn take(db: &Db, ends: &[Cdr], mark: JournalMark) -> Result<(), StoreError> {
+async fn take(
+    db: &Db,
+    ends: &[Cdr],
+    events: &[NewEvent],
+    mark: JournalMark,
+) -> Result<(), StoreError> {
     let mut transaction = db.begin().await?;
-    records::insert(&mut transaction, ends).await?;
+    records::insert(&mut transaction, ends, events).await?;
     let JournalMark { stream: Stream { run, shard }, position, finished } = mark;
     sqlx::query(
         "INSERT INTO journal_marks (run, shard, segment, byte_offset, finished) \

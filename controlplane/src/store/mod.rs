@@ -12,6 +12,8 @@ mod exchanges;
 mod extensions;
 mod foreign;
 mod journal;
+mod outbox;
+mod outbox_list;
 mod postgres;
 mod record_filters;
 mod record_pages;
@@ -39,6 +41,10 @@ pub use foreign::{ForeignUser, ForeignUsers};
 pub use journal::{JournalMark, Journals};
 pub use record_filters::{Match, RecordFilter};
 pub use record_pages::{Mark, RecordPage, RecordSearch, RecordSlice, RecordSort, SliceSearch};
+pub use outbox::{
+    Backlog, Due, EndpointState, Keep, NewEvent, Next, Outbox, Settlement, Swept, Tried, Waiting,
+};
+pub use outbox_list::{Delivery, DeliverySearch, DeliveryState, OutboxList};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordChange, Records};
 pub use roles::{Permission, Role, RoleEdit, Roles};
@@ -59,6 +65,8 @@ pub trait Store:
     + Exchanges
     + Extensions
     + Journals
+    + Outbox
+    + OutboxList
     + Recordings
     + Records
     + Roles
@@ -75,6 +83,8 @@ impl<T> Store for T where
         + Exchanges
         + Extensions
         + Journals
+        + Outbox
+        + OutboxList
         + Recordings
         + Records
         + Roles

@@ -16,6 +16,7 @@ use sqlx::{Any, Row, Transaction};
 use super::db::{Connections, now_ms, to_sql};
 use super::error::{odd_row, of_sqlx};
 use super::record_pages::{self, RecordPage, RecordSearch, RecordSlice, SliceSearch};
+use super::outbox::{self, NewEvent};
 use super::recordings::{self, Recording};
 use super::statement::{ROWS_MAX, Statement};
 use super::{Db, Pending, StoreError};
@@ -41,7 +42,12 @@ pub struct RecordChange {
 pub trait Records: Connections {
     /// All of them or none, in one transaction. Those that are there already stay as they are.
     fn add_cdrs<'a>(&'a self, batch: &'a [Cdr]) -> Pending<'a, ()> {
-        Box::pin(add(self.db(), batch))
+        self.add_cdrs_with(batch, &[])
+    }
+
+    /// The same, and the events that report them.
+    fn add_cdrs_with<'a>(&'a self, batch: &'a [Cdr], events: &'a [NewEvent]) -> Pending<'a, ()> {
+        Box::pin(add(self.db(), batch, events))
     }
 
     /// One page, with the total over all pages.
@@ -80,9 +86,9 @@ pub(super) const RECORD_COLUMNS: &str = "c.id AS id, c.cdr AS cdr, c.tags AS tag
 /// Behind `call_records c`.
 pub(super) const RECORDING_JOIN: &str = " LEFT JOIN recordings r ON r.session_id = c.session_id";
 
-async fn add(db: &Db, batch: &[Cdr]) -> Result<(), StoreError> {
+async fn add(db: &Db, batch: &[Cdr], events: &[NewEvent]) -> Result<(), StoreError> {
     let mut transaction = db.begin().await?;
-    insert(&mut transaction, batch).await?;
+    insert(&mut transaction, batch, events).await?;
     transaction.commit().await.map_err(of_sqlx)
 }
 
@@ -91,6 +97,7 @@ async fn add(db: &Db, batch: &[Cdr]) -> Result<(), StoreError> {
 pub(super) async fn insert(
     transaction: &mut Transaction<'_, Any>,
     batch: &[Cdr],
+    events: &[NewEvent],
 ) -> Result<(), StoreError> {
     let refused = |error: JsonError| StoreError::Refused(error.to_string());
     let mut rows = Vec::with_capacity(batch.len());
@@ -127,7 +134,8 @@ pub(super) async fn insert(
         insert.push(" ON CONFLICT (session_id) DO NOTHING");
         insert.query().execute(&mut **transaction).await.map_err(of_sqlx)?;
     }
-    insert_legs(transaction, batch).await
+    insert_legs(transaction, batch).await?;
+    outbox::add(transaction, events).await
 }
 
 async fn insert_legs(

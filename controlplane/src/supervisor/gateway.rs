@@ -27,6 +27,7 @@ use super::cores::{self, Cores};
 use super::deciding::Deciding;
 use super::ending::Ending;
 use super::http_server::HttpServer;
+use super::outward::Outward;
 use super::prepared::{Prepared, StartFailed, failed};
 use super::reload::Reloader;
 use super::snapshot::Publisher;
@@ -35,12 +36,13 @@ use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::configuration::Configured;
 use crate::directory::{Contents, Directory, Kind};
-use crate::journal::{self, Journal};
+use crate::journal::{self, Journal, Taps};
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
 use crate::recordings::Finalizer;
 use crate::store::{EXTENSIONS, Store};
+use crate::webhooks::outbox::Deliveries;
 
 /// How long a port that is taken may take to come free.
 const PORT_PATIENCE: Duration = Duration::from_secs(3);
@@ -69,6 +71,7 @@ pub struct Gateway {
     journal: Journal,
     finalizer: Finalizer,
     deciding: Deciding,
+    outward: Outward,
     http: HttpServer,
     banner: String,
     /// Ours until the process ends.
@@ -108,10 +111,12 @@ impl Gateway {
         let board = first_board(&prepared.cores);
         let plane: Arc<dyn Plane> = shards.clone();
         let deciding = Deciding::start(&prepared, &plane, &board);
-        let Prepared { configured, cores, store, .. } = prepared;
+        let (outward, registrations) = Outward::start(&prepared, &board);
+        let Prepared { configured, cores, store, deliveries, .. } = prepared;
         let config = &configured.config.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (journal, taps) = start_journal(config, &prepared.settings, &store, &board);
+        let (journal, taps) =
+            start_journal(config, &prepared.settings, &store, &deliveries, &board);
         let recordings = config.files().recordings().to_owned();
         let (finalizer, captures) =
             Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
@@ -123,6 +128,7 @@ impl Gateway {
             journal: taps,
             captures,
             decider: Arc::clone(&deciding.decider),
+            registrations,
         };
         let (pump, pump_ended) = start_pump(pump);
         let users = prepared.contents.counts().users;
@@ -134,6 +140,7 @@ impl Gateway {
             Arc::clone(&directory),
             prepared.client,
             Arc::clone(&deciding.decider),
+            Arc::clone(&deliveries),
         ));
         let ending = Arc::new(Ending::new(drain));
         let app = App {
@@ -141,6 +148,7 @@ impl Gateway {
             store: Arc::clone(&store),
             board: Arc::clone(&board),
             questions,
+            deliveries,
             directory,
             reloader: Arc::clone(&reloader),
             ending: Arc::clone(&ending),
@@ -169,6 +177,7 @@ impl Gateway {
             journal,
             finalizer,
             deciding,
+            outward,
             http,
             folder: prepared.folder,
         }
@@ -236,12 +245,20 @@ impl Gateway {
             tracing::error!("a shard did not stop in time");
         }
         self.http.stop().await;
-        // It ends by itself when every shard has stopped, and with it the queue behind it.
+        // It ends by itself when every shard has stopped, and with it the queues behind it.
         let mut pump = self.pump;
-        match timeout(PUMP_PATIENCE, &mut pump).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the event pump ended badly"),
+        let ended = match timeout(PUMP_PATIENCE, &mut pump).await {
+            Ok(ended) => Some(ended),
             Err(_) => {
+                // It may wait for the database: what that does not take goes to a file.
+                self.outward.hurry();
+                timeout(STOP_DEADLINE, &mut pump).await.ok()
+            }
+        };
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::error!(%error, "the event pump ended badly"),
+            None => {
                 tracing::error!("the event pump does not end; events of a stuck shard are lost");
                 pump.abort();
                 let _aborted = pump.await;
@@ -251,6 +268,7 @@ impl Gateway {
         self.journal.finish(CDR_PATIENCE, stopped).await;
         self.finalizer.finish(RECORDING_PATIENCE).await;
         self.deciding.finish(CDR_PATIENCE).await;
+        self.outward.finish(CDR_PATIENCE).await;
         self.store.close().await;
         drop(self.reloader);
         join(self.shards).await;
@@ -272,10 +290,12 @@ fn start_journal(
     config: &Config,
     settings: &[ShardSettings],
     store: &Arc<dyn Store>,
+    deliveries: &Arc<Deliveries>,
     board: &Arc<Board>,
-) -> (Journal, journal::Taps) {
+) -> (Journal, Taps) {
+    let (store, deliveries) = (Arc::clone(store), Arc::clone(deliveries));
     Journal::start(journal::Setup {
-        sink: Arc::new(journal::Database(Arc::clone(store))),
+        sink: Arc::new(journal::Database { store, deliveries }),
         board: Arc::clone(board),
         folder: config.files().journal(),
         run: settings.first().map_or(0, |shard| shard.journal.run),

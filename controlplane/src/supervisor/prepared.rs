@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use shared::config::{Config, Database};
@@ -22,6 +23,7 @@ use crate::exit::Exit;
 use crate::recordings::leftovers;
 use crate::store::{Db, Extension, Store, StoreError};
 use crate::webhooks::Client;
+use crate::webhooks::outbox::{self, Deliveries, Endpoints};
 
 #[derive(Debug)]
 pub enum StartFailed {
@@ -73,6 +75,7 @@ pub(super) struct Prepared {
     pub(super) ipv6: bool,
     /// For every call to the outside.
     pub(super) client: Arc<Client>,
+    pub(super) deliveries: Arc<Deliveries>,
 }
 
 impl Prepared {
@@ -100,6 +103,12 @@ impl Prepared {
             let made = tokio::task::spawn_blocking(FirstUser::make).await;
             Some(made.map_err(|error| failed(error.to_string()))?)
         };
+        let deliveries = Deliveries::open(Arc::clone(&store), Endpoints::of_config(config)).await;
+        let deliveries = deliveries.map_err(of_store)?;
+        let recovered = outbox::recover(&*store, &unsaved(config)).await;
+        if recovered > 0 {
+            tracing::info!(recovered, "registration events of an earlier run are stored now");
+        }
         let left = leftovers(&*store, &files.captures()).await;
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
         let contents = read_contents(config, &*store, ipv6).await?;
@@ -121,6 +130,7 @@ impl Prepared {
             listener,
             ipv6,
             client: Arc::new(client),
+            deliveries,
         })
     }
 }
@@ -141,6 +151,11 @@ async fn read_contents(
     odd.extend(contents.missing_trunks().iter().map(ToString::to_string));
     odd.iter().for_each(|reason| tracing::error!(reason, "not served as it is written"));
     Ok(contents)
+}
+
+/// Where events wait that the database did not take.
+pub(super) fn unsaved(config: &Config) -> PathBuf {
+    config.files().folder().join("unsaved")
 }
 
 async fn open_store(config: &Config) -> Result<Arc<dyn Store>, String> {

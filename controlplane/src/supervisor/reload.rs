@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use crate::access::Access;
 use crate::configuration::{self, Configured};
 use crate::directory::{Directory, NotReplaced, Part, Replaced};
+use crate::webhooks::outbox::Deliveries;
 use crate::webhooks::{Client, Decider};
 
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Reloader {
     directory: Arc<Directory>,
     client: Arc<Client>,
     decider: Arc<Decider>,
+    deliveries: Arc<Deliveries>,
     /// Held from the first byte that is read: what was read later must not come live earlier.
     turn: Mutex<()>,
 }
@@ -71,9 +73,11 @@ impl Reloader {
         directory: Arc<Directory>,
         client: Arc<Client>,
         decider: Arc<Decider>,
+        deliveries: Arc<Deliveries>,
     ) -> Self {
         let Configured { file, effective: started_with, .. } = configured;
-        Self { file, started_with, access, directory, client, decider, turn: Mutex::new(()) }
+        let turn = Mutex::new(());
+        Self { file, started_with, access, directory, client, decider, deliveries, turn }
     }
 
     /// Reads everything, checks everything, and publishes the part.
@@ -107,6 +111,7 @@ impl Reloader {
                 self.admit_as(&config);
                 self.client.adopt(&config);
                 self.decider.adopt(&config);
+                self.deliveries.adopt(&config);
             }
             Part::Routes | Part::Trunks => {}
         }

@@ -15,7 +15,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use reqwest::{Method, Response, redirect};
 use shared::config::{Config, WebHeader};
 use time::macros::format_description;
@@ -23,6 +25,7 @@ use time::{OffsetDateTime, PrimitiveDateTime};
 use url::Url;
 
 use super::guard::{Guard, Reach, Refused, check_addresses};
+use super::multipart::Multipart;
 use super::sign::Signer;
 use crate::PRODUCT;
 
@@ -99,6 +102,7 @@ pub enum Payload {
     Nothing,
     Form(Vec<u8>),
     Json(Vec<u8>),
+    Parts(Multipart),
 }
 
 #[derive(Clone, Debug)]
@@ -182,26 +186,12 @@ impl Answer {
 }
 
 impl Client {
-    /// The error is one line for the operator: no TLS roots, or no TLS at all.
+    /// The error is one line for the operator.
     pub fn new(guard: Guard, signer: Signer, lookup: Arc<dyn Lookup>) -> Result<Self, String> {
-        let build = |reach: Reach| {
-            reqwest::Client::builder()
-                .user_agent(PRODUCT)
-                .redirect(redirect::Policy::none())
-                .retry(reqwest::retry::never())
-                .no_proxy()
-                .referer(false)
-                .connect_timeout(CONNECT_TIMEOUT)
-                .pool_max_idle_per_host(IDLE_MAX)
-                .pool_idle_timeout(IDLE_TIMEOUT)
-                .dns_resolver(Resolver { lookup: Arc::clone(&lookup), reach })
-                .build()
-                .map_err(|error| format!("the HTTP client cannot be made: {}", chain(&error)))
-        };
         Ok(Self {
             rules: ArcSwap::from_pointee(Rules { guard, signer }),
-            anywhere: build(Reach::Anywhere)?,
-            open_internet: build(Reach::OpenInternet)?,
+            anywhere: pool(Reach::Anywhere, &lookup)?,
+            open_internet: pool(Reach::OpenInternet, &lookup)?,
         })
     }
 
@@ -228,7 +218,8 @@ impl Client {
             Reach::OpenInternet => &self.open_internet,
         };
         let at = unix_now();
-        let headers = signed_headers(&rules.signer, &call, at);
+        let signature = sign(&rules.signer, &call, at).await?;
+        let headers = own_headers(&call, at, signature);
         let mut request = client
             .request(call.method, call.url.clone())
             .timeout(call.timeout)
@@ -237,10 +228,35 @@ impl Client {
         request = match call.payload {
             Payload::Nothing => request,
             Payload::Form(body) | Payload::Json(body) => request.body(body),
+            Payload::Parts(parts) => {
+                request.header(CONTENT_LENGTH, parts.size()).body(parts.body())
+            }
         };
         let response = request.send().await.map_err(failed)?;
         Ok(read(response, call.answer_max, at).await)
     }
+}
+
+fn pool(reach: Reach, lookup: &Arc<dyn Lookup>) -> Result<reqwest::Client, String> {
+    let builder = || {
+        reqwest::Client::builder()
+            .user_agent(PRODUCT)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .dns_resolver(Resolver { lookup: Arc::clone(lookup), reach })
+    };
+    builder().build().or_else(|error| {
+        // A host without CA certificates serves calls all the same; https targets fail their check.
+        let reason = chain(&error);
+        tracing::warn!(reason, "no CA certificates on this host: calls to https targets will fail");
+        let build = builder().tls_certs_only([]).build();
+        build.map_err(|error| format!("the HTTP client cannot be made: {}", chain(&error)))
+    })
 }
 
 /// The configuration's headers, checked there.
@@ -262,33 +278,45 @@ fn unix_now() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn signed_headers(signer: &Signer, call: &Outgoing<'_>, at: i64) -> HeaderMap {
+async fn sign(signer: &Signer, call: &Outgoing<'_>, at: i64) -> Result<Option<String>, Failed> {
     let mut signing = signer.begin(call.id, at);
+    match &call.payload {
+        Payload::Nothing => signing.update(target_line(&call.method, call.url).as_bytes()),
+        Payload::Form(body) | Payload::Json(body) => signing.update(body),
+        Payload::Parts(parts) => {
+            let parts = parts.clone();
+            let signed = tokio::task::spawn_blocking(move || {
+                let read = parts.read(&mut |piece| {
+                    signing.update(&piece);
+                    true
+                });
+                read.map(|()| signing.finish())
+            });
+            let signed = signed.await.map_err(|error| Failed::Broken(error.to_string()))?;
+            return signed.map_err(|error| Failed::Broken(error.to_string()));
+        }
+    }
+    Ok(signing.finish())
+}
+
+fn own_headers(call: &Outgoing<'_>, at: i64, signature: Option<String>) -> HeaderMap {
     let content_type = match &call.payload {
-        Payload::Nothing => {
-            signing.update(target_line(&call.method, call.url).as_bytes());
-            None
-        }
-        Payload::Form(body) => {
-            signing.update(body);
-            Some("application/x-www-form-urlencoded")
-        }
-        Payload::Json(body) => {
-            signing.update(body);
-            Some("application/json")
-        }
+        Payload::Nothing => None,
+        Payload::Form(_) => Some("application/x-www-form-urlencoded".to_owned()),
+        Payload::Json(_) => Some("application/json".to_owned()),
+        Payload::Parts(parts) => Some(parts.content_type()),
     };
     let mut headers = HeaderMap::new();
-    if let Some(content_type) = content_type {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
     headers.insert("webhook-timestamp", HeaderValue::from(at));
-    // Ids are ours: letters, digits and `_-.`.
-    if let Ok(id) = HeaderValue::try_from(call.id) {
-        headers.insert("webhook-id", id);
-    }
-    if let Some(Ok(signature)) = signing.finish().map(HeaderValue::try_from) {
-        headers.insert("webhook-signature", signature);
+    // All three are letters, digits and signs of ours, so none of them is refused.
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (HeaderName::from_static("webhook-id"), Some(call.id.to_owned())),
+        (HeaderName::from_static("webhook-signature"), signature),
+    ] {
+        if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+            headers.insert(name, value);
+        }
     }
     headers
 }

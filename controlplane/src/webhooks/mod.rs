@@ -1,4 +1,5 @@
-//! HTTP calls that the gateway makes: guarded, signed, bounded; and the programs that decide over them.
+//! HTTP calls that the gateway makes: guarded, signed, bounded; the programs that decide over them; the outbox
+//! of events.
 //! Owns:  the guard against calls into our own network, the signature, the one client; the HTTP router
 //!        and the user backends.
 //! Gives: `Client::send` to whoever asks or tells somebody outside; `Decider` to the pump.
@@ -11,6 +12,8 @@ mod client;
 mod decider;
 mod exchanges;
 mod guard;
+mod multipart;
+pub mod outbox;
 mod route_words;
 mod router;
 mod sign;
@@ -24,4 +27,5 @@ pub use client::{
 pub use decider::Decider;
 pub use exchanges::{ExchangeWriter, Exchanges};
 pub use guard::{AddressKind, Guard, Reach, Refused, check_addresses, kind_of};
+pub use multipart::{Content, Multipart, Part};
 pub use sign::{Signer, Signing, fresh_id};

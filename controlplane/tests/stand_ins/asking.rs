@@ -15,6 +15,7 @@ use controlplane::board::Board;
 use controlplane::questions::Questions;
 use controlplane::store::{AuditLog, AuditSearch, Connections, UserEdit, Users};
 use controlplane::supervisor::Ending;
+use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use serde_json::{Value, json};
 use shared::ids::ShardId;
 use tower::ServiceExt;
@@ -29,6 +30,7 @@ pub(crate) struct Gate {
     pub(crate) store: Arc<MoodyStore>,
     pub(crate) board: Arc<Board>,
     pub(crate) access: Arc<Access>,
+    pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) clock: Arc<AtomicI64>,
     pub(crate) router: Router,
 }
@@ -140,11 +142,14 @@ impl Gate {
         access.set_ami_allows(config.http().ami_allows());
         let http = Arc::new(config.http().clone());
         let directory = directory(config.clone(), &plane, &board, store.clone()).await;
+        let deliveries = Deliveries::open(store.clone(), Endpoints::of_config(&config)).await;
+        let deliveries = deliveries.expect("the database answers");
         let ending = ending();
         let app = App {
-            reloader: reloader(file, &config, &access, &directory),
+            reloader: reloader(file, &config, &access, &directory, &deliveries),
             ending: Arc::clone(&ending),
             access: Arc::clone(&access),
+            deliveries: Arc::clone(&deliveries),
             store: store.clone(),
             board: Arc::clone(&board),
             questions,
@@ -152,7 +157,7 @@ impl Gate {
             http,
             node: "gate-1".into(),
         };
-        Self { plane, ending, store, board, access, clock, router: router(app) }
+        Self { plane, ending, store, board, access, deliveries, clock, router: router(app) }
     }
 
     /// With a user `ada` who may do everything, and one `bob` who may do nothing.

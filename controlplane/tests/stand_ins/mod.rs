@@ -22,11 +22,12 @@ use controlplane::configuration::Configured;
 use controlplane::directory::Directory;
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Exchanges, Extensions, Journals, Pending, Recordings, Records,
-    Roles, Row, Rows, Sessions, Store, StoreError, Table, Tokens, Users,
+    AuditLog, Connections, Db, Exchanges, Extensions, Journals, Outbox, OutboxList, Pending,
+    Recordings, Records, Roles, Row, Rows, Sessions, Store, StoreError, Table, Tokens, Users,
 };
 use controlplane::supervisor::{Ending, Publisher, Reloader};
 use controlplane::webhooks::Client;
+use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use shared::act::{Acted, CallAction, CallName, Refusal};
 use shared::ask::Decision;
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
@@ -379,13 +380,16 @@ pub(crate) fn reloader(
     config: &Config,
     access: &Arc<Access>,
     directory: &Arc<Directory>,
+    deliveries: &Arc<Deliveries>,
 ) -> Arc<Reloader> {
     let client = Arc::new(Client::of_config(config).expect("it calls nobody"));
     let effective = Effective::default();
     let configured = Configured { config: config.clone(), problems: Vec::new(), effective, file };
     let (plane, board) = (FakePlane::new(1), Arc::new(Board::new(&[0])));
     let (decider, _) = deciding::decider(&plane, &board, "");
-    Arc::new(Reloader::new(configured, Arc::clone(access), Arc::clone(directory), client, decider))
+    let (access, directory) = (Arc::clone(access), Arc::clone(directory));
+    let deliveries = Arc::clone(deliveries);
+    Arc::new(Reloader::new(configured, access, directory, client, decider, deliveries))
 }
 
 pub(crate) fn ending() -> Arc<Ending> {
@@ -407,6 +411,11 @@ pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
         recording: false,
         relays: 1,
     }
+}
+
+/// An outbox whose events nobody wants.
+pub(crate) async fn no_deliveries(store: Arc<dyn Store>) -> Arc<Deliveries> {
+    Deliveries::open(store, Endpoints::default()).await.expect("the database answers")
 }
 
 /// A store that is out of reach as long as it is told to be.
@@ -455,6 +464,10 @@ impl Rows for MoodyStore {
         self.real.add_row(table, fields)
     }
 }
+
+impl Outbox for MoodyStore {}
+
+impl OutboxList for MoodyStore {}
 
 impl Recordings for MoodyStore {}
 

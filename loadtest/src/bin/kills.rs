@@ -37,6 +37,9 @@ struct Arguments {
     /// CPUs of the gateway's shards.
     #[arg(long, default_value = "0")]
     cores: String,
+    /// Bad times of the receiver of webhooks: AT:FAULT:FOR, see `receiver --help`. May be given several times.
+    #[arg(long)]
+    fault: Vec<String>,
     /// Where the logs are left.
     #[arg(long)]
     keep: Option<PathBuf>,
@@ -46,7 +49,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let seed = arguments.seed.unwrap_or_else(rand::random);
     println!("kills: {} on {}, seed {seed}", host::command(), host::describe());
-    let plan = KillPlan {
+    let mut plan = KillPlan {
         rate: arguments.rate,
         hold: Duration::from_secs_f64(arguments.hold),
         life: (Duration::from_millis(20), Duration::from_secs_f64(arguments.life)),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         cores: arguments.cores,
         ..KillPlan::new(arguments.kills, seed)
     };
+    plan.faults.extend(arguments.fault);
     match run(&plan, arguments.keep.as_deref()) {
         Ok((summary, report)) => {
             println!("{summary}\n{report}");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use loadtest::ledger::{Books, check, fetch, read_lines};
+use loadtest::ledger::{Books, check, fetch, read_deliveries, read_lines};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -55,7 +55,7 @@ fn books(arguments: &Arguments) -> Result<Books, String> {
             (None, None) => return Err("records are neither in a file nor at a gateway".to_owned()),
         },
         kills: arguments.kills.as_deref().map_or(Ok(Vec::new()), read_lines)?,
-        deliveries: arguments.deliveries.as_deref().map(read_lines).transpose()?,
+        deliveries: arguments.deliveries.as_deref().map(read_deliveries).transpose()?,
         stalls_ms: 0,
     })
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use shared::cdr::HangupReason;
 use shared::time::WallMs;
 
@@ -47,7 +48,7 @@ pub struct Delivery {
     /// The `webhook-id` of the request.
     #[serde(alias = "webhook_id", alias = "webhookId")]
     pub id: String,
-    #[serde(alias = "sessionId")]
+    #[serde(alias = "sessionId", alias = "call")]
     pub session_id: String,
 }
 
@@ -88,6 +89,24 @@ pub fn read_lines<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, String> {
     Ok(values)
 }
 
+/// The lines of a receiver: those that it took, as far as they are about calls. One that says nothing about
+/// its answer took everything.
+pub fn read_deliveries(path: &Path) -> Result<Vec<Delivery>, String> {
+    let mut deliveries = Vec::new();
+    for line in read_lines::<Value>(path)? {
+        let taken = match &line["status"] {
+            Value::Null => line.get("status").is_none(),
+            status => status.as_u64().is_some_and(|status| (200..300).contains(&status)),
+        };
+        let of_call = line.get("kind").is_none_or(|kind| kind == "cdr");
+        if taken && of_call {
+            let read = Delivery::deserialize(&line);
+            deliveries.push(read.map_err(|error| format!("{}: {error}: {line}", path.display()))?);
+        }
+    }
+    Ok(deliveries)
+}
+
 pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut file = BufWriter::new(File::create(path).map_err(failed)?);
@@ -101,6 +120,22 @@ pub fn write_lines<T: Serialize>(path: &Path, values: &[T]) -> Result<(), String
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_a_receiver_took_is_a_delivery() {
+        let folder = crate::gateway::Folder::new("books").expect("a folder");
+        let path = folder.path.join("receiver.jsonl");
+        let lines = r#"{"id":"cdr_1","kind":"cdr","call":"1","aor":null,"status":500}
+{"id":"cdr_1","kind":"cdr","call":"1","aor":null,"status":null}
+{"id":"cdr_1","kind":"cdr","call":"1","aor":null,"status":200}
+{"id":"msg_1","kind":"registered","call":null,"aor":"sip:1@x","status":200}
+{"webhookId":"cdr_2","sessionId":"2"}
+"#;
+        std::fs::write(&path, lines).expect("it is written");
+        let ids: Vec<_> =
+            read_deliveries(&path).expect("lines").into_iter().map(|d| d.id).collect();
+        assert_eq!(ids, ["cdr_1", "cdr_2"]);
+    }
 
     #[test]
     fn a_record_is_read_in_every_spelling() {

@@ -12,7 +12,7 @@ use std::fmt;
 use shared::cdr::HangupReason;
 use shared::time::WallMs;
 
-pub use books::{Delivery, Kill, Record, fetch, read_lines, write_lines};
+pub use books::{Delivery, Kill, Record, fetch, read_deliveries, read_lines, write_lines};
 
 use crate::load::{Heard, HeardEvent};
 

@@ -10,7 +10,8 @@ use std::fmt;
 use serde::Deserialize;
 
 use super::deciders::HttpRouterFile;
-use super::webhooks::{LocatorWebhookFile, WebhooksFile};
+use super::events::LocatorWebhookFile;
+use super::webhooks::WebhooksFile;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -27,6 +28,7 @@ pub(super) struct ConfigFile {
     pub(super) log_file: Option<String>,
     pub(super) proxy: ProxyFile,
     pub(super) recording: RecordingFile,
+    pub(super) callrecord: CallRecordFile,
     pub(super) ami: AmiFile,
     pub(super) console: ConsoleFile,
     pub(super) metrics: MetricsFile,
@@ -148,6 +150,17 @@ pub(super) struct RecordingFile {
     pub(super) path: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct CallRecordFile {
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) url: Option<SecretText>,
+    pub(super) headers: BTreeMap<String, SecretText>,
+    pub(super) with_media: Option<bool>,
+    pub(super) timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

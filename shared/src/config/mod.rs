@@ -11,6 +11,7 @@ mod database;
 mod deciders;
 mod effective;
 mod env;
+mod events;
 mod file;
 mod files;
 mod included;
@@ -39,6 +40,7 @@ pub use deciders::{
 };
 pub use effective::{Effective, Row};
 pub use env::ENV_PREFIX;
+pub use events::{CallRecordPush, LocatorWebhook};
 pub use files::{Files, Recording};
 pub use included::ReadFiles;
 pub use keys::Use;
@@ -49,9 +51,7 @@ pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
-pub use webhooks::{
-    LocatorWebhook, SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url,
-};
+pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
 
 use crate::acl::Acl;
 use crate::event::Severity;
@@ -108,6 +108,7 @@ pub struct Config {
     locator_webhook: Option<LocatorWebhook>,
     routes: Vec<RouteConfig>,
     emergency: Option<Emergency>,
+    call_record_push: Option<CallRecordPush>,
 }
 
 impl Config {
@@ -176,16 +177,21 @@ impl Config {
         self.locator_webhook.as_ref()
     }
 
+    pub const fn call_record_push(&self) -> Option<&CallRecordPush> {
+        self.call_record_push.as_ref()
+    }
+
     /// Every URL that this configuration wants to be called: the only ones that may lie in our own
     /// network.
     pub fn named_urls(&self) -> impl Iterator<Item = &Url> {
         let hook = self.locator_webhook.iter().map(|hook| &hook.target.url);
+        let push = self.call_record_push.iter().map(|push| &push.target.url);
         let router = self.http_router.iter().map(|router| &router.target.url);
         let users = self.remote_backends().filter_map(|(_, backend)| match &backend.source {
             UserSource::Http(http) => Some(&http.target.url),
             UserSource::Table(_) => None,
         });
-        hook.chain(router).chain(users)
+        hook.chain(push).chain(router).chain(users)
     }
 
     /// As they were written, file after file.
@@ -241,6 +247,7 @@ impl Config {
         let http_router = http_router.and_then(|router| HttpRouter::check(router, read, report));
         let routes = routes::check(file.proxy.routes.unwrap_or_default(), &trunks, report);
         let emergency = routes::emergency(file.proxy.emergency, report);
+        let call_record_push = CallRecordPush::check(&file.callrecord, read, report);
         Self {
             http,
             files,
@@ -256,6 +263,7 @@ impl Config {
             locator_webhook,
             routes,
             emergency,
+            call_record_push,
         }
     }
 }

@@ -17,7 +17,6 @@ use url::Url;
 use super::file::SecretText;
 use super::problem::Report;
 use super::secret::{self, ReadSecret};
-use crate::event::RegistrationChange;
 
 /// Signatures of all outbound calls; empty means that none is signed.
 #[derive(Clone, Debug, Default)]
@@ -45,50 +44,6 @@ pub struct WebTarget {
     pub timeout: Duration,
 }
 
-/// `[proxy.locator_webhook]`: who hears about registrations.
-#[derive(Clone, Debug)]
-pub struct LocatorWebhook {
-    pub target: WebTarget,
-    events: Vec<RegistrationChange>,
-}
-
-impl LocatorWebhook {
-    pub fn wants(&self, change: RegistrationChange) -> bool {
-        self.events.contains(&change)
-    }
-
-    pub(super) fn check(
-        file: &LocatorWebhookFile,
-        read: &ReadSecret<'_>,
-        report: &mut Report<'_>,
-    ) -> Option<Self> {
-        const KEY: &str = "proxy.locator_webhook";
-        const ALL: [RegistrationChange; 3] = [
-            RegistrationChange::Registered,
-            RegistrationChange::Unregistered,
-            RegistrationChange::Offline,
-        ];
-        let url = url(file.url.as_ref(), &format!("{KEY}.url"), read, report);
-        let headers = headers(&file.headers, &format!("{KEY}.headers"), read, report);
-        let timeout = Duration::from_millis(file.timeout_ms.unwrap_or(EVENT_TIMEOUT_MS));
-        let mut events = Vec::new();
-        for (place, word) in file.events.iter().enumerate() {
-            match ALL.into_iter().find(|change| change.as_str() == word) {
-                Some(change) => events.push(change),
-                None => report.error_try(
-                    &format!("{KEY}.events[{place}]"),
-                    format!("\"{word}\" is not an event"),
-                    "write \"registered\", \"unregistered\" or \"offline\"",
-                ),
-            }
-        }
-        if file.events.is_empty() {
-            events.extend(ALL);
-        }
-        Some(Self { target: WebTarget { url: url?, headers, timeout }, events })
-    }
-}
-
 impl fmt::Debug for WebTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A URL may carry a password or a token.
@@ -105,9 +60,6 @@ const KEYS_MAX: usize = 4;
 const URL_BYTES_MAX: usize = 2_048;
 const HEADERS_MAX: usize = 32;
 const HEADER_BYTES_MAX: usize = 4_096;
-
-/// A receiver of events may take its time: nobody waits for it.
-const EVENT_TIMEOUT_MS: u64 = 15_000;
 
 /// Ours, or those that would change how the message is framed.
 const RESERVED_HEADERS: [&str; 12] = [
@@ -286,15 +238,6 @@ pub(super) fn headers(
 #[serde(default)]
 pub(super) struct WebhooksFile {
     pub(super) secret: Option<OneOrMore>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct LocatorWebhookFile {
-    pub(super) url: Option<SecretText>,
-    pub(super) events: Vec<String>,
-    pub(super) headers: BTreeMap<String, SecretText>,
-    pub(super) timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
