@@ -17,6 +17,7 @@ pub mod journal;
 pub mod logs;
 mod named_files;
 pub mod plane;
+pub mod prompts;
 pub mod pump;
 pub mod questions;
 pub mod recordings;

@@ -76,6 +76,7 @@ impl Walk {
             board,
             questions,
             http: Arc::new(config.http().clone()),
+            prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };
         Self { config, plane, store, database, users, router: router(app), _folder: folder }

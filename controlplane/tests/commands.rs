@@ -125,3 +125,91 @@ async fn mute_takes_the_tone_from_exactly_one_direction() {
     report.expect("the BYE is answered");
     other.expect("the BYE is passed on");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hold_stops_the_sound_both_ways_and_unhold_brings_it_back() {
+    let standing = Standing::start("hold").await;
+    standing.wait_for_tones(true, true);
+    let leg = standing.calls[0].call_id().to_owned();
+    let command = |body: Value| {
+        let (status, body) = standing.act(&leg, &body);
+        assert_eq!(status, 200, "{body}");
+    };
+    command(json!({ "action": "hold" }));
+    let invites = |phone: &Phone| {
+        let incoming = phone.ladder().into_iter().filter(|line| line.to == phone.user());
+        incoming.filter(|line| line.text.starts_with("INVITE")).count()
+    };
+    assert_eq!(standing.phones.each_ref().map(invites), [0, 2], "the callee alone is told");
+    // What was on its way has come when nothing came for the time of ten packets.
+    let heard = || standing.calls.each_ref().map(|call| call.heard().packets_received);
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        let (before, until) = (heard(), Instant::now() + Duration::from_millis(200));
+        while Instant::now() < until {
+            assert_eq!(standing.gate.get("/livez").0, 200);
+        }
+        if heard() == before {
+            break;
+        }
+        assert!(Instant::now() < give_up_at, "sound still passes");
+    }
+    let (_, body) = standing.gate.get_as(TOKEN, "/console/calls/active");
+    assert_eq!(body["data"][0]["state"]["held"], json!({ "caller": false, "callee": true }));
+    command(json!({ "action": "unhold", "leg_id": "callee" }));
+    standing.wait_for_tones(true, true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_played_is_heard_and_recorded_state_follows_the_commands() {
+    let standing = Standing::start("play").await;
+    standing.wait_for_tones(true, true);
+    let id = standing.id();
+    let command = |body: Value, expected: u16| {
+        let (status, body) = standing.act(&id, &body);
+        assert_eq!(status, expected, "{body}");
+        body
+    };
+    let tone = json!({ "type": "tone", "frequency": 1_700.0, "duration_ms": 2_000 });
+    command(
+        json!({ "action": "play", "source": tone, "leg_id": "callee", "loop_playback": true }),
+        200,
+    );
+    // The prompt stands in the place of what the caller says.
+    let give_up_at = Instant::now() + PATIENCE;
+    while standing.calls[1].tone_share(1_700.0) < 0.8 {
+        assert!(Instant::now() < give_up_at, "the callee hears the tone");
+        assert_eq!(standing.gate.get("/livez").0, 200);
+    }
+    standing.wait_for_tones(true, false);
+    command(json!({ "action": "stop_playback" }), 200);
+    standing.wait_for_tones(true, true);
+    let again = command(json!({ "action": "stop_playback" }), 409);
+    assert_eq!(again["code"], "not_playing", "{again}");
+    let missing = json!({ "type": "file", "path": "nothing.wav" });
+    let missing = command(json!({ "action": "play", "source": missing }), 404);
+    assert_eq!(missing["code"], "prompt_absent", "{missing}");
+
+    let state = || {
+        let (_, body) = standing.gate.get_as(TOKEN, "/console/calls/active");
+        body["data"][0]["state"]["recording"].as_bool().expect("a flag")
+    };
+    assert!(!state());
+    command(json!({ "action": "start_recording" }), 200);
+    assert!(state());
+    command(json!({ "action": "pause_recording" }), 200);
+    assert!(!state());
+    command(json!({ "action": "resume_recording" }), 200);
+    assert!(state());
+    let twice = command(json!({ "action": "start_recording" }), 409);
+    assert_eq!(twice["code"], "already_recording", "{twice}");
+    command(json!({ "action": "stop_recording" }), 200);
+    assert!(!state());
+    // These phones name no telephone events: the keys go as INFO, one after the other.
+    command(json!({ "action": "send_dtmf", "digits": "42#" }), 200);
+    let keys = standing.phones[1].ladder();
+    let keys = keys.iter().filter(|line| line.text.starts_with("INFO")).count();
+    assert_eq!(keys, 3);
+    let late = command(json!({ "action": "accept", "sdp": "v=0" }), 409);
+    assert_eq!(late["code"], "not_ringing", "{late}");
+}

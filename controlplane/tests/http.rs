@@ -95,6 +95,7 @@ impl Gate {
             questions,
             directory,
             http,
+            prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };
         Self { plane, board, store, router: router(app) }
@@ -164,6 +165,8 @@ async fn active_calls_of_all_shards_answer_under_every_prefix() {
                 "bridge_active": false,
                 "media_path": "anchored",
                 "recording": false,
+                "held": { "caller": true, "callee": false },
+                "muted": { "caller": false, "callee": false },
                 "sip_call_ids": ["a-leg-1@phone", "b-leg-1@gate"],
                 "shard": 0,
             },
@@ -520,13 +523,24 @@ async fn a_command_that_is_not_done_says_why() {
         let answer = send(&name, body).await;
         answer.assert_problem(StatusCode::UNPROCESSABLE_ENTITY, code);
     }
-    let later = send(&name, json!({ "action": "hold" })).await;
+    let later = send(&name, json!({ "action": "transfer", "target": "ivr:main" })).await;
     later.assert_problem(StatusCode::NOT_IMPLEMENTED, "not_built");
     assert!(gate.plane.acts.lock().expect("no panic").is_empty(), "none reached a shard");
     for (why, status, code) in [
+        (Refusal::AlreadyRecording, StatusCode::CONFLICT, "already_recording"),
+        (Refusal::Busy, StatusCode::CONFLICT, "not_now"),
         (Refusal::CallEnded, StatusCode::CONFLICT, "call_ended"),
+        (Refusal::CodecUnknown, StatusCode::CONFLICT, "codec_unknown"),
         (Refusal::NoMedia, StatusCode::CONFLICT, "no_media"),
+        (Refusal::NoOffer, StatusCode::CONFLICT, "no_offer"),
+        (Refusal::NotAnswered, StatusCode::CONFLICT, "not_answered"),
         (Refusal::NotConfirmed, StatusCode::GATEWAY_TIMEOUT, "not_confirmed"),
+        (Refusal::NotPlaying, StatusCode::CONFLICT, "not_playing"),
+        (Refusal::NotRecording, StatusCode::CONFLICT, "not_recording"),
+        (Refusal::NotRinging, StatusCode::CONFLICT, "not_ringing"),
+        (Refusal::PeerRefused(488), StatusCode::CONFLICT, "peer_refused"),
+        (Refusal::SdpUnusable, StatusCode::UNPROCESSABLE_ENTITY, "command_invalid"),
+        (Refusal::SpeakersFull, StatusCode::SERVICE_UNAVAILABLE, "speakers_full"),
         (Refusal::TooMany, StatusCode::SERVICE_UNAVAILABLE, "commands_full"),
     ] {
         *gate.plane.refusal.lock().expect("no panic") = Some(why);

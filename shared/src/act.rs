@@ -4,7 +4,9 @@
 //! Never: an action without an answer: each ends as done, as refused, or with an unknown call.
 //! Holds: `Done` means that it happened on the wire; what was only sent is not done.
 
+use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::ids::{CallId, Side};
 use crate::time::WallMs;
@@ -20,12 +22,77 @@ pub enum CallName {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallAction {
+    /// Answer the caller of a ringing call; the callee goes on ringing and is joined when it answers.
+    Accept {
+        /// Where the caller's media goes until then; without one, nowhere.
+        sdp: Option<Box<str>>,
+    },
     /// End the call, ringing or talking.
     HangUp(HangUp),
+    /// Tell the phone of `side` that it is on hold, or no more.
+    Hold {
+        side: Side,
+        on: bool,
+    },
+    /// Press keys towards `side`.
+    Keys {
+        side: Side,
+        keys: Box<str>,
+    },
     /// Nothing of what `side` says reaches the other side; its stream goes on where it can.
-    Mute { side: Side, on: bool },
+    Mute {
+        side: Side,
+        on: bool,
+    },
+    Play(Play),
+    Record(Recording),
+    /// End what is played towards these sides.
+    StopPlaying {
+        towards: [bool; 2],
+    },
     /// Somebody else takes the place of the leg on this side; the other leg stays.
-    Transfer { leaves: Side, target: Box<str> },
+    Transfer {
+        leaves: Side,
+        target: Box<str>,
+    },
+}
+
+/// Sound that takes the place of what the other side says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Play {
+    /// Caller, callee.
+    pub towards: [bool; 2],
+    pub samples: Samples,
+    /// Again and again, until it is stopped.
+    pub repeat: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recording {
+    Pause,
+    Resume,
+    Start,
+    Stop,
+}
+
+/// Linear samples at 8 kHz, shared by all who hear them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Samples(Arc<[i16]>);
+
+impl Samples {
+    pub fn new(samples: impl Into<Arc<[i16]>>) -> Self {
+        Self(samples.into())
+    }
+
+    pub fn as_slice(&self) -> &[i16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Samples {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Samples({})", self.0.len())
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,10 +123,20 @@ pub enum Acted {
 /// Why an action was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It is recorded already.
+    AlreadyRecording,
+    /// Another change of the call is under way, and was for too long.
+    Busy,
     /// It ended before the action, or while the action was under way.
     CallEnded,
+    /// The phone speaks no codec that we can write, or its media is encrypted.
+    CodecUnknown,
     /// The call has no audio that goes through us.
     NoMedia,
+    /// The INVITE carried no offer that could be answered.
+    NoOffer,
+    /// There is no phone on that side yet.
+    NotAnswered,
     /// It was sent, and nobody confirmed it in time.
     NotConfirmed,
     /// The call is not answered, or another change of it is under way.
@@ -68,6 +145,16 @@ pub enum Refusal {
     TargetFailed(u16),
     /// The target of a transfer is no SIP address.
     TargetUnreadable,
+    NotPlaying,
+    NotRecording,
+    /// It does not ring, or was answered.
+    NotRinging,
+    /// The phone said no, with this status.
+    PeerRefused(u16),
+    /// The session description does not read, or does not fit the offer.
+    SdpUnusable,
+    /// The shard speaks to too many phones already.
+    SpeakersFull,
     /// Too many actions of this call wait already.
     TooMany,
 }

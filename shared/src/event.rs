@@ -166,6 +166,9 @@ pub struct CallView {
     pub answered_at: Option<WallMs>,
     pub legs: u32,
     pub recording: bool,
+    /// Caller, callee: put on hold by a program; muted by a program.
+    pub held: [bool; 2],
+    pub muted: [bool; 2],
     /// Relays open for this call.
     pub relays: u32,
 }

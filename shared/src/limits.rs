@@ -21,6 +21,8 @@ pub const MEDIA_LINES_MAX: usize = 8;
 pub const RELAYS_PER_CALL_MAX: usize = 4;
 /// One RTP or RTCP packet: more than an Ethernet frame is not real-time audio.
 pub const RTP_PACKET_BYTES_MAX: usize = 2_048;
+/// Sides of one shard that hear prompts, tones or keys of ours at a time: 50 packets a second each.
+pub const SPEAKERS_MAX: usize = 1_000;
 /// Contacts of one AOR.
 pub const BINDINGS_PER_AOR_MAX: usize = 16;
 /// AORs with bindings on one shard.

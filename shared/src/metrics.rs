@@ -117,6 +117,8 @@ counters! {
     RtpNoPeer "rtp_no_peer_total" Total "Packets dropped because the other side has no address yet";
     RtpOnHold "rtp_on_hold_total" Total "Packets dropped because the direction is not offered";
     RtpMuted "rtp_muted_total" Total "Packets of a muted side dropped: no silence is known for their codec";
+    RtpGenerated "rtp_generated_total" Total "RTP packets of our own: prompts, tones, keys";
+    RtpReplaced "rtp_replaced_total" Total "Packets dropped because we spoke to their listener instead";
     RtpTooLong "rtp_too_long_total" Total "Packets longer than the limit, dropped";
     RtpSendFailed "rtp_send_failed_total" Total "Packets that the kernel did not take";
     RtpTimeouts "rtp_timeouts_total" Total "Calls ended because their media stopped";

@@ -90,8 +90,14 @@ fn show(app: &App, call: &CallView) -> Value {
             "bridge_active": talking,
             "media_path": if call.relays > 0 { "anchored" } else { "none" },
             "recording": call.recording,
+            "held": sides(call.held),
+            "muted": sides(call.muted),
             "sip_call_ids": call.sip_call_ids,
             "shard": call.shard.0,
         },
     })
+}
+
+fn sides([caller, callee]: [bool; 2]) -> Value {
+    json!({ "caller": caller, "callee": callee })
 }

@@ -7,13 +7,15 @@
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
-use shared::act::{Acted, CallName, Refusal};
+use shared::act::{Acted, CallAction, CallName, Play, Refusal, Samples};
 use shared::ids::{CallId, ShardId};
 
 use super::asked::{Document, Id};
+use super::command_body::{self, PlayWish, Source, Wish};
 use super::routes::{Need, Routes};
-use super::{App, Code, Problem, command_body};
+use super::{App, Code, Problem};
 use crate::access::{Caller, Deed, Outcome, Right};
+use crate::prompts::{self, NoPrompt};
 use crate::questions::Unanswered;
 
 pub(super) fn routes() -> Routes {
@@ -27,7 +29,11 @@ async fn command(
     Id(call_id): Id,
     Document(body): Document,
 ) -> Result<Json<Value>, Problem> {
-    let (name, action) = command_body::read(body.clone(), &caller.to_string())?;
+    let (name, wish) = command_body::read(body.clone(), &caller.to_string())?;
+    let action = match wish {
+        Wish::Action(action) => action,
+        Wish::Play(wish) => CallAction::Play(to_play(&app, wish).await?),
+    };
     let call: CallName = match call_id.parse() {
         Ok(call) => call,
         Err(never) => match never {},
@@ -79,12 +85,58 @@ async fn note(
     app.access.record(caller, deed).await;
 }
 
+/// Reads the prompt, or makes the tone.
+async fn to_play(app: &App, wish: PlayWish) -> Result<Play, Problem> {
+    let PlayWish { towards, source, repeat } = wish;
+    let samples = match source {
+        Source::Silence { duration_ms } => prompts::silence(duration_ms),
+        Source::Tone { hz, duration_ms } => prompts::tone(hz, duration_ms),
+        Source::File(name) => read_prompt(app, name).await?,
+    };
+    Ok(Play { towards, samples, repeat })
+}
+
+async fn read_prompt(app: &App, name: String) -> Result<Samples, Problem> {
+    let folder = app.prompts.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let samples = prompts::read(&folder, &name);
+        (samples, name)
+    });
+    let (samples, name) = read.await.map_err(|error| {
+        tracing::error!(%error, "a prompt was not read");
+        Problem::new(Code::Internal, "the prompt could not be read")
+    })?;
+    samples.map_err(|why| {
+        let code = match &why {
+            NoPrompt::Name | NoPrompt::TooLong | NoPrompt::Unplayable(_) => Code::CommandInvalid,
+            NoPrompt::NotThere => Code::PromptAbsent,
+            NoPrompt::Read(_) => Code::Internal,
+        };
+        let name: String = name.chars().take(64).collect();
+        Problem::new(code, format!("play \"{name}\": {why}"))
+    })
+}
+
 fn refused(action: &str, call: CallId, why: Refusal) -> Problem {
     let text = match why {
+        Refusal::AlreadyRecording => "the call is recorded already",
+        Refusal::Busy => "another change of the call was under way for too long",
         Refusal::CallEnded => "the call has ended, or ended meanwhile",
+        Refusal::CodecUnknown => "the phone speaks no codec that we can write, or encrypts",
         Refusal::NoMedia => "the call has no audio that goes through the gateway",
+        Refusal::NoOffer => "the caller has made no offer that could be answered",
+        Refusal::NotAnswered => "there is no phone on that side yet",
         Refusal::NotConfirmed => "it was sent, and nobody confirmed it in time",
         Refusal::NotNow => "the call is not answered, or another change of it is under way",
+        Refusal::NotPlaying => "nothing is played there",
+        Refusal::NotRecording => "the call is not recorded",
+        Refusal::NotRinging => "the call does not ring, or was answered",
+        Refusal::PeerRefused(status) => {
+            let text = format!("{action} on call {call}: the phone refused it (SIP {status})");
+            return Problem::new(code_of(why), text);
+        }
+        Refusal::SdpUnusable => "\"sdp\" cannot be read, or does not answer the caller's offer",
+        Refusal::SpeakersFull => "the gateway speaks to too many phones already",
         Refusal::TargetFailed(status) => {
             let text =
                 format!("{action} on call {call}: the target did not take it (SIP {status})");
@@ -98,12 +150,21 @@ fn refused(action: &str, call: CallId, why: Refusal) -> Problem {
 
 const fn code_of(why: Refusal) -> Code {
     match why {
+        Refusal::AlreadyRecording => Code::AlreadyRecording,
+        Refusal::Busy | Refusal::NotNow => Code::NotNow,
         Refusal::CallEnded => Code::CallEnded,
+        Refusal::CodecUnknown => Code::CodecUnknown,
         Refusal::NoMedia => Code::NoMedia,
+        Refusal::NoOffer => Code::NoOffer,
+        Refusal::NotAnswered => Code::NotAnswered,
         Refusal::NotConfirmed => Code::NotConfirmed,
-        Refusal::NotNow => Code::NotNow,
+        Refusal::NotPlaying => Code::NotPlaying,
+        Refusal::NotRecording => Code::NotRecording,
+        Refusal::NotRinging => Code::NotRinging,
+        Refusal::PeerRefused(_) => Code::PeerRefused,
+        Refusal::SdpUnusable | Refusal::TargetUnreadable => Code::CommandInvalid,
+        Refusal::SpeakersFull => Code::SpeakersFull,
         Refusal::TargetFailed(_) => Code::TargetFailed,
-        Refusal::TargetUnreadable => Code::CommandInvalid,
         Refusal::TooMany => Code::CommandsFull,
     }
 }

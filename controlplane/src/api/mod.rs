@@ -42,6 +42,7 @@ mod trunks;
 mod users;
 mod webhooks;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,6 +86,8 @@ pub struct App {
     pub reloader: Arc<Reloader>,
     pub ending: Arc<Ending>,
     pub http: Arc<Http>,
+    /// The folder of what can be played into a call.
+    pub prompts: Arc<Path>,
     /// This host, for answers that name the node.
     pub node: Arc<str>,
 }

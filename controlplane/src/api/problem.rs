@@ -41,11 +41,13 @@ macro_rules! codes {
 }
 
 codes! {
+    AlreadyRecording "already_recording" CONFLICT "The call is recorded already";
     BodyInvalid "body_invalid" UNPROCESSABLE_ENTITY "The body has fields that cannot be taken";
     BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
     CallEnded "call_ended" CONFLICT "The call has ended";
     CallsRefused "calls_refused" SERVICE_UNAVAILABLE "The gateway takes no new calls now";
+    CodecUnknown "codec_unknown" CONFLICT "The phone speaks no codec that we can write";
     CommandInvalid "command_invalid" UNPROCESSABLE_ENTITY "The command is not in order";
     CommandUnknown "command_unknown" UNPROCESSABLE_ENTITY "There is no such command";
     CommandsFull "commands_full" SERVICE_UNAVAILABLE "Too many commands on this call wait";
@@ -67,6 +69,7 @@ codes! {
     NameTaken "name_taken" CONFLICT "This name is taken";
     NoSession "no_session" BAD_REQUEST "There is no session to end";
     NoMedia "no_media" CONFLICT "The call has no media for this";
+    NoOffer "no_offer" CONFLICT "The caller has made no offer";
     NoSuchCall "no_such_call" NOT_FOUND "There is no such call";
     NoSuchDelivery "no_such_delivery" NOT_FOUND "There is no such delivery";
     NoSuchEndpoint "no_such_endpoint" NOT_FOUND "There is no such endpoint";
@@ -79,16 +82,22 @@ codes! {
     NoSuchToken "no_such_token" NOT_FOUND "There is no such token";
     NoSuchTrunk "no_such_trunk" NOT_FOUND "There is no such trunk";
     NoSuchUser "no_such_user" NOT_FOUND "There is no such user";
+    NotAnswered "not_answered" CONFLICT "There is no phone on that side yet";
     NotBuilt "not_built" NOT_IMPLEMENTED "This is not built yet";
     NotConfirmed "not_confirmed" GATEWAY_TIMEOUT "It was sent, and not confirmed in time";
     NotNow "not_now" CONFLICT "The call cannot do this now";
+    NotPlaying "not_playing" CONFLICT "Nothing is played there";
+    NotRecording "not_recording" CONFLICT "The call is not recorded";
     NotRegistered "not_registered" CONFLICT "This user has no phone registered";
+    NotRinging "not_ringing" CONFLICT "The call does not ring";
     PartyUnknown "party_unknown" NOT_FOUND "There is nobody of this name";
     PartyUnreachable "party_unreachable" CONFLICT "This party cannot be called now";
     PasswordWrong "password_wrong" FORBIDDEN "This is not the password";
     PathUnreadable "path_unreadable" BAD_REQUEST "The path cannot be read";
+    PeerRefused "peer_refused" CONFLICT "The phone refused it";
     PermissionMissing "permission_missing" FORBIDDEN "The caller may not do this";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED "It has changed in the meantime";
+    PromptAbsent "prompt_absent" NOT_FOUND "There is no such prompt";
     QueryUnreadable "query_unreadable" BAD_REQUEST "The query cannot be read";
     RecordingAbsent "recording_absent" NOT_FOUND "This call has no recording";
     RecordingFailed "recording_failed" NOT_FOUND "The recording could not be made";
@@ -96,6 +105,7 @@ codes! {
     RoleFixed "role_fixed" CONFLICT "This role stays as it is";
     ShardsSilent "shards_silent" SERVICE_UNAVAILABLE "The data plane did not answer in time";
     SourceRefused "source_refused" FORBIDDEN "This source address is not allowed";
+    SpeakersFull "speakers_full" SERVICE_UNAVAILABLE "The gateway speaks to too many phones";
     TooBusy "too_busy" SERVICE_UNAVAILABLE "There is too much to do right now";
     TooMany "too_many" CONFLICT "There are too many of these already";
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS "Too many logins were tried";

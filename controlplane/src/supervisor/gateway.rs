@@ -153,6 +153,7 @@ impl Gateway {
             reloader: Arc::clone(&reloader),
             ending: Arc::clone(&ending),
             http: Arc::new(config.http().clone()),
+            prompts: config.files().prompts().into(),
             node: node_name().into(),
         };
         let http = HttpServer::start(prepared.listener, app);

@@ -155,6 +155,7 @@ impl Gate {
             questions,
             directory,
             http,
+            prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };
         Self { plane, ending, store, board, access, deliveries, clock, router: router(app) }

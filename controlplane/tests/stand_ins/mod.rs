@@ -409,6 +409,8 @@ pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
         answered_at: talking.then(|| MORNING.add_ms(2_000)),
         legs: 2,
         recording: false,
+        held: [true, false],
+        muted: [false; 2],
         relays: 1,
     }
 }

@@ -22,7 +22,7 @@ impl Core {
         if let CallAction::Transfer { leaves, target } = &action {
             return self.transfer_for_program(id, key, *leaves, target);
         }
-        self.with_call(Some(key), |call, desk, owners| call.act(desk, owners, id, action));
+        self.with_call(Some(key), |call, desk, _| call.act(desk, id, action));
     }
 
     fn find_call(&self, name: &CallName) -> Option<Key> {

@@ -200,6 +200,10 @@ impl Core {
                 self.with_call(call, |call, desk, _| call.media_silent(desk));
             }
             Input::SendFailed(to) => self.send_failed(&to),
+            Input::Speech(news) => {
+                let call = self.owners.call_of(news.relay);
+                self.with_call(call, |call, desk, _| call.handle_speech(desk, &news));
+            }
             Input::Timeout => self.timeout(),
         }
     }
@@ -278,11 +282,18 @@ impl Core {
                 (Told::Response, Asks::Align, Some(response)) => {
                     call.handle_align_response(desk, client, response);
                 }
+                (Told::Response, Asks::Key, Some(response)) => {
+                    let status = response.status().unwrap_or_default();
+                    call.handle_key_answer(desk, client, status);
+                }
                 (Told::Response, Asks::Relayed(number), Some(response)) => {
                     call.handle_exchange_response(desk, number, client, response);
                 }
                 (Told::Failed(status), Asks::Align, _) => {
                     call.handle_align_failed(desk, client, status);
+                }
+                (Told::Failed(status), Asks::Key, _) => {
+                    call.handle_key_answer(desk, client, status);
                 }
                 (Told::Failed(status), Asks::Invite, _) => {
                     call.handle_invite_failed(desk, leg, status);

@@ -8,6 +8,7 @@
 use std::rc::Rc;
 
 use media::edit::{RelayEdit, RelayReport};
+use media::speakers::SpeechNews;
 use shared::command::Command;
 use shared::event::Event;
 use shared::ids::{FlowKey, RelayKey, ShardId};
@@ -37,6 +38,8 @@ pub enum Input<'a> {
     RelayRefused(RelayKey),
     /// No media for the time-out in either direction.
     RelaySilent(RelayKey),
+    /// What became of something that we say ourselves.
+    Speech(SpeechNews),
     /// A message could not be sent: refused, unreachable, no connection, send queue full.
     SendFailed(Destination),
     /// Time passed; call it whenever `deadline()` is reached.

@@ -37,6 +37,8 @@ pub(crate) enum Owner {
 pub(crate) enum Asks {
     /// A re-INVITE of ours that tells the leg what its new peer said.
     Align,
+    /// A key by INFO.
+    Key,
     /// The INVITE that creates the leg.
     Invite,
     /// A request of the other leg, passed on: exchange number.

@@ -11,50 +11,12 @@ use std::time::Duration;
 use media::edit::{Mute, RelayEdit};
 use shared::act::{Acted, CallAction, CallName, HangUp, Refusal};
 use shared::cdr::{CallStatus, HangupReason};
-use shared::command::{Command, Question};
-use shared::event::{Answer, Event};
 use shared::ids::{CallId, Side};
-use world::{ANN, BEN, Bench, answer, established, from_ann, from_ben, header, sdp, settings, tag};
-
-fn bench() -> Bench {
-    Bench::new(settings())
-}
-
-fn act(bench: &mut Bench, id: u64, call: CallName, action: CallAction) {
-    bench.input(call::Input::Command(Command::Act { id, call, action }));
-}
-
-/// Answers to acts that came since the last look.
-fn answers(bench: &mut Bench) -> Vec<(u64, Acted)> {
-    let (acted, others) = std::mem::take(&mut bench.events)
-        .into_iter()
-        .partition(|event| matches!(event, Event::Answer { answer: Answer::Acted(_), .. }));
-    bench.events = others;
-    let acted: Vec<Event> = acted;
-    let pair = |event| match event {
-        Event::Answer { id, answer: Answer::Acted(acted), .. } => (id, acted),
-        other => panic!("{other:?}"),
-    };
-    acted.into_iter().map(pair).collect()
-}
-
-fn standing(bench: &mut Bench) -> CallId {
-    bench.input(call::Input::Command(Command::Ask { id: 0, question: Question::Calls }));
-    let calls = bench.events.iter().rev().find_map(|event| match event {
-        Event::Answer { answer: Answer::Calls(calls), .. } => Some(calls.clone()),
-        _ => None,
-    });
-    let calls = calls.expect("it answers at once");
-    assert_eq!(calls.len(), 1, "{calls:?}");
-    calls[0].id
-}
+use world::acting::{act, answers, bench, is_done, standing};
+use world::{ANN, BEN, answer, established, from_ann, from_ben, header, sdp, tag};
 
 fn hang_up(code: Option<u16>) -> CallAction {
     CallAction::HangUp(HangUp { code, reason: Some("say \"no\"".into()), by: "ops".into() })
-}
-
-fn is_done(answers: &[(u64, Acted)], id: u64, call: CallId) -> bool {
-    matches!(answers, [(found, Acted::Done { call: of, .. })] if (*found, *of) == (id, call))
 }
 
 #[test]

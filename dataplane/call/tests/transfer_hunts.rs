@@ -1,5 +1,6 @@
-//! Transfers of calls that a hunt has found somebody for: the two never mix.
-//! Owns:  what is left of a hunt when its call is transferred.
+//! Transfers of calls that a hunt has found somebody for, and callers who are answered before: hunt and
+//! command never mix.
+//! Owns:  what is left of a hunt when its call is transferred or accepted.
 //! Gives: one test per rule.
 //! Never: real time.
 //! Holds: a target of the hunt is not called, and not joined, because of a transfer.
@@ -125,6 +126,37 @@ fn who_was_given_up_by_the_hunt_is_not_taken_for_the_target() {
     bench.only(CLEO, "ACK");
     assert_eq!(outcome(&bench, 1), Some(Ok(())));
     bench.only(SECOND, "BYE");
+}
+
+/// Nobody has picked up, but the caller is answered: the next target is called all the same, and joined.
+#[test]
+fn the_hunt_goes_on_for_a_caller_whom_a_program_has_answered() {
+    let (mut bench, first) = hunting();
+    bench.say(FIRST, &answer(&first, "180 Ringing", "bot", FIRST, ""));
+    bench.heard(ANN);
+    let call = CallName::Leg("call-ann".into());
+    let action = CallAction::Accept { sdp: None };
+    bench.input(Input::Command(Command::Act { id: 1, call, action }));
+    let ours = tag(&header(&bench.only(ANN, "SIP/2.0 200"), "To"));
+    bench.say(ANN, &from_ann("ACK", "sip:200@pbx.test", 1, "a1ack", &ours, ""));
+    assert_eq!(outcome(&bench, 1), Some(Ok(())));
+    bench.pass(RING + Duration::from_millis(100));
+    let cancel = bench.only(FIRST, "CANCEL");
+    bench.say(FIRST, &answer(&cancel, "200 OK", "bot", "", ""));
+    bench.say(FIRST, &answer(&first, "487 Request Terminated", "bot", "", ""));
+    let second = bench.only(SECOND, "INVITE");
+    assert!(second.contains("m=audio"), "the caller's offer goes there too: {second}");
+    bench.say(SECOND, &answer(&second, "200 OK", "bot", SECOND, &sdp("10.0.0.78", 5000)));
+    bench.only(SECOND, "ACK");
+    assert_eq!(bench.starts.len(), 1, "it was answered once");
+    bench.say(SECOND, &second_bye(&second));
+    bench.only(SECOND, "SIP/2.0 200");
+    assert!(bench.heard(ANN).iter().any(|text| text.starts_with("BYE")));
+}
+
+/// BYE of the leg that the INVITE created.
+fn second_bye(invite: &str) -> String {
+    world::from_called(SECOND, "bot", "BYE", invite, 1, "b1", "")
 }
 
 /// A name that a backend may know, and the registrar does not: the rules have the last word.

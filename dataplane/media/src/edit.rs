@@ -1,5 +1,5 @@
 //! Edits of the media plane: what signalling asks of relays between two packets.
-//! Owns:  `RelayEdit`, `Remote`, `Mute`, `LocalPair`, `RelayReport`.
+//! Owns:  `RelayEdit`, `Remote`, `Mute`, `Say`, `LocalPair`, `RelayReport`.
 //! Gives: values that the shell applies to sockets and to `relay::Relays`.
 //! Never: an edit per packet.
 //! Holds: `Open` comes before any other edit of its relay, `Close` after all of them.
@@ -12,9 +12,16 @@ use shared::cdr::StreamQuality;
 use shared::event::CaptureClosed;
 use shared::ids::{CallId, RelayKey, Side};
 
+use crate::speech::Speech;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RelayEdit {
     Close(RelayKey),
+    /// `side` hears nothing of us any more. Answered by the end of the speech, if there was one.
+    Hush {
+        relay: RelayKey,
+        side: Side,
+    },
     /// What becomes of what `side` says.
     Mute {
         relay: RelayKey,
@@ -33,6 +40,18 @@ pub enum RelayEdit {
         call: CallId,
         line: u8,
         path: PathBuf,
+    },
+    /// What this relay hears is left out of the capture, or no more.
+    RecordPause {
+        relay: RelayKey,
+        line: u8,
+        paused: bool,
+    },
+    /// `side` hears this instead of the other side. Answered when it begins and when it ends.
+    Say {
+        relay: RelayKey,
+        side: Side,
+        say: Box<Say>,
     },
     /// What the newest SDP of `side` says about where it receives and what it may send.
     Remote {
@@ -70,6 +89,9 @@ pub struct Remote {
     pub may_send: bool,
     /// This side's SDP lets us send to it (sendrecv, recvonly).
     pub may_receive: bool,
+    /// A program has put this side on hold: whatever the SDP says, nothing of it reaches the other
+    /// side, and nothing of the other side reaches it.
+    pub held: bool,
     /// The address changed by signalling: forget what was latched and learn again.
     pub relearn: bool,
 }
@@ -84,6 +106,16 @@ pub enum Mute {
     /// Silence takes the place of its payload, so that the stream goes on; packets of a codec whose
     /// silence is not known stay away.
     Silence,
+}
+
+/// A speech of the gateway's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Say {
+    /// Comes back with every news of it.
+    pub token: u64,
+    /// Names of the stream, where there is none that it can go into.
+    pub seed: u64,
+    pub speech: Speech,
 }
 
 /// What a relay has seen, given once when it closes.

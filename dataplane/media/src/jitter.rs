@@ -56,6 +56,11 @@ impl Jitter {
         self.foreign = 0;
     }
 
+    /// When the newest packet with a rhythm came, and its timestamp.
+    pub(crate) fn newest(&self) -> Option<(Instant, u32)> {
+        self.last.map(|point| (point.at, point.timestamp))
+    }
+
     #[inline]
     pub(crate) fn measure(&mut self, now: Instant, header: &Header) {
         let point = Point { at: now, timestamp: header.timestamp };

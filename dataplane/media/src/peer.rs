@@ -13,6 +13,7 @@ use shared::time::Instant;
 use crate::edit::{Mute, Remote};
 use crate::latch::{Judgement, Latch, Rules, Stranger};
 use crate::rtp::Header;
+use crate::splice::Splice;
 use crate::stream::Reception;
 
 /// What faces us on one side.
@@ -21,7 +22,11 @@ pub(crate) struct Peer {
     remote: Option<Remote>,
     pub(crate) may_send: bool,
     pub(crate) may_receive: bool,
+    /// Whether this side wants to hear anything at all.
+    pub(crate) hears: bool,
     pub(crate) mute: Mute,
+    /// What the stream towards this side has become since we spoke in it.
+    pub(crate) splice: Option<Box<Splice>>,
     /// Both components on one port.
     pub(crate) mux: bool,
     pub(crate) latch: Latch,
@@ -38,7 +43,9 @@ impl Peer {
             remote: None,
             may_send: true,
             may_receive: true,
+            hears: true,
             mute: Mute::Off,
+            splice: None,
             mux: false,
             latch: Latch::new(),
             rtcp_source: None,
@@ -54,8 +61,9 @@ impl Peer {
         if before == self.remote && !remote.relearn {
             return false;
         }
-        self.may_send = remote.may_send;
-        self.may_receive = remote.may_receive;
+        self.may_send = remote.may_send && !remote.held;
+        self.may_receive = remote.may_receive && !remote.held;
+        self.hears = remote.may_receive;
         self.mux = remote.rtcp == remote.rtp;
         // An old hold (c=0.0.0.0, RFC 3264 8.4) names nobody: what was latched still stands.
         let moved = before.is_some_and(|b| b.rtp != remote.rtp) && is_usable(remote.rtp);

@@ -20,7 +20,9 @@ use crate::g711::Law;
 use crate::latch::Rules;
 use crate::peer::Peer;
 use crate::rtcp;
-use crate::rtp::Header;
+use crate::rtp::{self, Header};
+use crate::speakers::Speaking;
+use crate::splice::Newest;
 
 /// Relays per allocation, so that growing the table moves none of them.
 const CHUNK: usize = 64;
@@ -43,10 +45,30 @@ pub enum Verdict {
         to: SocketAddr,
         component: Component,
         record: bool,
-        /// Its side is muted: before it is sent, or recorded, `rtp::fill_payload` with the silence
-        /// of this law.
-        silence: Option<Law>,
+        /// To be made before it is sent or recorded.
+        change: Option<Change>,
     },
+}
+
+/// What a forwarded packet has other than it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its side is muted: the payload becomes the silence of this law.
+    pub silence: Option<Law>,
+    /// We have spoken in its stream: it goes on under another number.
+    pub sequence: Option<u16>,
+}
+
+impl Change {
+    /// `packet` is the one that the verdict is about.
+    pub fn apply(self, packet: &mut [u8]) {
+        if let Some(law) = self.silence {
+            rtp::fill_payload(packet, law.silence());
+        }
+        if let Some(sequence) = self.sequence {
+            rtp::renumber(packet, sequence);
+        }
+    }
 }
 
 /// The relays of one shard, by slot.
@@ -60,6 +82,7 @@ pub struct Relays {
     /// many relays reads little memory.
     look_at: Vec<Instant>,
     open_count: usize,
+    pub(crate) speakers: Vec<Speaking>,
 }
 
 #[derive(Debug)]
@@ -69,14 +92,14 @@ struct Slot {
 }
 
 #[derive(Debug)]
-struct Relay {
+pub(crate) struct Relay {
     sides: [Peer; 2],
     /// When a packet of a trusted source last came from either side, or signalling changed it.
     alive_at: Instant,
     /// `alive_at` when the relay was last reported silent.
     reported: Option<Instant>,
     line: u8,
-    record: bool,
+    pub(crate) record: bool,
     /// Instead of the setting.
     rtp_timeout: Option<Duration>,
 }
@@ -97,6 +120,7 @@ impl Relays {
             chunks: Vec::new(),
             look_at: Vec::new(),
             open_count: 0,
+            speakers: Vec::new(),
         }
     }
 
@@ -192,6 +216,7 @@ impl Relays {
         let closed = slot.relay.take()?;
         self.look_at[relay.slot as usize] = NEVER;
         self.open_count -= 1;
+        self.forget_speakers(relay);
         Some(Side::BOTH.map(|side| closed.sides[side.index()].reception.quality(closed.line, side)))
     }
 
@@ -237,7 +262,7 @@ impl Relays {
     }
 
     #[inline]
-    fn relay_mut(&mut self, relay: RelayKey) -> Option<&mut Relay> {
+    pub(crate) fn relay_mut(&mut self, relay: RelayKey) -> Option<&mut Relay> {
         self.slot_mut(relay)?.relay.as_mut()
     }
 }
@@ -274,6 +299,15 @@ impl Relay {
         }
     }
 
+    pub(crate) const fn listener(&mut self, side: Side) -> &mut Peer {
+        &mut self.sides[side.index()]
+    }
+
+    /// The newest packet of the stream that `side` hears.
+    pub(crate) fn newest_towards(&self, side: Side) -> Option<Newest> {
+        self.sides[side.other().index()].reception.newest()
+    }
+
     /// Whether the SDP of a side stops media in one direction.
     fn holds(&self) -> bool {
         self.sides.iter().any(|side| !side.may_send || !side.may_receive)
@@ -304,15 +338,15 @@ impl Relay {
         let Some(to) = target.rtp_to else {
             return Verdict::Drop(Counter::RtpNoPeer);
         };
-        let mut silence = None;
-        if source.mute != Mute::Off {
-            silence = silence_of(source.mute, header);
-            if silence.is_none() {
-                return Verdict::Drop(Counter::RtpMuted);
+        let mut change = None;
+        if source.mute != Mute::Off || target.splice.is_some() {
+            match changed(source.mute, target, header) {
+                Ok(wanted) => change = Some(wanted),
+                Err(reason) => return Verdict::Drop(reason),
             }
         }
         source.reception.count_forwarded();
-        Verdict::Forward { to, component: Component::Rtp, record: self.record, silence }
+        Verdict::Forward { to, component: Component::Rtp, record: self.record, change }
     }
 
     /// RTCP flows whatever the direction of the media (RFC 3264 5.1, RFC 3550 6.2).
@@ -340,20 +374,27 @@ impl Relay {
             (target.rtcp_to, Component::Rtcp)
         };
         match to {
-            Some(to) => Verdict::Forward { to, component, record: self.record, silence: None },
+            Some(to) => Verdict::Forward { to, component, record: self.record, change: None },
             None => Verdict::Drop(Counter::RtpNoPeer),
         }
     }
 }
 
-/// The law whose silence replaces the payload. Dynamic payload types have names in SDP only, and
-/// telephone events are something that the side says.
+/// What mute and our own speech make of a packet towards `target`.
 #[cold]
-const fn silence_of(mute: Mute, header: &Header) -> Option<Law> {
-    match mute {
-        Mute::Silence => Law::of_payload_type(header.payload_type),
-        Mute::Drop | Mute::Off => None,
-    }
+fn changed(mute: Mute, target: &mut Peer, header: &Header) -> Result<Change, Counter> {
+    // Dynamic payload types have names in SDP only, and telephone events are something that the
+    // side says.
+    let silence = match mute {
+        Mute::Off => None,
+        Mute::Drop => return Err(Counter::RtpMuted),
+        Mute::Silence => Some(Law::of_payload_type(header.payload_type).ok_or(Counter::RtpMuted)?),
+    };
+    let sequence = match &mut target.splice {
+        None => None,
+        Some(splice) => Some(splice.renumber(header).ok_or(Counter::RtpReplaced)?),
+    };
+    Ok(Change { silence, sequence })
 }
 
 /// The side that sent, then the one that is to receive.

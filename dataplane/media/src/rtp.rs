@@ -124,6 +124,13 @@ pub fn fill_payload(packet: &mut [u8], code: u8) {
     packet[start..end].fill(code);
 }
 
+/// Gives a packet that `Header::parse` accepted another sequence number.
+pub fn renumber(packet: &mut [u8], sequence: u16) {
+    if let Some(field) = packet.get_mut(2..4) {
+        field.copy_from_slice(&sequence.to_be_bytes());
+    }
+}
+
 /// Where the payload starts; `None` when CSRC list or extension run past the end.
 fn payload_offset(packet: &[u8]) -> Option<usize> {
     let first = *packet.first()?;

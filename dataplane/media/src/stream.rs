@@ -11,6 +11,7 @@ use shared::time::Instant;
 use crate::jitter::Jitter;
 use crate::latch::Probation;
 use crate::rtp::Header;
+use crate::splice::Newest;
 
 /// RFC 3550 A.1: a larger step forward is a restart of the sender, not a loss.
 const DROPOUT_MAX: u16 = 3_000;
@@ -85,6 +86,15 @@ impl Reception {
 
     pub(crate) const fn count_mismatch(&mut self) {
         self.mismatches += 1;
+    }
+
+    /// The newest packet of the stream, for whoever goes on with its numbers.
+    pub(crate) fn newest(&self) -> Option<Newest> {
+        let (at, timestamp) = self.jitter.newest()?;
+        let highest = self.run.as_ref()?.highest;
+        #[expect(clippy::cast_possible_truncation, reason = "the low 16 bits are meant")]
+        let sequence = highest as u16;
+        Some(Newest { ssrc: self.ssrc, sequence, timestamp, at })
     }
 
     pub(crate) fn quality(&self, line: u8, side: Side) -> StreamQuality {

@@ -26,7 +26,7 @@ fn fate(desk: &mut Desk, side: Side, from: &str, payload_type: u8) -> Result<Opt
     let header = Header { payload_type, ..Header::default() };
     match desk.put(side, Component::Rtp, address(from), &rtp_with(header, &[1; 160])) {
         Verdict::Drop(reason) => Err(reason),
-        Verdict::Forward { silence, .. } => Ok(silence),
+        Verdict::Forward { change, .. } => Ok(change.and_then(|change| change.silence)),
     }
 }
 
@@ -61,7 +61,7 @@ fn rtcp_of_a_muted_side_flows() {
     for mute in [Mute::Silence, Mute::Drop] {
         let mut desk = muted(mute);
         let verdict = desk.put(Side::Caller, Component::Rtp, address(CALLER), &rtcp());
-        assert!(matches!(verdict, Verdict::Forward { silence: None, .. }), "{verdict:?}");
+        assert!(matches!(verdict, Verdict::Forward { change: None, .. }), "{verdict:?}");
     }
 }
 

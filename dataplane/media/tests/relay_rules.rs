@@ -213,7 +213,7 @@ fn any_address() -> impl Strategy<Value = SocketAddr> {
 fn any_remote() -> impl Strategy<Value = Remote> {
     (any_address(), any_address(), any::<[bool; 3]>()).prop_map(|(rtp, rtcp, flags)| {
         let [may_send, may_receive, relearn] = flags;
-        Remote { rtp, rtcp, may_send, may_receive, relearn }
+        Remote { rtp, rtcp, may_send, may_receive, held: false, relearn }
     })
 }
 

@@ -6,7 +6,6 @@
 
 use call::Input;
 use media::relay::Verdict;
-use media::rtp;
 use shared::ids::RelayKey;
 use shared::limits;
 use shared::metrics::Counter;
@@ -119,13 +118,13 @@ impl Shell {
             datagram.payload,
             counters,
         );
-        let Verdict::Forward { to, component: out, record, silence } = verdict else {
+        let Verdict::Forward { to, component: out, record, change } = verdict else {
             return Some(loan);
         };
-        if let Some(law) = silence
+        if let Some(change) = change
             && let Some(packet) = group.payload_mut(&mut loan, Shape::Plain)
         {
-            rtp::fill_payload(packet, law.silence());
+            change.apply(packet);
         }
         if record && let Some(sent) = group.datagram(&loan, Shape::Plain) {
             let heard = Heard { at: now.mono, side, component, packet: sent.payload };

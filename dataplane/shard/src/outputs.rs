@@ -75,9 +75,23 @@ impl Shell {
                 };
                 self.feedback.push_back(answer);
             }
+            RelayEdit::Hush { relay, side } => {
+                let news = self.relays.hush(relay, side);
+                self.feedback.extend(news.map(Input::Speech));
+            }
+            RelayEdit::Say { relay, side, say } => {
+                if !self.relays.is_speaking() {
+                    self.schedule.speech = now.mono;
+                }
+                let news = self.relays.say(now.mono, relay, side, *say);
+                self.feedback.extend(news.map(Input::Speech));
+            }
             RelayEdit::Mute { relay, side, mute } => self.relays.set_mute(relay, side, mute),
             RelayEdit::Remote { relay, side, remote } => {
                 self.relays.set_remote(now.mono, relay, side, remote);
+            }
+            RelayEdit::RecordPause { relay, line, paused } => {
+                self.relays.set_recording(relay, line, !paused);
             }
             RelayEdit::Timeout { relay, rtp_timeout } => {
                 self.relays.set_timeout(now.mono, relay, rtp_timeout);

@@ -97,6 +97,8 @@ pub(crate) struct Shell {
 pub(crate) struct Schedule {
     pub(crate) captures: Instant,
     pub(crate) second: Instant,
+    /// The next beat of our own speech, while there is any.
+    pub(crate) speech: Instant,
     pub(crate) tick: Instant,
 }
 
@@ -133,7 +135,12 @@ impl Shell {
             pace: Pace::new(now.mono),
             relays: Relays::new(settings.media),
             reports: FxHashMap::default(),
-            schedule: Schedule { captures: now.mono, second: now.mono, tick: now.mono },
+            schedule: Schedule {
+                captures: now.mono,
+                second: now.mono,
+                speech: now.mono,
+                tick: now.mono,
+            },
             shard: settings.shard,
             sockets: RelaySockets::default(),
             stop_by: None,
@@ -209,6 +216,9 @@ impl Shell {
         }
         if !self.core.idle() {
             wake_at = wake_at.min(self.journal.beat_at());
+        }
+        if self.relays.is_speaking() {
+            wake_at = wake_at.min(self.schedule.speech);
         }
         if let Some(deadline) = self.core.deadline() {
             wake_at = wake_at.min(deadline);

@@ -5,17 +5,23 @@
 //! Holds: the core's outputs are drained after every input.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use call::{Input, Output};
 use media::edit::RelayReport;
+use media::relay::Component;
+use media::speakers::Spoken;
+use media::speech::FRAME;
 use shared::command::Command;
 use shared::event::Event;
 use shared::metrics::Counter;
 use shared::time::{Instant, Now};
 
-use crate::capture::Closed;
+use crate::capture::{Closed, Heard};
+use crate::relay_sockets::leg_of;
 use crate::ring::Released;
+use crate::ring::token::{Seat, Token};
 use crate::shell::{Pools, Shell};
 
 /// Completions of a turn: some 4 ms of media at the rate where a CPU is full.
@@ -95,6 +101,10 @@ impl Shell {
         if self.core.deadline().is_some_and(|deadline| deadline <= now.mono) {
             self.input(now, Input::Timeout);
         }
+        if self.relays.is_speaking() && now.mono >= self.schedule.speech {
+            self.schedule.speech = next_beat(self.schedule.speech, now.mono, FRAME);
+            self.speak(now);
+        }
         if now.mono >= self.schedule.captures {
             self.schedule.captures = now.mono + CAPTURE_SWEEP;
             self.captures.sweep(now.mono);
@@ -125,6 +135,30 @@ impl Shell {
             // Numbers that nobody reads are not worth a place in a backlog.
             self.send_counters();
         }
+    }
+
+    /// The next 20 ms of everything that we say ourselves.
+    fn speak(&mut self, now: Now) {
+        let Self { relays, sockets, ring, captures, core, feedback, .. } = self;
+        let counters = core.plain_counters();
+        let send = |spoken: Spoken<'_>| {
+            let Spoken { relay, side, to, record, packet } = spoken;
+            let seat = Seat { index: relay.slot, generation: relay.generation };
+            let Some(socket) = sockets.socket(seat, leg_of(side, Component::Rtp)) else { return };
+            if record {
+                // It stands for what the other side would have said.
+                let side = side.other();
+                let heard = Heard { at: now.mono, side, component: Component::Rtp, packet };
+                captures.append(relay, &heard);
+            }
+            let bytes = Rc::new(packet.to_vec());
+            counters.bump(match ring.send_datagram(socket, to, None, bytes, Token::MediaSend) {
+                Ok(()) => Counter::RtpGenerated,
+                Err(_) => Counter::RtpSendFailed,
+            });
+        };
+        relays.beat(now.mono, send, |news| feedback.push_back(Input::Speech(news)));
+        self.settle(now);
     }
 
     /// Files that are complete: now the relay's report is, too.

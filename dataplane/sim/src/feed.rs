@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use call::{Input, MeshMessage, Output};
+use media::speech::FRAME;
 use shared::event::{Answer, Event as Told};
 use shared::ids::{FlowKey, ShardId};
 use shared::journal::Entry;
@@ -19,7 +20,7 @@ use shared::time::Instant;
 use crate::broken::Broken;
 use crate::ledger::{Breach, Verdict, shard_name};
 use crate::random::mix;
-use crate::shell::{Done, Shell};
+use crate::shell::{Done, Said, Shell};
 use crate::spec::GATEWAY;
 use crate::speech::glance::Glance;
 use crate::world::{Event, Sent, World};
@@ -246,13 +247,19 @@ impl World {
             RelayEdit::Remote { relay, side, remote } => {
                 self.ledger.media.edited((number, *relay), *side, *remote);
             }
-            RelayEdit::Mute { .. } | RelayEdit::Record { .. } | RelayEdit::Timeout { .. } => {}
+            RelayEdit::Say { .. } => self.start_to_beat(),
+            RelayEdit::Hush { .. }
+            | RelayEdit::Mute { .. }
+            | RelayEdit::Record { .. }
+            | RelayEdit::RecordPause { .. }
+            | RelayEdit::Timeout { .. } => {}
         }
         let opened = match &edit {
             RelayEdit::Open { relay, .. } => Some(*relay),
             _ => None,
         };
         match (self.shells[shard].edit(self.now, edit), opened) {
+            (Done::Said(news), _) => answers.push_back(Input::Speech(news)),
             (Done::Opened, Some(relay)) => answers.push_back(Input::RelayOpened(relay)),
             (Done::Closed(report), _) if self.settings.broken != Some(Broken::LeakPort) => {
                 answers.push_back(Input::RelayClosed(*report));
@@ -266,6 +273,34 @@ impl World {
         if !std::mem::replace(&mut self.sweeping, true) {
             self.agenda.push(self.now + Duration::from_secs(1), Event::Sweep);
         }
+    }
+
+    fn start_to_beat(&mut self) {
+        if !std::mem::replace(&mut self.beating, true) {
+            self.agenda.push(self.now + FRAME, Event::Beat);
+        }
+    }
+
+    /// Every shard's next 20 ms of its own speech.
+    pub(crate) fn beat(&mut self) -> Verdict {
+        self.beating = false;
+        for shard in 0..self.shells.len() {
+            let (said, news) = self.shells[shard].beat(self.now);
+            for Said { from_port, to, bytes } in said {
+                self.ledger.media.said(from_port, to)?;
+                self.noted.said += 1;
+                let local = SocketAddr::new(GATEWAY.ip(), from_port);
+                self.trace.packet(self.now, "said", local, to);
+                self.send_media(local, to, &bytes);
+            }
+            for one in news {
+                self.feed(shard, Input::Speech(one))?;
+            }
+        }
+        if self.shells.iter().any(Shell::is_speaking) {
+            self.start_to_beat();
+        }
+        Ok(())
     }
 
     pub(crate) fn sweep(&mut self) -> Verdict {
@@ -401,10 +436,10 @@ impl World {
         let local = SocketAddr::new(GATEWAY.ip(), out.from_port);
         self.trace.packet(now, "forwarded", from, out.to);
         let mut bytes = Rc::clone(bytes);
-        if let Some(law) = out.silence {
-            let mut muted = bytes.to_vec();
-            media::rtp::fill_payload(&mut muted, law.silence());
-            bytes = Rc::from(muted);
+        if let Some(change) = out.change {
+            let mut changed = bytes.to_vec();
+            change.apply(&mut changed);
+            bytes = Rc::from(changed);
         }
         self.send_media(local, out.to, &bytes);
         Ok(())

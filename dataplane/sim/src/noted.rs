@@ -36,6 +36,8 @@ pub struct Noted {
     pub moved: u64,
     pub messages: u64,
     pub forwarded: u64,
+    /// Packets of the gateway's own.
+    pub said: u64,
     /// Packets of strangers that were dropped.
     pub repelled: u64,
     pub silent: u64,

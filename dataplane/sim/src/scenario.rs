@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::act::{CallAction, HangUp};
+use shared::act::{CallAction, HangUp, Play, Recording, Samples};
 use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
@@ -230,20 +230,36 @@ fn lay_out_commands(world: &mut World, random: &mut Random) {
 }
 
 fn draw_action(random: &mut Random) -> CallAction {
+    let side = *random.pick(&Side::BOTH);
+    let on = random.percent(60);
+    let towards = *random.pick(&[[true, false], [false, true], [true, true]]);
     match random.below(100) {
-        0..35 => {
+        0..22 => {
             let code = *random.pick(&[None, None, Some(486), Some(603), Some(200)]);
             let reason = random.percent(50).then(|| "no \"more\"".into());
             CallAction::HangUp(HangUp { code, reason, by: "sim".into() })
         }
-        35..60 => {
+        22..40 => CallAction::Hold { side, on },
+        40..48 => CallAction::Accept { sdp: None },
+        48..56 => {
+            let keys = (*random.pick(&["1", "42#", "0123456789*#ABCD"])).into();
+            CallAction::Keys { side, keys }
+        }
+        56..70 => {
             let target = format!("{}", 1_001 + random.below(8)).into();
-            CallAction::Transfer { leaves: *random.pick(&Side::BOTH), target }
+            CallAction::Transfer { leaves: side, target }
         }
-        _ => {
-            let side = *random.pick(&Side::BOTH);
-            CallAction::Mute { side, on: random.percent(60) }
+        70..78 => {
+            // Silence, which phones cannot take for somebody else's voice.
+            let samples = Samples::new(vec![0; random.index(40_000)]);
+            CallAction::Play(Play { towards, samples, repeat: random.percent(30) })
         }
+        78..82 => CallAction::StopPlaying { towards },
+        82..89 => {
+            let all = [Recording::Pause, Recording::Resume, Recording::Start, Recording::Stop];
+            CallAction::Record(*random.pick(&all))
+        }
+        _ => CallAction::Mute { side, on },
     }
 }
 

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use call::Core;
 use media::edit::{LocalPair, RelayEdit, RelayReport};
-use media::g711::Law;
-use media::relay::{Component, Relays, Verdict};
+use media::relay::{Change, Component, Relays, Verdict};
+use media::speakers::{SpeechNews, Spoken};
 use shared::event::CaptureClosed;
 use shared::ids::{CallId, RelayKey, ShardId, Side};
 use shared::metrics::Counters;
@@ -48,6 +49,13 @@ pub enum Done {
     Closed(Box<RelayReport>),
     Nothing,
     Opened,
+    Said(SpeechNews),
+}
+
+impl Done {
+    fn of(news: Option<SpeechNews>) -> Self {
+        news.map_or(Self::Nothing, Self::Said)
+    }
 }
 
 /// A packet on its way out.
@@ -55,7 +63,15 @@ pub enum Done {
 pub struct Forwarded {
     pub from_port: u16,
     pub to: SocketAddr,
-    pub silence: Option<Law>,
+    pub change: Option<Change>,
+}
+
+/// A packet of the gateway's own.
+#[derive(Clone, Debug)]
+pub struct Said {
+    pub from_port: u16,
+    pub to: SocketAddr,
+    pub bytes: Rc<[u8]>,
 }
 
 impl Shell {
@@ -84,6 +100,14 @@ impl Shell {
                 }
                 self.open.insert(relay, local);
                 Done::Opened
+            }
+            RelayEdit::Hush { relay, side } => Done::of(self.relays.hush(relay, side)),
+            RelayEdit::Say { relay, side, say } => {
+                Done::of(self.relays.say(now, relay, side, *say))
+            }
+            RelayEdit::RecordPause { relay, line, paused } => {
+                self.relays.set_recording(relay, line, !paused);
+                Done::Nothing
             }
             RelayEdit::Mute { relay, side, mute } => {
                 self.relays.set_mute(relay, side, mute);
@@ -138,7 +162,7 @@ impl Shell {
         let &(relay, side, component) = self.ports.get(&port)?;
         let counters = &mut self.counters;
         let verdict = self.relays.handle_packet(now, relay, side, component, from, bytes, counters);
-        let Verdict::Forward { to, component, record, silence } = verdict else { return None };
+        let Verdict::Forward { to, component, record, change } = verdict else { return None };
         if let Some(capture) = self
             .recording
             .get(&relay)
@@ -150,7 +174,24 @@ impl Shell {
         }
         let pair = self.open.get(&relay)?[side.other().index()];
         let from_port = if component == Component::Rtp { pair.rtp_port } else { pair.rtcp_port() };
-        Some(Forwarded { from_port, to, silence })
+        Some(Forwarded { from_port, to, change })
+    }
+
+    pub fn is_speaking(&self) -> bool {
+        self.relays.is_speaking()
+    }
+
+    /// The next 20 ms of what the gateway says itself.
+    pub fn beat(&mut self, now: Instant) -> (Vec<Said>, Vec<SpeechNews>) {
+        let (mut said, mut news) = (Vec::new(), Vec::new());
+        let open = &self.open;
+        let send = |spoken: Spoken<'_>| {
+            let Some(local) = open.get(&spoken.relay) else { return };
+            let from_port = local[spoken.side.index()].rtp_port;
+            said.push(Said { from_port, to: spoken.to, bytes: Rc::from(spoken.packet) });
+        };
+        self.relays.beat(now, send, |one| news.push(one));
+        (said, news)
     }
 
     /// Relays that fell silent, with their even ports.

@@ -57,6 +57,7 @@ pub struct World {
     pub(crate) trace: Trace,
     pub(crate) broke: bool,
     pub(crate) sweeping: bool,
+    pub(crate) beating: bool,
     pub(crate) wall_shift: i64,
     pub(crate) loops: Vec<Loops>,
     pub(crate) noted: Noted,
@@ -82,6 +83,7 @@ pub(crate) struct Loops {
 #[derive(Debug)]
 pub(crate) enum Event {
     Act(Act),
+    Beat,
     Decided { shard: ShardId, id: u64, decision: Box<Decision> },
     FlowIn { flow: FlowKey, bytes: Rc<[u8]> },
     FlowOut { flow: FlowKey, bytes: Rc<[u8]> },
@@ -168,6 +170,7 @@ impl World {
             trace,
             broke: false,
             sweeping: false,
+            beating: false,
             wall_shift: 0,
             loops,
             noted: Noted::default(),
@@ -302,6 +305,7 @@ impl World {
     fn happen(&mut self, event: Event) -> Verdict {
         match event {
             Event::Act(act) => self.act(act),
+            Event::Beat => self.beat(),
             Event::Decided { shard, id, decision } => {
                 self.trace.note(self.now, "decided", &format!("{id:x}: {decision:?}"));
                 let command = Command::Decided { id, decision };

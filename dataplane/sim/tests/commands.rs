@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use shared::act::{Acted, CallAction, HangUp};
+use shared::act::{Acted, CallAction, HangUp, Play, Samples};
 use shared::cdr::HangupReason;
 use shared::ids::Side;
 use sim::phone::Ending;
@@ -98,5 +98,66 @@ fn a_call_that_has_ended_takes_no_command() -> Result<(), Failure> {
     let answers: Vec<_> = world.ledger().commands.answers(1).collect();
     assert!(matches!(answers[..], [] | [Acted::Refused { .. }]), "{answers:?}");
     assert_eq!(world.ledger().commands.done(), 1);
+    world.finish().map(drop)
+}
+
+#[test]
+fn a_held_phone_hears_nothing_and_is_not_heard_until_it_is_taken_back() -> Result<(), Failure> {
+    for side in Side::BOTH {
+        let mut world = started(2)?;
+        world.call(0, CallerPlan::to("sip:1002@ringgate.test"));
+        world.after(4 * SECOND, first(CallAction::Hold { side, on: true }, Some(0)));
+        world.run_for(5 * SECOND)?;
+        let heard =
+            |world: &World| [0, 1].map(|phone| world.phone(phone).usage(0).talking().packets_heard);
+        let talks = |world: &World| world.phone(side.index()).usage(0).talking().sends;
+        let before = heard(&world);
+        assert!(before.iter().all(|count| *count > 3) && !talks(&world), "{side:?} {before:?}");
+        world.run_for(2 * SECOND)?;
+        assert_eq!(heard(&world), before, "{side:?}");
+        world.after(SECOND / 10, first(CallAction::Hold { side, on: false }, None));
+        world.run_for(3 * SECOND)?;
+        assert!(talks(&world));
+        assert!(heard(&world).iter().zip(before).all(|(now, before)| *now > before + 5));
+        assert_eq!(world.ledger().commands.done(), 2);
+        world.finish()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_caller_is_answered_early_and_talks_when_the_callee_answers() -> Result<(), Failure> {
+    let mut world = started(2)?;
+    world.call(0, CallerPlan::to("sip:1002@ringgate.test"));
+    world.after(SECOND, first(CallAction::Accept { sdp: None }, None));
+    world.run_for(8 * SECOND)?;
+    assert_eq!(world.ledger().commands.done(), 1);
+    for phone in 0..2 {
+        let heard = world.phone(phone).usage(0).talking().packets_heard;
+        assert!(heard > 10, "phone {phone} heard {heard}");
+    }
+    let (asked, answered) = (world.noted().requests("INVITE").count(), world.noted().records.len());
+    assert!(asked >= 1 && answered == 0);
+    world.run_for(30 * SECOND)?;
+    assert_eq!(world.noted().record().status_code, 200);
+    world.finish().map(drop)
+}
+
+#[test]
+fn what_is_played_and_pressed_reaches_the_phone() -> Result<(), Failure> {
+    let mut world = started(2)?;
+    world.call(0, CallerPlan::to("sip:1002@ringgate.test"));
+    world.run_for(4 * SECOND)?;
+    let samples = Samples::new(vec![0; 8_000]);
+    let play = Play { towards: [true, true], samples, repeat: false };
+    world.after(SECOND / 10, first(CallAction::Play(play), None));
+    world.run_for(2 * SECOND)?;
+    assert_eq!(world.noted().said, 100, "a second, to both");
+    let keys = CallAction::Keys { side: Side::Callee, keys: "42#".into() };
+    world.after(SECOND / 10, first(keys, Some(1)));
+    world.run_for(2 * SECOND)?;
+    assert_eq!(world.noted().said, 100 + 3 * 7, "seven packets for each key");
+    assert_eq!(world.ledger().commands.done(), 2);
+    world.run_for(30 * SECOND)?;
     world.finish().map(drop)
 }

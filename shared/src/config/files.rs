@@ -53,6 +53,11 @@ impl Files {
         self.folder.join("captures")
     }
 
+    /// What programs may play into calls.
+    pub fn prompts(&self) -> PathBuf {
+        self.folder.join("prompts")
+    }
+
     /// Where shards write down their calls.
     pub fn journal(&self) -> PathBuf {
         self.folder.join("journal")

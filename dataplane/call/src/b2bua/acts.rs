@@ -13,13 +13,13 @@ use shared::ids::Side;
 use shared::limits::{ACT_WAIT_MAX, ACTS_PER_CALL_MAX};
 use shared::time::Instant;
 
-use super::{Call, LegState};
+use super::{Call, INVITER, LegState, State};
 use crate::acts::answer;
 use crate::desk::Desk;
-use crate::relays::RelayOwners;
 
-/// A BYE may have to wait for the ACK of our 2xx (RFC 3261 15).
-const HANG_UP_WAIT: Duration = Duration::from_secs(10);
+/// A BYE may have to wait for the ACK of our 2xx (RFC 3261 15), and a re-INVITE for one of theirs;
+/// one that met another is sent again after at most four seconds (RFC 3261 14.1).
+pub(super) const PEER_WAIT: Duration = Duration::from_secs(10);
 /// What a caller hears of a ringing call that a program ends, unless the program says.
 const HUNG_UP_STATUS: u16 = 480;
 
@@ -31,40 +31,52 @@ pub(crate) struct Act {
     give_up_at: Instant,
 }
 
+impl Act {
+    pub(crate) const fn is(&self, id: u64) -> bool {
+        self.id == id
+    }
+}
+
 /// What an act waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
+    /// The ACK of our 2xx to the caller.
+    Ack,
     /// BYE to every leg that is up, a final response to a caller who is not.
     End,
+    /// News of what we say, or the answer to a request of ours: whoever gets it finishes the act.
+    News,
     /// It has only begun.
     Start,
     /// The target of a transfer answers, or does not.
     Transfer,
+    /// A re-INVITE of ours that puts the leg of this side on hold, or takes it back.
+    Turn { side: Side, on: bool },
 }
 
 /// How far an act has come by itself.
-enum Begun {
+pub(super) enum Begun {
     Done,
     Waits(Waits, Duration),
 }
 
 impl Call {
-    pub(crate) fn act(
-        &mut self,
-        desk: &mut Desk,
-        _owners: &mut RelayOwners,
-        id: u64,
-        action: CallAction,
-    ) {
+    pub(crate) fn act(&mut self, desk: &mut Desk, id: u64, action: CallAction) {
         if !self.begin_act(desk, id, Waits::Start) {
             return;
         }
         let begun = match action {
+            CallAction::Accept { sdp } => self.accept(desk, sdp.as_deref()),
             CallAction::HangUp(hang_up) => {
                 self.hang_up(desk, hang_up);
-                Ok(Begun::Waits(Waits::End, HANG_UP_WAIT))
+                Ok(Begun::Waits(Waits::End, PEER_WAIT))
             }
+            CallAction::Hold { side, on } => self.hold(side, on),
+            CallAction::Keys { side, keys } => self.press(desk, id, side, &keys),
             CallAction::Mute { side, on } => self.mute(desk, side, on),
+            CallAction::Play(play) => self.play(desk, id, &play),
+            CallAction::Record(wanted) => self.record(desk, wanted),
+            CallAction::StopPlaying { towards } => self.stop_playing(desk, id, towards),
             CallAction::Transfer { .. } => unreachable!("the core places its target first"),
         };
         match begun {
@@ -105,6 +117,13 @@ impl Call {
         self.end(desk, HangupReason::BySystem, status, None);
     }
 
+    fn hold(&self, side: Side, on: bool) -> Result<Begun, Refusal> {
+        if self.state != State::Talking || self.standing_leg(side).is_none() {
+            return Err(Refusal::NotAnswered);
+        }
+        Ok(Begun::Waits(Waits::Turn { side, on }, PEER_WAIT))
+    }
+
     fn mute(&mut self, desk: &mut Desk, side: Side, on: bool) -> Result<Begun, Refusal> {
         // Before the first description of a call nobody knows what it will carry.
         let described = !self.media.lines.is_empty();
@@ -115,20 +134,56 @@ impl Call {
         Ok(Begun::Done)
     }
 
-    /// Answers what has become true, or can become true no more. Costs nothing without acts.
+    /// The leg of this side whose dialog stands.
+    pub(super) fn standing_leg(&self, side: Side) -> Option<u8> {
+        let leg = self.joined[side.index()]?;
+        (self.leg(leg)?.state == LegState::Up).then_some(leg)
+    }
+
+    /// Answers what has become true, or can become true no more, and begins what had to wait. Costs
+    /// nothing without acts.
     pub(crate) fn settle_acts(&mut self, desk: &mut Desk) {
-        if self.ended.is_none() {
-            return;
+        if self.ended.is_some() {
+            return self.settle_acts_of_the_end(desk);
         }
-        let said_bye = !self.legs.iter().any(|leg| leg.bye_wanted || leg.state == LegState::Up);
-        while let Some(index) = self.acts.iter().position(|act| act.waits != Waits::End || said_bye)
+        let acknowledged =
+            self.leg(INVITER).is_some_and(|leg| leg.state == LegState::Up && leg.unacked.is_none());
+        while let Some(act) = self.acts.iter().find(|act| act.waits == Waits::Ack && acknowledged) {
+            self.finish_act(desk, act.id, Ok(()));
+        }
+        while self.may_turn()
+            && let Some((id, side, on)) = self.next_turn()
         {
-            let act = self.acts.swap_remove(index);
-            let outcome = match act.waits {
-                Waits::End => Ok(()),
-                Waits::Start | Waits::Transfer => Err(Refusal::CallEnded),
-            };
-            self.answer_act(desk, act.id, outcome);
+            match self.standing_leg(side) {
+                None => self.finish_act(desk, id, Err(Refusal::NotAnswered)),
+                Some(leg) if self.legs[usize::from(leg)].held == on => {
+                    self.finish_act(desk, id, Ok(()));
+                }
+                Some(leg) => self.turn(desk, id, leg, on),
+            }
+        }
+    }
+
+    fn settle_acts_of_the_end(&mut self, desk: &mut Desk) {
+        let said_bye = !self.legs.iter().any(|leg| leg.bye_wanted || leg.state == LegState::Up);
+        while let Some(act) = self.acts.iter().find(|act| act.waits != Waits::End || said_bye) {
+            let outcome = if act.waits == Waits::End { Ok(()) } else { Err(Refusal::CallEnded) };
+            self.finish_act(desk, act.id, outcome);
+        }
+    }
+
+    /// The oldest wish for a re-INVITE.
+    fn next_turn(&self) -> Option<(u64, Side, bool)> {
+        self.acts.iter().find_map(|act| match act.waits {
+            Waits::Turn { side, on } => Some((act.id, side, on)),
+            _ => None,
+        })
+    }
+
+    /// Its re-INVITE is out: from now on only that can finish it.
+    pub(super) fn turning(&mut self, id: u64) {
+        if let Some(act) = self.acts.iter_mut().find(|act| act.id == id) {
+            act.waits = Waits::News;
         }
     }
 
@@ -136,8 +191,15 @@ impl Call {
     pub(crate) fn expire_acts(&mut self, desk: &mut Desk) {
         let now = desk.now.mono;
         while let Some(index) = self.acts.iter().position(|act| act.give_up_at <= now) {
-            let act = self.acts.swap_remove(index);
-            self.answer_act(desk, act.id, Err(Refusal::NotConfirmed));
+            let act = self.acts.remove(index);
+            let sent = !matches!(act.waits, Waits::Turn { .. });
+            let refused = self.aligning.as_ref().and_then(|one| one.refusal_of(act.id));
+            let why = match (sent, refused) {
+                (_, Some(status)) => Refusal::PeerRefused(status),
+                (true, None) => Refusal::NotConfirmed,
+                (false, None) => Refusal::Busy,
+            };
+            self.answer_act(desk, act.id, Err(why));
         }
     }
 
@@ -155,7 +217,7 @@ impl Call {
     /// The answer to an act, unless it was given.
     pub(crate) fn finish_act(&mut self, desk: &mut Desk, id: u64, outcome: Result<(), Refusal>) {
         if let Some(index) = self.acts.iter().position(|act| act.id == id) {
-            self.acts.swap_remove(index);
+            self.acts.remove(index);
             self.answer_act(desk, id, outcome);
         }
     }

@@ -6,15 +6,16 @@
 
 use std::time::Duration;
 
+use shared::act::Refusal;
 use shared::cdr::HangupReason;
 use shared::event::Severity;
 use shared::time::Instant;
-use sip::sdp::{Description, formats_agree};
+use sip::sdp::{self, Description, Direction, formats_agree};
 use sip::wire::{Message, Method};
 
 use super::compose::{self, Carries, SDP, carries, write_body};
 use super::media::read;
-use super::{Call, Failure, INVITER, LegState, OwedAck};
+use super::{Call, Failure, INVITER, LegState, OwedAck, State};
 use crate::desk::{ALLOW, Desk};
 use crate::transactions::{Asks, ClientKey, Owner};
 
@@ -26,6 +27,11 @@ const BUSY_WAIT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) struct Aligning {
     leg: u8,
+    wish: Wish,
+    /// What the leg was told before, in case that it refuses the new one (RFC 3261 14.1).
+    before: Vec<u8>,
+    /// What it answered last.
+    refused: Option<u16>,
     /// The re-INVITE that is out.
     client: Option<ClientKey>,
     /// The next try, while none is out.
@@ -33,9 +39,29 @@ pub(crate) struct Aligning {
     give_up_at: Instant,
 }
 
+/// What a re-INVITE of ours is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The leg is to speak what its peer speaks.
+    Agree,
+    /// An act puts the leg on hold, or takes it back.
+    Hold { act: u64, on: bool },
+}
+
 impl Aligning {
+    fn new(now: Instant, leg: u8, wish: Wish) -> Self {
+        let give_up_at = now + WAIT_MAX;
+        Self { leg, wish, before: Vec::new(), refused: None, client: None, try_at: now, give_up_at }
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         if self.is_out() { self.give_up_at } else { self.try_at.min(self.give_up_at) }
+    }
+
+    /// Why this act is not done yet, as far as it is known.
+    pub(crate) fn refusal_of(&self, id: u64) -> Option<u16> {
+        let is_its = matches!(self.wish, Wish::Hold { act, .. } if act == id);
+        self.refused.filter(|_| is_its && self.client.is_none())
     }
 
     pub(crate) const fn is_out(&self) -> bool {
@@ -51,8 +77,23 @@ impl Call {
         if self.compare_with_peer(leg, suits) {
             return;
         }
-        let now = desk.now.mono;
-        let aligning = Aligning { leg, client: None, try_at: now, give_up_at: now + WAIT_MAX };
+        self.aligning = Some(Box::new(Aligning::new(desk.now.mono, leg, Wish::Agree)));
+        self.try_to_align(desk);
+        self.arm(desk);
+    }
+
+    /// No INVITE is under way, so that one of ours may be sent for an act.
+    pub(crate) fn may_turn(&self) -> bool {
+        let is_moving = self.transfer.is_some() || self.round.is_some();
+        let is_free = self.aligning.is_none() && !self.is_inviting();
+        self.state == State::Talking && is_free && !is_moving
+    }
+
+    /// Puts a leg on hold, or takes it back, for an act that waits for it.
+    pub(crate) fn turn(&mut self, desk: &mut Desk, act: u64, leg: u8, on: bool) {
+        self.turning(act);
+        self.legs[usize::from(leg)].held = on;
+        let aligning = Aligning::new(desk.now.mono, leg, Wish::Hold { act, on });
         self.aligning = Some(Box::new(aligning));
         self.try_to_align(desk);
         self.arm(desk);
@@ -73,7 +114,8 @@ impl Call {
     }
 
     fn try_to_align(&mut self, desk: &mut Desk) {
-        let Some(leg) = self.aligning.as_ref().map(|aligning| aligning.leg) else { return };
+        let Some(aligning) = &self.aligning else { return };
+        let (leg, wish) = (aligning.leg, aligning.wish);
         let Some(peer) = self.peer_of(leg) else { return self.end_aligning() };
         if self.is_inviting() {
             if let Some(aligning) = &mut self.aligning {
@@ -81,9 +123,25 @@ impl Call {
             }
             return;
         }
-        let said = std::mem::take(&mut self.legs[usize::from(peer)].said);
-        let body = read(&said).map(|theirs| self.say(desk, leg, &theirs)).unwrap_or_default();
-        self.legs[usize::from(peer)].said = said;
+        let mut offer = self.legs[usize::from(peer)].said.clone();
+        if wish != Wish::Agree {
+            // Only what both have agreed on: the peer is not asked again.
+            let mine = &self.legs[usize::from(leg)].said;
+            if let (Ok(theirs), Ok(mine)) = (read(&offer), read(mine)) {
+                offer = sdp::narrow(&theirs, &mine);
+            }
+        }
+        let before = self.legs[usize::from(leg)].last_sdp.clone();
+        if let Some(aligning) = &mut self.aligning {
+            aligning.before = before;
+        }
+        // What a held peer says of its direction is our own wish come back, not the peer's.
+        let direction = self.legs[usize::from(peer)].held.then_some(Direction::SendRecv);
+        let body = read(&offer).map(|offer| self.say_as(desk, leg, &offer, direction));
+        let body = body.unwrap_or_default();
+        if body.is_empty() {
+            return self.alignment_failed(desk, 500); // its peer has said nothing that reads
+        }
         let sent = self.send_reinvite(desk, leg, &body);
         match (&mut self.aligning, sent) {
             (Some(aligning), Some(_)) => aligning.client = sent,
@@ -130,7 +188,7 @@ impl Call {
             0..=199 => {}
             200..=299 => self.alignment_agreed(desk, leg, client, response),
             // Glare, or an INVITE of theirs that we do not know of yet (RFC 3261 14.1, 14.2).
-            491 | 500 => self.align_later(desk, leg),
+            491 | 500 => self.align_later(desk, leg, status),
             _ => self.alignment_failed(desk, status),
         }
         self.arm(desk);
@@ -155,19 +213,29 @@ impl Call {
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
         match said {
             Some(said) => {
-                self.aligning = None;
+                let wish = self.aligning.take().map(|aligning| aligning.wish);
                 self.heard(desk, leg, &said);
+                if let Some(Wish::Hold { act, .. }) = wish {
+                    self.finish_act(desk, act, Ok(()));
+                }
             }
             None => self.alignment_failed(desk, 502),
         }
     }
 
     /// RFC 3261 14.1: who made the Call-ID waits 2.1 to 4 s, the other one up to 2 s.
-    fn align_later(&mut self, desk: &mut Desk, leg: u8) {
+    fn align_later(&mut self, desk: &mut Desk, leg: u8, status: u16) {
+        self.unsay_refused();
+        let wish = self.aligning.as_ref().map(|aligning| aligning.wish);
+        if let Some(Wish::Hold { act, .. }) = wish
+            && !self.acts.iter().any(|waiting| waiting.is(act))
+        {
+            return self.alignment_failed(desk, status); // nobody waits for it any more
+        }
         let is_ours = self.caller_hash.is_none() || leg != INVITER;
         let tens = desk.mint.random() % 191 + if is_ours { 210 } else { 10 };
         if let Some(aligning) = &mut self.aligning {
-            aligning.client = None;
+            (aligning.client, aligning.refused) = (None, Some(status));
             aligning.try_at = desk.now.mono + Duration::from_millis(10 * tens);
         }
     }
@@ -195,19 +263,43 @@ impl Call {
     /// The leg stays with what it said before. That is the end of a call whose ends have no codec in
     /// common, and of a leg that is gone (RFC 3261 12.2.1.2).
     fn alignment_failed(&mut self, desk: &mut Desk, status: u16) {
+        self.unsay_refused();
         let Some(aligning) = self.aligning.take() else { return };
         let leg = aligning.leg;
+        if let Wish::Hold { act, on } = aligning.wish {
+            self.legs[usize::from(leg)].held = !on;
+            self.finish_act(desk, act, Err(Refusal::PeerRefused(status)));
+            return self.end_if_gone(desk, leg, status);
+        }
         let target = compose::readable(&self.legs[usize::from(leg)].dialog.remote_target);
         self.note_failure(Failure::theirs(status, target));
         let id = self.id;
         desk.notice(Severity::Warning, "alignment_failed", || {
             format!("call {id}: leg {leg} answered {status} to what its new peer speaks")
         });
+        if !self.compare_with_peer(leg, can_understand) && status != 481 {
+            return self.end(desk, HangupReason::Failed, 200, None);
+        }
+        self.end_if_gone(desk, leg, status);
+    }
+
+    /// 481 and 408 end the dialog (RFC 3261 12.2.1.2).
+    fn end_if_gone(&mut self, desk: &mut Desk, leg: u8, status: u16) {
         if status == 481 {
             self.legs[usize::from(leg)].state = LegState::Ended;
             self.end(desk, HangupReason::Failed, 200, Some(leg));
-        } else if status == 408 || !self.compare_with_peer(leg, can_understand) {
+        } else if status == 408 {
             self.end(desk, HangupReason::Failed, 200, None);
+        }
+    }
+
+    /// What was refused was never said: the description before it stands (RFC 3261 14.1).
+    fn unsay_refused(&mut self) {
+        if let Some(aligning) = &mut self.aligning
+            && !aligning.before.is_empty()
+        {
+            let before = std::mem::take(&mut aligning.before);
+            self.legs[usize::from(aligning.leg)].last_sdp = before;
         }
     }
 
@@ -215,6 +307,10 @@ impl Call {
     pub(crate) fn end_aligning(&mut self) {
         if let Some(aligning) = self.aligning.take() {
             self.abandoned.extend(aligning.client);
+            if let Wish::Hold { on, .. } = aligning.wish {
+                // Nobody knows whether the leg heard it: what it is told next says how it is.
+                self.legs[usize::from(aligning.leg)].held = !on;
+            }
         }
     }
 }
@@ -224,8 +320,8 @@ fn can_understand(mine: &Description<'_>, theirs: &Description<'_>) -> bool {
     let (Some(mine), Some(theirs)) = (mine.media.first(), theirs.media.first()) else {
         return false;
     };
-    let speaks = |line: &sip::sdp::MediaLine<'_>| line.first_payload();
-    let heard = |line: &sip::sdp::MediaLine<'_>, payload: Option<u8>| {
+    let speaks = |line: &sdp::MediaLine<'_>| line.first_payload();
+    let heard = |line: &sdp::MediaLine<'_>, payload: Option<u8>| {
         payload.is_some_and(|payload| line.port != 0 && line.has_payload(payload))
     };
     heard(theirs, speaks(mine)) && heard(mine, speaks(theirs))

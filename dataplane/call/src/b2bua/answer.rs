@@ -113,6 +113,9 @@ impl Call {
             && let Ok(said) = read(response.body())
         {
             self.heard(desk, index, &said);
+            if self.invite.is_none() {
+                return; // a program has answered the caller already
+            }
             body = self.say(desk, INVITER, &said);
         }
         self.tell_caller_progress(desk, status, response, &body);
@@ -189,6 +192,11 @@ impl Call {
         if !self.offerless {
             self.acknowledge(desk, OwedAck::new(index, client, response), None);
             self.heard(desk, index, &said);
+            if self.invite.is_none() {
+                self.accepted = None; // a program has answered the caller already
+                self.talk(desk);
+                return self.align(desk, INVITER);
+            }
             let body = self.say(desk, INVITER, &said);
             return self.answer_caller(desk, response, &body, None);
         }
@@ -274,6 +282,13 @@ impl Call {
     /// who hears of it may have to pay, so it is written down first.
     pub(crate) fn talk(&mut self, desk: &mut Desk) {
         self.state = State::Talking;
+        self.count_answered(desk);
+    }
+
+    pub(crate) fn count_answered(&mut self, desk: &mut Desk) {
+        if self.answered.is_some() {
+            return;
+        }
         self.answered = Some(desk.now);
         if self.ringing.is_none() {
             self.ringing = self.answered;

@@ -18,6 +18,7 @@ use sip::dialog::State as DialogState;
 use sip::wire::{Method, reason_phrase};
 
 use super::compose::readable;
+use super::recording::Recorded;
 use super::{Call, Ended, INVITER, LegState, State, small};
 use crate::desk::{Desk, Reply};
 use crate::transactions::Owner;
@@ -50,6 +51,8 @@ impl Call {
         self.report_referral(desk, told, b"");
         self.abandoned.retain(|&client| desk.transactions.clients.find(client).is_some());
         self.end_aligning();
+        self.pressing = None;
+        self.accepted = None;
         self.after_open = None;
         self.targets.clear();
         self.give_up_at = Some(desk.now.mono + 64 * desk.timers.t1);
@@ -187,7 +190,7 @@ impl Call {
         let cut = Ended { at: desk.now, reason: HangupReason::SystemCrash, status: 200 };
         let mut cdr = self.cdr(desk, cut);
         // Its capture is closed by the next start.
-        cdr.recorded = self.media.recording;
+        cdr.recorded = self.media.recorded != Recorded::Never;
         desk.out.journal(Entry::Start(Box::new(cdr)));
     }
 
@@ -254,7 +257,7 @@ impl Call {
             sip_trunk: self.inbound_trunk.as_deref().map(str::to_owned),
             outbound_trunk: self.outbound_trunk.as_deref().map(str::to_owned),
             user_agent: self.user_agent.clone(),
-            recorded: self.media.recording && self.media.captured_packets > 0,
+            recorded: self.media.recorded != Recorded::Never && self.media.captured_packets > 0,
             media_quality: self.quality(),
             last_error: last.map(|failure| LastError {
                 code: failure.status,

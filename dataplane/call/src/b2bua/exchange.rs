@@ -11,6 +11,7 @@ use shared::ids::Side;
 use shared::net::Source;
 use shared::time::Instant;
 use sip::dialog::Order;
+use sip::sdp::Description;
 use sip::wire::{HeaderName, Message, Method, scan};
 
 use super::compose::{self, Carries, SDP, carries};
@@ -362,7 +363,7 @@ impl Call {
         let mut body = Vec::new();
         if let Some(said) = &said {
             self.heard(desk, to, said);
-            body = self.say(desk, from, said);
+            body = self.say_answer(desk, exchange, said);
         }
         let reply_to = desk.transactions.servers.find(exchange.server).map(|one| one.reply_to);
         let cseq = self.legs[usize::from(from)].dialog.remote_cseq.unwrap_or_default();
@@ -385,10 +386,24 @@ impl Call {
         }
         if is_sdp && let Ok(said) = read(response.body()) {
             self.heard(desk, exchange.to, &said);
-            body = self.say(desk, exchange.from, &said);
+            body = self.say_answer(desk, exchange, &said);
         }
         let content_type = response.first(HeaderName::ContentType).unwrap_or(SDP);
         self.answer_exchange(desk, exchange, response, content_type, &body);
+    }
+
+    /// What the other leg said, for who asked. A leg that a program has put on hold says our own wish
+    /// about directions, and who asked would keep to it after the hold: it hears that all it offered is
+    /// agreed to, and the relay holds.
+    fn say_answer(&mut self, desk: &Desk, exchange: &Exchange, said: &Description<'_>) -> Vec<u8> {
+        let is_held = exchange.offers && self.legs[usize::from(exchange.to)].held;
+        let offered = read(&self.legs[usize::from(exchange.from)].said).ok();
+        let agreed = offered.filter(|_| is_held).and_then(|offered| {
+            let mut live = offered.media.iter().filter(|line| line.port != 0);
+            let first = live.next()?.direction;
+            live.all(|line| line.direction == first).then(|| first.answered())
+        });
+        self.say_as(desk, exchange.from, said, agreed)
     }
 
     /// The offer was accepted: only now does media follow it.

@@ -7,7 +7,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use media::edit::{LocalPair, Mute, RelayEdit, RelayReport, Remote};
-use shared::ask::Record;
 use shared::cdr::StreamQuality;
 use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
@@ -15,6 +14,8 @@ use shared::metrics::Counter;
 use shared::net::Destination;
 use sip::sdp::{self, Description, Direction, LineChange, Rewrite, SdpError};
 
+use super::recording::Recorded;
+use super::speech::Voice;
 use super::{Call, small};
 use crate::desk::Desk;
 use crate::relays::RelayOwners;
@@ -33,7 +34,9 @@ pub(crate) struct Media {
     pub quality: Vec<StreamQuality>,
     /// Whether somebody asked for this call to be recorded, or not to be.
     pub wants_recording: Option<bool>,
-    pub recording: bool,
+    pub recorded: Recorded,
+    /// What we say to the caller, to the callee.
+    pub voices: [Option<Voice>; 2],
     /// Whose sound a program has muted.
     pub muted: [bool; 2],
     pub captured_packets: u64,
@@ -115,38 +118,8 @@ impl Call {
         if let Some(rtp_timeout) = self.orders.rtp_timeout {
             desk.out.relay(RelayEdit::Timeout { relay, rtp_timeout });
         }
-        let always = desk.settings.recording.auto_start;
-        let records = match self.orders.record {
-            None => self.media.wants_recording.unwrap_or(always),
-            Some(Record::FromAnswer) => self.answered.is_some(),
-            Some(Record::FromMedia) => true,
-            Some(Record::Never) => false,
-        };
-        if records {
-            self.record_line(desk, relay, small(index));
-        }
+        self.begin_recording(desk, index);
         self.media.opening == 0
-    }
-
-    fn record_line(&mut self, desk: &mut Desk, relay: RelayKey, line: u8) {
-        self.media.recording = true;
-        let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
-        desk.out.relay(RelayEdit::Record { relay, call: self.id, line, path });
-    }
-
-    /// The call was answered, and a program wants it recorded from there.
-    pub(crate) fn record_from_answer(&mut self, desk: &mut Desk) {
-        if self.orders.record != Some(Record::FromAnswer) {
-            return;
-        }
-        let lines = self.media.lines.iter().enumerate();
-        let open: Vec<_> = lines
-            .filter_map(|(index, line)| Some((index, line.as_ref().filter(|line| line.opened)?)))
-            .map(|(index, line)| (small(index), line.relay))
-            .collect();
-        for (line, relay) in open {
-            self.record_line(desk, relay, line);
-        }
     }
 
     /// The target that named the callee side's place has failed: nothing flows there any more, and
@@ -193,9 +166,20 @@ impl Call {
     /// there.
     pub(crate) fn heard(&mut self, desk: &mut Desk, leg: u8, said: &Description<'_>) {
         let leg = &mut self.legs[usize::from(leg)];
-        let side = leg.side;
+        let (side, held) = (leg.side, leg.held);
         leg.said.clear();
         leg.said.extend_from_slice(said.text());
+        self.point(desk, side, held, said);
+    }
+
+    /// The relays of `side` send where the description says, and expect packets from there.
+    pub(crate) fn point(
+        &mut self,
+        desk: &mut Desk,
+        side: Side,
+        held: bool,
+        said: &Description<'_>,
+    ) {
         for (line, said) in self.media.lines.iter_mut().zip(&said.media) {
             let (Some(line), Some(ip)) = (line, said.connection) else { continue };
             if said.port == 0 {
@@ -207,15 +191,16 @@ impl Call {
                 Some((port, other)) => SocketAddr::new(other.unwrap_or(ip), port),
                 None => SocketAddr::new(ip, said.port.saturating_add(1)),
             };
-            let held = ip.is_unspecified();
+            let deaf = ip.is_unspecified();
             let before = line.remote[side.index()];
             let remote = Remote {
                 rtp,
                 rtcp,
-                may_send: held
+                may_send: deaf
                     || matches!(said.direction, Direction::SendRecv | Direction::SendOnly),
-                may_receive: !held
+                may_receive: !deaf
                     && matches!(said.direction, Direction::SendRecv | Direction::RecvOnly),
+                held,
                 relearn: before.is_some_and(|before| before.rtp != rtp),
             };
             // Saying the same again costs nothing downstream: only changes go out.
@@ -269,6 +254,7 @@ impl Call {
             lines: &lines,
             codecs: &self.orders.allow_codecs,
             direction,
+            hold: leg.held,
         };
         sdp::rewrite(said, &rewrite, &mut body);
         if body != leg.last_sdp {
@@ -370,8 +356,7 @@ pub(crate) fn refusal(desk: &mut Desk, way: &Destination, offer: &[u8]) -> Vec<u
     let ip = desk.advertised_ip(way.local.ip());
     let origin_id = desk.mint.random() & 0x7fff_ffff;
     let mut body = Vec::with_capacity(256);
-    let change =
-        Rewrite { origin_id, origin_version: 1, ip, lines: &lines, codecs: &[], direction: None };
+    let change = Rewrite { origin_id, lines: &lines, ..Rewrite::plain(ip) };
     sdp::rewrite(&offer, &change, &mut body);
     body
 }

@@ -5,6 +5,7 @@
 //! Holds: one leg at most talks on each side; legs end together; an INVITE that asked for the call
 //!        gets exactly one final answer; one CDR.
 
+pub(crate) mod accept;
 pub(crate) mod acts;
 pub(crate) mod align;
 pub(crate) mod answer;
@@ -13,10 +14,13 @@ pub(crate) mod dial;
 pub(crate) mod end;
 pub(crate) mod exchange;
 pub(crate) mod hunt;
+pub(crate) mod keys;
 pub(crate) mod media;
 pub(crate) mod orphan;
+pub(crate) mod recording;
 pub(crate) mod referral;
 pub(crate) mod setup;
+pub(crate) mod speech;
 pub(crate) mod transfer;
 pub(crate) mod view;
 
@@ -43,6 +47,7 @@ pub(crate) use align::Aligning;
 pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
 pub(crate) use hunt::{Hop, Hunt};
+pub(crate) use keys::Pressing;
 pub(crate) use media::Media;
 pub(crate) use referral::Referral;
 pub(crate) use transfer::Transfer;
@@ -71,6 +76,8 @@ pub(crate) struct Call {
     pub hung_up: Option<HangUp>,
     /// What programs want of this call and have no answer to yet.
     pub acts: Vec<Act>,
+    /// Keys that are sent by INFO.
+    pub pressing: Option<Box<Pressing>>,
     /// In the order in which they came to be; a leg keeps its number, which is in its tag.
     pub legs: Vec<Leg>,
     /// The leg that talks on each side, or is to talk once the other side has one.
@@ -91,6 +98,8 @@ pub(crate) struct Call {
     pub aligning: Option<Box<Aligning>>,
     /// The INVITE that asked for the call, until it has its final response.
     pub invite: Option<ServerKey>,
+    /// It, when a program has answered it before anybody picked up, until somebody does.
+    pub accepted: Option<Rc<Vec<u8>>>,
     pub max_forwards: u8,
     /// That INVITE carried no offer: the answering leg's 2xx does, the inviter's ACK answers.
     pub offerless: bool,
@@ -205,6 +214,8 @@ pub(crate) struct Leg {
     pub said: Vec<u8>,
     /// REFERs of this dialog.
     pub refers: u8,
+    /// A program has put it on hold: it is told to send nothing, and hears nothing of its peer.
+    pub held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! Holds: legs of one side share its ports; each has tags, Call-ID and Contact of its own.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use shared::ask::{Orders, Reject};
@@ -113,6 +114,7 @@ impl Call {
             ended: None,
             hung_up: None,
             acts: Vec::new(),
+            pressing: None,
             legs: Vec::new(),
             joined: [None; 2],
             named_after: None,
@@ -124,6 +126,7 @@ impl Call {
             leg_events: Vec::new(),
             aligning: None,
             invite: None,
+            accepted: None,
             max_forwards: shared::limits::MAX_FORWARDS,
             offerless: false,
             media: Media::default(),
@@ -237,7 +240,7 @@ impl Call {
         targets: &[Target],
     ) {
         let (side, aim) = (outgoing.side, outgoing.aim);
-        if self.answered.is_none() {
+        if aim != Aim::Transfer {
             self.state = State::Ringing;
         }
         if aim != Aim::Answer {
@@ -320,10 +323,13 @@ impl Call {
         }
     }
 
-    /// The INVITE that asked for the call, as long as it has no final response.
-    pub(crate) fn invite_bytes(&self, desk: &Desk) -> Option<std::rc::Rc<Vec<u8>>> {
+    /// The INVITE that asked for the call, as long as it has no answer of who was called.
+    pub(crate) fn invite_bytes(&self, desk: &Desk) -> Option<Rc<Vec<u8>>> {
+        if let Some(request) = &self.accepted {
+            return Some(Rc::clone(request));
+        }
         let server = desk.transactions.servers.find(self.invite?)?;
-        Some(std::rc::Rc::clone(&server.request))
+        Some(Rc::clone(&server.request))
     }
 
     /// Ports of a call are of one address family on each side: targets of the other one cannot be
@@ -416,6 +422,7 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         last_sdp: Vec::new(),
         said: Vec::new(),
         refers: 0,
+        held: false,
     }
 }
 

@@ -128,6 +128,8 @@ impl Call {
         let side = self.legs[usize::from(leaves)].side;
         self.joined[side.index()] = None;
         self.drop_exchanges_of(desk, leaves);
+        self.hush(desk, side);
+        self.stop_pressing(desk, leaves);
         self.silence_side(desk, side);
         self.arm(desk);
     }
@@ -151,6 +153,8 @@ impl Call {
         let (leaves, stays) = (transfer.leaves, transfer.stays);
         let side = self.legs[usize::from(leaves)].side;
         self.joined[side.index()] = Some(index);
+        self.hush(desk, side);
+        self.stop_pressing(desk, leaves);
         self.heard(desk, index, &said);
         self.drop_exchanges_of(desk, leaves);
         let target = readable(&transfer.target);

@@ -8,6 +8,7 @@ use shared::event::{CallState, CallView, DialogView};
 use shared::ids::{ShardId, Side};
 
 use super::compose::readable;
+use super::recording::Recorded;
 use super::{Call, LegState, State};
 
 impl Call {
@@ -34,7 +35,9 @@ impl Call {
             started_at: self.started.wall,
             answered_at: self.answered.map(|at| at.wall),
             legs: count(self.legs.iter().filter(|leg| leg.state != LegState::Ended).count()),
-            recording: self.media.recording,
+            recording: self.media.recorded == Recorded::Now,
+            held: Side::BOTH.map(|side| self.joined_on(side).is_some_and(|leg| leg.held)),
+            muted: self.media.muted,
             relays: count(self.media.open),
         }
     }

@@ -5,6 +5,8 @@
 //! Holds: outputs are applied in order, as the shell does.
 #![allow(dead_code, missing_debug_implementations, unreachable_pub)] // each test uses its part
 
+pub mod acting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -175,9 +177,12 @@ impl Bench {
                 let streams = [StreamQuality::default(), StreamQuality::default()];
                 Some(Input::RelayClosed(RelayReport { relay, streams, capture: None }))
             }
-            RelayEdit::Mute { .. }
+            RelayEdit::Hush { .. }
+            | RelayEdit::Mute { .. }
             | RelayEdit::Record { .. }
+            | RelayEdit::RecordPause { .. }
             | RelayEdit::Remote { .. }
+            | RelayEdit::Say { .. }
             | RelayEdit::Timeout { .. } => None,
         }
     }

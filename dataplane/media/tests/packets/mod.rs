@@ -21,7 +21,8 @@ pub(crate) const CALLER: &str = "198.51.100.1:4000";
 pub(crate) const CALLEE: &str = "203.0.113.9:6000";
 
 /// Why packets are dropped: all counters that a verdict may name.
-pub(crate) const DROPS: [Counter; 8] = [
+pub(crate) const DROPS: [Counter; 9] = [
+    Counter::RtpReplaced,
     Counter::RtpMuted,
     Counter::RtpNoPeer,
     Counter::RtpNoRelay,
@@ -49,7 +50,7 @@ pub(crate) fn address(text: &str) -> SocketAddr {
 pub(crate) fn remote(rtp: &str) -> Remote {
     let rtp = address(rtp);
     let rtcp = SocketAddr::new(rtp.ip(), rtp.port().saturating_add(1));
-    Remote { rtp, rtcp, may_send: true, may_receive: true, relearn: false }
+    Remote { rtp, rtcp, may_send: true, may_receive: true, held: false, relearn: false }
 }
 
 pub(crate) fn rtp_with(header: Header, payload: &[u8]) -> Vec<u8> {

@@ -100,9 +100,9 @@ impl Asked {
     fn is_true(&self, at: Instant, legs: &Legs) -> Verdict {
         match self.action {
             CallAction::HangUp(_) => self.was_hung_up(at, legs),
-            // What a muted side says is in the books of the phones that hear it.
-            CallAction::Mute { .. } => Ok(()),
             CallAction::Transfer { .. } => self.was_transferred(at, legs),
+            // What a muted side says, and what is said to it, is in the books of the phones.
+            _ => Ok(()),
         }
     }
 

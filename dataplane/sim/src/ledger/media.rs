@@ -156,17 +156,33 @@ impl Media {
         let Some(open) = self.open.get(&even(port_out)) else {
             return Err(Breach::new("stray media", format!("from {port_out}, which is not open")));
         };
-        let named =
-            |call_id: &String| self.places.get(call_id).is_some_and(|places| places.contains(&to));
-        // Early media may flow before the caller was told where it comes from.
-        let is_remote = open.remote.is_some_and(|remote| to == remote.rtp || to == remote.rtcp);
-        let early = open.legs.is_empty() && is_remote && self.places.keys().any(named);
-        if open.sources.contains(&to) || open.legs.iter().any(named) || early {
+        if self.listens_at(open, to) {
             return Ok(());
         }
         let (sources, legs) = (&open.sources, &open.legs);
         let facts = format!("from {port_out} to {to}; heard there {sources:?}, legs {legs:?}");
         Err(Breach::new("stray media", facts))
+    }
+
+    /// The gateway itself speaks from a port of its own: only to where that side listens.
+    pub fn said(&self, port_out: u16, to: SocketAddr) -> Verdict {
+        let Some(open) = self.open.get(&even(port_out)) else {
+            return Err(Breach::new("stray media", format!("from {port_out}, which is not open")));
+        };
+        if self.listens_at(open, to) {
+            return Ok(());
+        }
+        Err(Breach::new("stray media", format!("said from {port_out} to {to}")))
+    }
+
+    /// Whether somebody named this place for the side of a port, or was heard there from it.
+    fn listens_at(&self, open: &Port, to: SocketAddr) -> bool {
+        let named =
+            |call_id: &String| self.places.get(call_id).is_some_and(|places| places.contains(&to));
+        // Early media may flow before the caller was told where it comes from.
+        let is_remote = open.remote.is_some_and(|remote| to == remote.rtp || to == remote.rtcp);
+        let early = open.legs.is_empty() && is_remote && self.places.keys().any(named);
+        open.sources.contains(&to) || open.legs.iter().any(named) || early
     }
 
     pub fn legs_on(&self, ports: &[u16]) -> Vec<String> {

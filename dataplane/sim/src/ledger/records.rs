@@ -242,8 +242,8 @@ fn may_lack_record(call_id: &str, leg: &Leg) -> Verdict {
     Err(Breach::new("no record", facts))
 }
 
-/// Which leg's end was the end of a call whose legs changed, the wire does not tell; but its record
-/// comes with the end.
+/// Which leg's end was the end of a call whose legs changed, or that had one only, the wire does not
+/// tell; but its record comes with the end.
 fn moved_call(record: &Cdr, call_id: &str, leg: &Leg, answered_at: Instant) -> Verdict {
     let said = Duration::from_millis(record.duration_ms);
     let talked = leg.record.map(|(_, ended_at)| ended_at - answered_at).unwrap_or_default();
@@ -266,7 +266,11 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
     } else {
         leg.answered.as_ref()
     };
-    if let (Some((answered_at, _)), true) = (answer, legs.was_moved(leg)) {
+    // A program may answer a caller whom nobody joins: its BYE waits for the ACK, the record does not.
+    let was_joined = other
+        .and_then(|leg| leg.answered.as_ref())
+        .is_some_and(|(at, _)| leg.record.is_none_or(|(_, ended_at)| *at <= ended_at));
+    if let (Some((answered_at, _)), true) = (answer, legs.was_moved(leg) || !was_joined) {
         return moved_call(record, call_id, leg, *answered_at);
     }
     for other in other.into_iter().chain([leg]) {

@@ -120,14 +120,7 @@ mod tests {
             rtp_port,
             rtcp_port: rtp_port + 1,
         });
-        let change = Rewrite {
-            origin_id: 1,
-            origin_version: 1,
-            ip,
-            lines: &lines,
-            codecs: &codecs,
-            direction: None,
-        };
+        let change = Rewrite { lines: &lines, codecs: &codecs, ..Rewrite::plain(ip) };
         let mut out = Vec::new();
         rewrite(&offer, &change, &mut out);
         String::from_utf8(out).expect("ASCII").replace("\r\n", "\n")

@@ -6,6 +6,7 @@
 
 mod codecs;
 mod lines;
+mod narrow;
 mod offer;
 mod parse;
 #[cfg(test)]
@@ -18,7 +19,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use codecs::keeps_codec;
-pub use offer::{AUDIO, Codec, audio_after, formats_agree, offer_audio};
+pub use narrow::narrow;
+pub use offer::{AUDIO, Codec, answer_plain, audio_after, formats_agree, offer_audio};
 pub use parse::parse;
 pub use rewrite::{LineChange, Rewrite, rewrite};
 
@@ -141,6 +143,21 @@ impl<'a> MediaLine<'a> {
                 .any(|word| lines::number::<u8>(word) == Some(payload_type))
     }
 
+    /// The formats of an RTP line, in order.
+    pub fn payloads(&self) -> impl Iterator<Item = u8> + use<'a> {
+        let formats = if self.carries_rtp() { self.formats } else { b"" };
+        lines::words(formats).filter_map(lines::number)
+    }
+
+    /// What `a=rtpmap` says about a payload type.
+    pub fn map_of(&self, payload_type: u8) -> Option<&'a [u8]> {
+        self.attributes().find_map(|(name, value)| {
+            let value = value.filter(|_| name.eq_ignore_ascii_case(b"rtpmap"))?;
+            let (word, map) = lines::cut_word(value);
+            (lines::number::<u8>(word) == Some(payload_type)).then_some(map)
+        })
+    }
+
     /// The first format of an RTP line: what its writer would rather be sent (RFC 3264 5.1).
     pub fn first_payload(&self) -> Option<u8> {
         let first = lines::words(self.formats).next().filter(|_| self.carries_rtp())?;
@@ -177,6 +194,17 @@ impl Direction {
     /// The writer of the description may be sent to.
     pub const fn receives(self) -> bool {
         matches!(self, Self::RecvOnly | Self::SendRecv)
+    }
+
+    /// What an answerer who wants everything says to it (RFC 3264 6.1).
+    #[must_use]
+    pub const fn answered(self) -> Self {
+        match self {
+            Self::Inactive => Self::Inactive,
+            Self::RecvOnly => Self::SendOnly,
+            Self::SendOnly => Self::RecvOnly,
+            Self::SendRecv => Self::SendRecv,
+        }
     }
 
     /// The same without receiving.

@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::lines::{attribute, cut_word, lines, number, words};
+use super::lines::{number, words};
 use super::{Description, MediaLine};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,62 @@ pub fn offer_audio(codecs: &[Codec], ip: IpAddr, out: &mut Vec<u8>) {
     line(format_args!("a=sendrecv"));
 }
 
+/// An answer of our own, before anybody else has answered: G.711 and keys of the first audio line
+/// that has G.711 in the clear, nothing else. `None`: there is no such line.
+pub fn answer_plain(offer: &Description<'_>) -> Option<Vec<u8>> {
+    let plain = |line: &&MediaLine<'_>| {
+        let in_the_clear = line.proto.to_ascii_uppercase().starts_with(b"RTP/AVP");
+        line.port != 0
+            && line.kind.eq_ignore_ascii_case(b"audio")
+            && in_the_clear
+            && line.payloads().any(is_g711)
+    };
+    let taken = offer.media.iter().position(|line| plain(&line))?;
+    let mut out =
+        b"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n".to_vec();
+    for (index, line) in offer.media.iter().enumerate() {
+        if index == taken {
+            write_plain(line, &mut out);
+        } else {
+            let parts = [b"m=", line.kind, b" 0 ", line.proto, b" ", line.formats, b"\r\n"];
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        }
+    }
+    Some(out)
+}
+
+const fn is_g711(payload_type: u8) -> bool {
+    matches!(payload_type, 0 | 8)
+}
+
+fn write_plain(line: &MediaLine<'_>, out: &mut Vec<u8>) {
+    const KEYS: &[u8] = b"telephone-event/8000";
+    let keys = |format: u8| line.map_of(format).is_some_and(|map| same_map(map, KEYS));
+    let formats = line.payloads().filter(|&format| is_g711(format) || keys(format));
+    let mut maps = Vec::new();
+    out.extend_from_slice(b"m=audio ");
+    out.extend_from_slice(format!("{PLACE_HOLDER} ").as_bytes());
+    out.extend_from_slice(line.proto);
+    for format in formats {
+        out.extend_from_slice(format!(" {format}").as_bytes());
+        let map = match format {
+            0 => "PCMU/8000",
+            8 => "PCMA/8000",
+            _ => "telephone-event/8000",
+        };
+        maps.extend_from_slice(format!("a=rtpmap:{format} {map}\r\n").as_bytes());
+    }
+    let direction = match (line.direction.sends(), line.direction.receives()) {
+        (true, true) => "sendrecv",
+        (true, false) => "recvonly",
+        (false, true) => "sendonly",
+        (false, false) => "inactive",
+    };
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(&maps);
+    out.extend_from_slice(format!("a={direction}\r\n").as_bytes());
+}
+
 /// The codecs for the second party, once the first has answered an offer of `AUDIO`: what it
 /// accepted, in its order and under its numbers, then the rest, for which it would have to be asked
 /// again. `None`: it accepted nothing that we named.
@@ -79,20 +135,11 @@ pub fn audio_after(answer: &Description<'_>) -> Option<Vec<Codec>> {
 
 /// The codec of ours that this payload type of the answer means.
 fn codec_of(line: &MediaLine<'_>, payload_type: u8) -> Option<Codec> {
-    let fits = |codec: &&Codec| match map_of(line, payload_type) {
+    let fits = |codec: &&Codec| match line.map_of(payload_type) {
         Some(map) => same_map(map, codec.map.as_bytes()),
         None => codec.payload_type == payload_type,
     };
     AUDIO.iter().find(fits).map(|codec| Codec { payload_type, ..*codec })
-}
-
-/// What `a=rtpmap` says about a payload type.
-fn map_of<'a>(line: &MediaLine<'a>, payload_type: u8) -> Option<&'a [u8]> {
-    lines(line.section).filter(|part| part.kind == b'a').find_map(|part| {
-        let (name, value) = attribute(part.value);
-        let (word, map) = cut_word(value.filter(|_| name.eq_ignore_ascii_case(b"rtpmap"))?);
-        (number::<u8>(word) == Some(payload_type)).then_some(map)
-    })
 }
 
 /// One channel goes without saying (RFC 8866 6.6).
@@ -116,7 +163,7 @@ fn lines_agree(mine: &MediaLine<'_>, theirs: &MediaLine<'_>) -> bool {
         line.direction.sends() && line.direction.receives() && !line.is_held()
     };
     let same_meaning = |word: &[u8]| match number::<u8>(word) {
-        Some(payload_type) => match (map_of(mine, payload_type), map_of(theirs, payload_type)) {
+        Some(payload_type) => match (mine.map_of(payload_type), theirs.map_of(payload_type)) {
             (Some(mine), Some(theirs)) => same_map(mine, theirs),
             // Below 96 a payload type has its meaning without a map (RFC 3551 6).
             _ => payload_type < 96,
@@ -209,5 +256,29 @@ mod tests {
         assert!(!agree(&answer("0", ""), &answer("0", "a=sendonly\n")));
         let held = crlf(samples::HOLD_BY_ADDRESS);
         assert!(!agree(&held, &held));
+    }
+
+    #[test]
+    fn an_answer_before_the_answer_takes_g711_and_keys_of_one_line() {
+        let offer = crlf(
+            "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nt=0 0\n\
+             m=video 4000 RTP/AVP 97\na=rtpmap:97 H264/90000\n\
+             m=audio 4002 RTP/AVP 96 8 101 18\na=rtpmap:96 opus/48000/2\n\
+             a=rtpmap:101 telephone-event/8000\na=sendonly\n\
+             m=audio 4004 RTP/AVP 0\n",
+        );
+        let answer = answer_plain(&parse(&offer).expect("an offer")).expect("an answer");
+        let answer = parse(&answer).expect("it reads");
+        let ports: Vec<_> = answer.media.iter().map(|line| line.port).collect();
+        assert_eq!(ports, [0, PLACE_HOLDER, 0]);
+        let formats: Vec<_> = answer.media[1].payloads().collect();
+        assert_eq!((formats, answer.media[1].direction.as_str()), (vec![8, 101], "recvonly"));
+        assert!(!answer.media[1].is_held() || !answer.media[1].direction.receives());
+        for formats in ["RTP/SAVP 0", "RTP/AVP 9 96", "UDP/TLS/RTP/SAVP 8"] {
+            let offer = crlf(&format!(
+                "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nt=0 0\nm=audio 4000 {formats}\n"
+            ));
+            assert_eq!(answer_plain(&parse(&offer).expect("an offer")), None, "{formats}");
+        }
     }
 }

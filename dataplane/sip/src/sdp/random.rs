@@ -92,14 +92,7 @@ proptest! {
         let text = body_of(&lines, held);
         let before = parse(text.as_bytes()).expect("it is well-formed");
         let change =
-            Rewrite {
-                origin_id: 1,
-                origin_version: 2,
-                ip: ours(),
-                lines: &changes,
-                codecs: &[],
-                direction: None,
-            };
+            Rewrite { origin_version: 2, lines: &changes, ..Rewrite::plain(ours()) };
         let mut out = Vec::new();
         rewrite(&before, &change, &mut out);
         let after = parse(&out).expect("we write what we read");
@@ -145,14 +138,7 @@ proptest! {
         let Ok(description) = parse(&body) else { return Ok(()) };
         let relay = LineChange::Relay { ip: ours(), rtp_port: 30_000, rtcp_port: 30_001 };
         let lines = [relay; 8];
-        let change = Rewrite {
-            origin_id: 1,
-            origin_version: 2,
-            ip: ours(),
-            lines: &lines,
-            codecs: &[],
-            direction: None,
-        };
+        let change = Rewrite { origin_version: 2, lines: &lines, ..Rewrite::plain(ours()) };
         let mut out = Vec::new();
         rewrite(&description, &change, &mut out);
         let after = match parse(&out) {

@@ -32,6 +32,24 @@ pub struct Rewrite<'r> {
     pub codecs: &'r [Box<str>],
     /// What every line that is not refused says instead of its own direction.
     pub direction: Option<Direction>,
+    /// Who hears it is put on hold: it is asked to send nothing (RFC 3264 8.4).
+    pub hold: bool,
+}
+
+impl Rewrite<'_> {
+    /// Every line refused, nothing else changed.
+    pub const fn plain(ip: IpAddr) -> Self {
+        let (origin_id, origin_version) = (1, 1);
+        Self {
+            origin_id,
+            origin_version,
+            ip,
+            lines: &[],
+            codecs: &[],
+            direction: None,
+            hold: false,
+        }
+    }
 }
 
 /// `o=` becomes `- id version IN IP4|IP6 ip`, every `c=` ours, ports and `a=rtcp` likewise (added
@@ -119,10 +137,12 @@ impl Section {
             adds_connection: !line.has_connection && !is_inherited,
             rtcp_port,
             adds_rtcp: line.rtcp.is_none() && rtcp_port.is_some_and(|port| !is_beside(port)),
-            direction: change
-                .direction
-                .filter(|_| is_live)
-                .or_else(|| loses_hold.then(|| line.direction.held())),
+            direction: if is_live && change.hold {
+                Some(change.direction.unwrap_or(line.direction).held())
+            } else {
+                let wanted = change.direction.filter(|_| is_live);
+                wanted.or_else(|| loses_hold.then(|| line.direction.held()))
+            },
             // A refused line keeps its formats: it has to name one (RFC 8866 5.14).
             kept: kept.filter(|_| !empty),
         }
@@ -224,7 +244,7 @@ fn write_connection(out: &mut Vec<u8>, ip: IpAddr) {
     write_text(out, b'c', format_args!("IN {} {ip}", family(ip)));
 }
 
-fn write_line(out: &mut Vec<u8>, line: Line<'_>) {
+pub(super) fn write_line(out: &mut Vec<u8>, line: Line<'_>) {
     out.extend_from_slice(&[line.kind, b'=']);
     out.extend_from_slice(line.value);
     out.extend_from_slice(b"\r\n");
@@ -264,8 +284,7 @@ mod tests {
         let body = crlf(text);
         let description = parse(&body).expect(text);
         let mut out = Vec::new();
-        let change =
-            Rewrite { origin_id: 7, origin_version: 9, ip, lines, codecs: &[], direction: None };
+        let change = Rewrite { origin_id: 7, origin_version: 9, lines, ..Rewrite::plain(ip) };
         rewrite(&description, &change, &mut out);
         let out = String::from_utf8(out).expect("the samples are ASCII");
         assert!(parse(out.as_bytes()).is_ok(), "{out}");
@@ -480,13 +499,32 @@ mod tests {
     fn a_kept_line_keeps_bytes_that_are_no_utf_8() {
         let body = b"v=0\r\ns=\xff\xfe\r\nm=audio 4000 RTP/AVP 0\r\na=x:\x80 \x00  \t\r\n";
         let description = parse(body).expect("content is free");
-        let (ip, lines) = (ours(), &[relay(2)]);
-        let change =
-            Rewrite { origin_id: 1, origin_version: 1, ip, lines, codecs: &[], direction: None };
+        let lines = [relay(2)];
+        let change = Rewrite { lines: &lines, ..Rewrite::plain(ours()) };
         let mut out = Vec::from(b"before");
         rewrite(&description, &change, &mut out);
         let holds = |part: &[u8]| out.windows(part.len()).any(|window| window == part);
         assert!(holds(b"\r\ns=\xff\xfe\r\n") && holds(b"\r\na=x:\x80 \x00  \t\r\n"));
         assert!(out.starts_with(b"beforev=0\r\n"), "rewrite appends");
+    }
+
+    /// RFC 3264 8.4: sendrecv becomes sendonly, recvonly inactive; what is refused stays refused.
+    #[test]
+    fn a_hold_takes_the_listener_its_voice() {
+        let text = "v=0\no=- 1 1 IN IP4 192.0.2.1\ns=-\nc=IN IP4 192.0.2.1\nt=0 0\na=sendrecv\n\
+            m=audio 4000 RTP/AVP 0\n\
+            m=audio 4002 RTP/AVP 0\na=recvonly\n\
+            m=audio 4004 RTP/AVP 0\na=sendonly\n\
+            m=video 0 RTP/AVP 97\na=sendrecv\n";
+        let body = crlf(text);
+        let lines = [relay(2), relay(4), relay(6), LineChange::Refuse];
+        let change = Rewrite { lines: &lines, hold: true, ..Rewrite::plain(ours()) };
+        let mut out = Vec::new();
+        rewrite(&parse(&body).expect("readable"), &change, &mut out);
+        let held = parse(&out).expect("readable");
+        let directions: Vec<_> = held.media.iter().map(|line| line.direction.as_str()).collect();
+        assert_eq!(directions, ["sendonly", "inactive", "sendonly", "sendrecv"]);
+        let ports: Vec<_> = held.media.iter().map(|line| line.port).collect();
+        assert_eq!(ports, [2, 4, 6, 0]);
     }
 }

@@ -1,0 +1,93 @@
+//! Whether a call is recorded: by the configuration, by who wished for it, by acts of programs.
+//! Owns:  `Recorded`, the state of the one capture of a call.
+//! Gives: `record` for acts; `begin_recording` for a relay that opens.
+//! Never: a second capture of a call: a recording that was stopped goes on in the same file, and
+//!        what was left out is silence in it.
+//! Holds: from the first start on the call's record says that it was recorded.
+
+use media::edit::RelayEdit;
+use shared::act::{Recording, Refusal};
+use shared::ask::Record;
+
+use super::acts::Begun;
+use super::{Call, State, small};
+use crate::desk::Desk;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    #[default]
+    Never,
+    Now,
+    Paused,
+    Stopped,
+}
+
+impl Call {
+    pub(super) fn record(&mut self, desk: &mut Desk, wanted: Recording) -> Result<Begun, Refusal> {
+        let next = match (wanted, self.media.recorded) {
+            (Recording::Start, Recorded::Now | Recorded::Paused) => {
+                return Err(Refusal::AlreadyRecording);
+            }
+            (Recording::Start, Recorded::Never | Recorded::Stopped) => Recorded::Now,
+            (Recording::Resume, Recorded::Paused) => Recorded::Now,
+            (Recording::Pause, Recorded::Now) => Recorded::Paused,
+            (Recording::Stop, Recorded::Now | Recorded::Paused) => Recorded::Stopped,
+            _ => return Err(Refusal::NotRecording),
+        };
+        if self.media.lines.is_empty() && self.state == State::Talking {
+            return Err(Refusal::NoMedia);
+        }
+        self.set_recorded(desk, next);
+        Ok(Begun::Done)
+    }
+
+    fn set_recorded(&mut self, desk: &mut Desk, next: Recorded) {
+        let first = self.media.recorded == Recorded::Never;
+        self.media.recorded = next;
+        for index in 0..self.media.lines.len() {
+            let opened = self.media.lines[index].as_ref().filter(|line| line.opened);
+            let Some(relay) = opened.map(|line| line.relay) else { continue };
+            let line = small(index);
+            desk.out.relay(match first {
+                true => self.capture(desk, relay, line),
+                false => RelayEdit::RecordPause { relay, line, paused: next != Recorded::Now },
+            });
+        }
+    }
+
+    /// The call was answered, and the router wants it recorded from there.
+    pub(crate) fn record_from_answer(&mut self, desk: &mut Desk) {
+        let from_answer = self.orders.record == Some(Record::FromAnswer);
+        if from_answer && self.media.recorded == Recorded::Never {
+            self.set_recorded(desk, Recorded::Now);
+        }
+    }
+
+    /// A relay opens: it is recorded as the others are.
+    pub(crate) fn begin_recording(&mut self, desk: &mut Desk, index: usize) {
+        let Some(relay) = self.media.lines[index].as_ref().map(|line| line.relay) else { return };
+        let always = desk.settings.recording.auto_start;
+        let wanted = match self.orders.record {
+            None => self.media.wants_recording.unwrap_or(always),
+            Some(Record::FromAnswer) => self.answered.is_some(),
+            Some(Record::FromMedia) => true,
+            Some(Record::Never) => false,
+        };
+        if self.media.recorded == Recorded::Never && wanted {
+            self.media.recorded = Recorded::Now;
+        }
+        if self.media.recorded == Recorded::Never {
+            return;
+        }
+        let line = small(index);
+        desk.out.relay(self.capture(desk, relay, line));
+        if self.media.recorded != Recorded::Now {
+            desk.out.relay(RelayEdit::RecordPause { relay, line, paused: true });
+        }
+    }
+
+    fn capture(&self, desk: &Desk, relay: shared::ids::RelayKey, line: u8) -> RelayEdit {
+        let path = desk.settings.recording.captures.join(format!("{}.rgcap", self.id));
+        RelayEdit::Record { relay, call: self.id, line, path }
+    }
+}
