@@ -6,6 +6,7 @@
 //! Holds: every wait has a deadline, every child process is ended by its id.
 
 pub mod baresip;
+pub mod commands;
 pub mod digest;
 pub mod gateway;
 pub mod host;
