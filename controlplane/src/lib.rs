@@ -16,6 +16,7 @@ pub mod exit;
 pub mod journal;
 pub mod logs;
 mod named_files;
+pub mod news;
 pub mod plane;
 pub mod prompts;
 pub mod pump;

@@ -1,7 +1,8 @@
 //! The event pump: takes events off the shards' queues and hands each to whom it concerns.
 //! Owns:  the wait on the event descriptor.
-//! Gives: news of the journals to `journal`, captures to `recordings`, answers to `questions`, asks to
-//!        `webhooks`, registrations to the outbox, states to `board`, notices to the log.
+//! Gives: news of the journals to `journal`, of calls and registrations to `news`, captures to
+//!        `recordings`, answers to `questions`, asks to `webhooks`, registrations to the outbox, states to
+//!        `board`, notices to the log.
 //! Never: drops an event. When a receiver is full the pump waits, the shards' queues fill, and the
 //!        shards refuse new calls before anything is lost.
 //! Holds: it ends when every shard has stopped and its queue is empty.
@@ -19,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::board::{Board, ShardState, Stage};
 use crate::journal::Taps;
+use crate::news::News;
 use crate::plane::Plane;
 use crate::questions::Questions;
 use crate::webhooks::Decider;
@@ -34,6 +36,7 @@ pub struct Pump {
     pub board: Arc<Board>,
     pub questions: Arc<Questions>,
     pub journal: Taps,
+    pub news: Arc<News>,
     pub captures: mpsc::Sender<CaptureClosed>,
     pub decider: Arc<Decider>,
     pub registrations: mpsc::Sender<Box<Registration>>,
@@ -71,6 +74,7 @@ impl Pump {
         match event {
             Event::Answer { id, shard, answer } => self.questions.answer(id, shard, answer),
             Event::Asked { shard, id, ask } => self.decider.decide(shard, id, *ask),
+            Event::Call(news) => self.news.call(&news),
             Event::CaptureClosed(closed) => {
                 self.captures.send(closed).await.map_err(|_| gone("finalizer of recordings"))?;
             }
@@ -88,6 +92,7 @@ impl Pump {
                     expires_s = change.expires_s,
                     "registration"
                 );
+                self.news.registration(&change);
                 let sent = self.registrations.send(change).await;
                 sent.map_err(|_| gone("writer of registrations"))?;
             }

@@ -14,6 +14,7 @@ use axum::http::{Method, Request, StatusCode};
 use controlplane::access::Access;
 use controlplane::api::{App, Need, Row, router, table};
 use controlplane::board::Board;
+use controlplane::news::News;
 use controlplane::questions::Questions;
 use controlplane::store::{Bounds, Db, Roles, Session, Sessions, UserEdit, Users};
 use shared::config::{Config, TOKEN_SCOPES};
@@ -21,7 +22,7 @@ use shared::ids::ShardId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row as _};
 use stand_ins::{
-    FakePlane, Folder, api_tokens, config, directory, ending, no_deliveries, only, reloader,
+    FakePlane, Folder, MORNING, api_tokens, config, directory, ending, no_deliveries, only, reloader,
 };
 use tower::ServiceExt;
 
@@ -75,6 +76,7 @@ impl Walk {
             directory,
             board,
             questions,
+            news: Arc::new(News::new(MORNING)),
             http: Arc::new(config.http().clone()),
             prompts: config.files().prompts().into(),
             node: "gate-1".into(),

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use controlplane::access::Access;
 use controlplane::api::{App, router};
 use controlplane::board::{Board, Stage};
+use controlplane::news::News;
 use controlplane::questions::{DEADLINE, Questions};
 use controlplane::store::{
     AuditLog, AuditSearch, Connections, Recording, RecordingState, Recordings, Records,
@@ -94,6 +95,7 @@ impl Gate {
             board: Arc::clone(&board),
             questions,
             directory,
+            news: Arc::new(News::new(MORNING)),
             http,
             prompts: config.files().prompts().into(),
             node: "gate-1".into(),
@@ -582,7 +584,6 @@ async fn what_is_not_built_says_501_and_what_is_not_there_404() {
         (Method::POST, "/api/extensions/import"),
         (Method::GET, "/console/call-records/1/sip-flow"),
         (Method::GET, "/api/v1/call-records/1/pcap"),
-        (Method::GET, "/api/v1/events"),
         (Method::GET, "/api/v1/openapi.json"),
         (Method::GET, "/ami/v1/transactions"),
     ] {

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use controlplane::board::{Board, Stage};
 use controlplane::journal::Taps;
+use controlplane::news::{Heard, News, Reader};
 use controlplane::pump::Pump;
 use controlplane::questions::{Questions, Unanswered};
 use controlplane::supervisor::Publisher;
 use shared::ask::{Ask, UserAsk};
+use shared::cdr::Direction;
 use shared::command::Question;
-use shared::event::{Answer, CaptureClosed, Event, Registration, RegistrationChange};
+use shared::event::{
+    Answer, CallNews, CallStage, CaptureClosed, Event, Registration, RegistrationChange,
+};
 use shared::ids::ShardId;
 use shared::journal::Position;
 use shared::metrics::{Counter, Counters};
@@ -28,6 +32,7 @@ struct Running {
     board: Arc<Board>,
     questions: Arc<Questions>,
     taps: Taps,
+    news: Reader,
     captures: mpsc::Receiver<CaptureClosed>,
     registrations: mpsc::Receiver<Box<Registration>>,
     pump: JoinHandle<std::io::Result<()>>,
@@ -52,17 +57,20 @@ fn start(shards: u8, room: usize) -> Running {
     let taps = Taps::new(shards);
     let (capture_sender, captures) = mpsc::channel(room);
     let (registration_sender, registrations) = mpsc::channel(room);
+    let news = Arc::new(News::new(MORNING));
+    let reader = news.listen(None).expect("there is room");
     let pump = Pump {
         plane: plane.clone(),
         board: Arc::clone(&board),
         questions: Arc::clone(&questions),
+        news,
         journal: taps.clone(),
         captures: capture_sender,
         decider: deciding::decider(&plane, &board, "").0,
         registrations: registration_sender,
     };
     let pump = tokio::spawn(pump.run());
-    Running { plane, board, questions, taps, captures, registrations, pump }
+    Running { plane, board, questions, taps, news: reader, captures, registrations, pump }
 }
 
 #[tokio::test]
@@ -107,6 +115,40 @@ async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards(
     assert_eq!(shards[0].generation, 3);
     assert_eq!(shards[1].counters.of(Counter::Calls), 7);
     assert!(shards.iter().all(|shard| shard.stage == Stage::Stopped));
+}
+
+async fn kind(reader: &mut Reader) -> &'static str {
+    match reader.next().await {
+        Some(Heard::Told(told)) => told.kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn calls_and_registrations_are_told_to_those_who_listen() {
+    let mut running = start(1, 4);
+    running.plane.report(Event::Call(Box::new(CallNews {
+        call: call_id(1),
+        shard: ShardId(0),
+        stage: CallStage::Created,
+        at: MORNING,
+        caller: "1001".to_owned(),
+        callee: "1002".to_owned(),
+        sip_call_id: "a-leg-1@phone".to_owned(),
+        direction: Direction::Internal,
+    })));
+    running.plane.report(Event::Registration(Box::new(Registration {
+        change: RegistrationChange::Registered,
+        at: MORNING,
+        aor: "sip:1001@pbx.example".to_owned(),
+        contact: "sip:1001@192.0.2.1".to_owned(),
+        destination: "192.0.2.1:5060".parse().expect("an address"),
+        transport: Transport::Udp,
+        user_agent: None,
+        expires_s: 300,
+    })));
+    assert_eq!(kind(&mut running.news).await, "call_created");
+    assert_eq!(kind(&mut running.news).await, "registered");
 }
 
 #[tokio::test]
@@ -189,9 +231,13 @@ async fn a_silent_shard_is_named_after_a_second() {
 #[tokio::test]
 async fn a_snapshot_is_published_when_every_shard_serves_it() {
     let running = start(2, 4);
-    let publisher = Publisher::new(running.plane.clone(), Arc::clone(&running.board));
+    let news = Arc::new(News::new(MORNING));
+    let mut reader = news.listen(None).expect("there is room");
+    let (plane, board) = (running.plane.clone(), Arc::clone(&running.board));
+    let publisher = Publisher::new(plane, board).telling(Arc::clone(&news));
     let snapshot = Arc::new(Snapshot { generation: 2, ..Default::default() });
     publisher.publish(snapshot).await.expect("both serve it");
+    assert_eq!(kind(&mut reader).await, "trunks_reloaded");
     assert!(running.board.shards().iter().all(|shard| shard.generation == 2));
 }
 
@@ -200,11 +246,15 @@ async fn a_shard_that_does_not_take_a_snapshot_is_named() {
     let plane = FakePlane::new(2);
     plane.full.store(true, Ordering::Relaxed);
     let board = Arc::new(Board::new(&[0, 1]));
-    let publisher = Publisher::new(plane, board);
+    let news = Arc::new(News::new(MORNING));
+    let mut reader = news.listen(None).expect("there is room");
+    let publisher = Publisher::new(plane, board).telling(Arc::clone(&news));
     let late = tokio::time::timeout(
         Duration::from_secs(10),
         publisher.publish(Arc::new(Snapshot { generation: 2, ..Default::default() })),
     );
     let late = late.await.expect("it has a deadline of its own").expect_err("nobody took it");
     assert_eq!(late, [ShardId(0), ShardId(1)]);
+    news.close();
+    assert!(reader.next().await.is_none(), "nobody was told of it");
 }

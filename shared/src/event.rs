@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use crate::act::Acted;
 use crate::ask::Ask;
-use crate::ids::{CallId, ShardId};
+use crate::cdr::{Direction, HangupReason};
+use crate::ids::{CallId, ShardId, Side};
 use crate::journal::Position;
 use crate::metrics::Counters;
 use crate::net::Transport;
@@ -32,6 +33,8 @@ pub enum Event {
         id: u64,
         ask: Box<Ask>,
     },
+    /// A call has reached another stage. News gives way when the queue grows.
+    Call(Box<CallNews>),
     CaptureClosed(CaptureClosed),
     /// Once a second, and once before `Stopped`.
     Counters {
@@ -152,6 +155,35 @@ pub struct BindingView {
     pub shard: ShardId,
 }
 
+/// What programs that listen hear of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallNews {
+    pub call: CallId,
+    pub shard: ShardId,
+    pub stage: CallStage,
+    pub at: WallMs,
+    pub caller: String,
+    pub callee: String,
+    /// As in the call's record.
+    pub sip_call_id: String,
+    pub direction: Direction,
+}
+
+/// In this order, each at most once. A call may end from any of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallStage {
+    Created,
+    Ringing,
+    Answered,
+    Ended {
+        reason: HangupReason,
+        /// Who hung up, or refused. None: the gateway.
+        by: Option<Side>,
+        /// What the caller saw as the final status.
+        sip_status: u16,
+    },
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct CallView {
     pub id: CallId,
@@ -184,7 +216,7 @@ pub enum CallState {
 pub struct DialogView {
     pub call: CallId,
     pub shard: ShardId,
-    pub side: crate::ids::Side,
+    pub side: Side,
     /// `Early`, `Confirmed`, `Terminated`.
     pub state: &'static str,
     pub call_id: String,

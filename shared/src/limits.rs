@@ -58,6 +58,8 @@ pub const FLOWS_PER_SOURCE_MAX: usize = 64;
 pub const FLOW_SEND_BYTES_MAX: usize = 262_144;
 /// Events that wait in a shard for a slow control plane; beyond it new calls are refused.
 pub const EVENT_BACKLOG_MAX: usize = 65_536;
+/// News of calls gives way when so many events wait.
+pub const NEWS_BACKLOG_MAX: usize = EVENT_BACKLOG_MAX / 16;
 /// Journal records that a shard holds back while no segment can be written; beyond it new calls are
 /// refused. It holds some 10 000 records.
 pub const JOURNAL_WAITING_BYTES_MAX: usize = 8 * 1_024 * 1_024;

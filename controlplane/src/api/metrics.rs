@@ -14,7 +14,7 @@ use shared::metrics::{Counter, Kind};
 use super::App;
 use super::routes::{Need, Routes};
 use crate::VERSION;
-use crate::board::{Board, Counts};
+use crate::board::Counts;
 use crate::webhooks::outbox::{Deliveries, Desk, Standing};
 
 pub(super) fn routes() -> Routes {
@@ -23,12 +23,13 @@ pub(super) fn routes() -> Routes {
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let mut out = String::with_capacity(32 << 10);
-    write(&app.board, &mut out).expect("text grows");
+    write(&app, &mut out).expect("text grows");
     write_webhooks(&app.deliveries, &mut out).expect("text grows");
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], out)
 }
 
-fn write(board: &Board, out: &mut String) -> fmt::Result {
+fn write(app: &App, out: &mut String) -> fmt::Result {
+    let board = &app.board;
     let shards = board.shards();
     for counter in Counter::ALL {
         let kind = match counter.kind() {
@@ -73,6 +74,7 @@ fn write(board: &Board, out: &mut String) -> fmt::Result {
             "Pieces of the journal that could not be read or stored",
             Counts::of(&counts.journal_damaged),
         ),
+        ("event_readers", "gauge", "Event streams that are open", app.news.readers() as u64),
         (
             "recordings_backlog",
             "gauge",

@@ -14,6 +14,7 @@ mod crud;
 mod csrf;
 mod dialogs;
 mod etag;
+mod events;
 mod explain;
 mod export;
 mod extensions;
@@ -63,6 +64,7 @@ pub use routes::{Need, Row};
 use crate::access::{Access, Right};
 use crate::board::Board;
 use crate::directory::Directory;
+use crate::news::News;
 use crate::questions::Questions;
 use crate::store::Store;
 use crate::supervisor::{Ending, Reloader};
@@ -85,6 +87,7 @@ pub struct App {
     pub directory: Arc<Directory>,
     pub reloader: Arc<Reloader>,
     pub ending: Arc<Ending>,
+    pub news: Arc<News>,
     pub http: Arc<Http>,
     /// The folder of what can be played into a call.
     pub prompts: Arc<Path>,
@@ -160,6 +163,7 @@ fn older() -> Routes {
 fn own() -> Routes {
     Routes::new()
         .merge(audit::routes())
+        .merge(events::routes())
         .merge(roles::routes())
         .merge(routing::own_routes())
         .merge(tokens::routes())

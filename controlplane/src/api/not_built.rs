@@ -25,11 +25,8 @@ const RESOURCES: Missing<'_> = &[
 ];
 
 /// Under `/api/v1` only.
-const OWN_API: Missing<'_> = &[
-    ("/errors", Need::Login, &[GET]),
-    ("/events", Need::Right(Right::CallsRead), &[GET]),
-    ("/openapi.json", Need::Login, &[GET]),
-];
+const OWN_API: Missing<'_> =
+    &[("/errors", Need::Login, &[GET]), ("/openapi.json", Need::Login, &[GET])];
 
 /// Under the AMI prefix.
 const AMI: Missing<'_> = &[("/transactions", Need::Ami(Right::Ami), &[GET])];

@@ -17,6 +17,7 @@ use shared::config::Config;
 use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
+use shared::time::WallMs;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -37,11 +38,12 @@ use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::configuration::Configured;
 use crate::directory::{Contents, Directory, Kind};
 use crate::journal::{self, Journal, Taps};
+use crate::news::News;
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
 use crate::recordings::Finalizer;
-use crate::store::{EXTENSIONS, Store};
+use crate::store::{EXTENSIONS, Store, now_ms};
 use crate::webhooks::outbox::Deliveries;
 
 /// How long a port that is taken may take to come free.
@@ -72,6 +74,7 @@ pub struct Gateway {
     finalizer: Finalizer,
     deciding: Deciding,
     outward: Outward,
+    news: Arc<News>,
     http: HttpServer,
     banner: String,
     /// Ours until the process ends.
@@ -117,22 +120,21 @@ impl Gateway {
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
         let (journal, taps) =
             start_journal(config, &prepared.settings, &store, &deliveries, &board);
-        let recordings = config.files().recordings().to_owned();
-        let (finalizer, captures) =
-            Finalizer::start(Arc::clone(&store), Arc::clone(&board), recordings);
-        tokio::spawn(hand_over(prepared.left, captures.clone()));
-        let pump = Pump {
+        let (finalizer, captures) = start_finalizer(config, &store, &board, prepared.left);
+        let news = Arc::new(News::new(WallMs(now_ms())));
+        let (pump, pump_ended) = start_pump(Pump {
             plane: Arc::clone(&plane),
             board: Arc::clone(&board),
             questions: Arc::clone(&questions),
+            news: Arc::clone(&news),
             journal: taps,
             captures,
             decider: Arc::clone(&deciding.decider),
             registrations,
-        };
-        let (pump, pump_ended) = start_pump(pump);
+        });
         let users = prepared.contents.counts().users;
-        let directory = directory(prepared.contents, &store, plane, &board, prepared.ipv6);
+        let publisher = Publisher::new(plane, Arc::clone(&board)).telling(Arc::clone(&news));
+        let directory = directory(prepared.contents, &store, publisher, prepared.ipv6);
         let access = access(config, &store);
         let reloader = Arc::new(Reloader::new(
             configured,
@@ -152,6 +154,7 @@ impl Gateway {
             directory,
             reloader: Arc::clone(&reloader),
             ending: Arc::clone(&ending),
+            news: Arc::clone(&news),
             http: Arc::new(config.http().clone()),
             prompts: config.files().prompts().into(),
             node: node_name().into(),
@@ -179,6 +182,7 @@ impl Gateway {
             finalizer,
             deciding,
             outward,
+            news,
             http,
             folder: prepared.folder,
         }
@@ -245,6 +249,8 @@ impl Gateway {
         if stopped.await.is_err() {
             tracing::error!("a shard did not stop in time");
         }
+        // Streams of events end here; an open one would hold up the server.
+        self.news.close();
         self.http.stop().await;
         // It ends by itself when every shard has stopped, and with it the queues behind it.
         let mut pump = self.pump;
@@ -304,15 +310,26 @@ fn start_journal(
     })
 }
 
+/// With the captures of an earlier run as its first work.
+fn start_finalizer(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    board: &Arc<Board>,
+    left: Vec<CaptureClosed>,
+) -> (Finalizer, mpsc::Sender<CaptureClosed>) {
+    let recordings = config.files().recordings().to_owned();
+    let (finalizer, captures) = Finalizer::start(Arc::clone(store), Arc::clone(board), recordings);
+    tokio::spawn(hand_over(left, captures.clone()));
+    (finalizer, captures)
+}
+
 /// What programs may change; the shards serve these contents already.
 fn directory(
     contents: Contents,
     store: &Arc<dyn Store>,
-    plane: Arc<dyn Plane>,
-    board: &Arc<Board>,
+    publisher: Publisher,
     ipv6: bool,
 ) -> Arc<Directory> {
-    let publisher = Publisher::new(plane, Arc::clone(board));
     let store = Arc::clone(store);
     Arc::new(Directory::new(contents, FIRST_GENERATION, store, publisher, ipv6))
 }

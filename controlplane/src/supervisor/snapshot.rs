@@ -12,10 +12,13 @@ use shared::command::Command;
 use shared::ids::ShardId;
 use shared::route::RouteTable;
 use shared::snapshot::Snapshot;
+use shared::time::WallMs;
 use tokio::time::timeout;
 
 use crate::board::Board;
+use crate::news::News;
 use crate::plane::{Plane, shards};
+use crate::store::now_ms;
 
 /// How long shards may take to swap; they do it within a turn.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -28,19 +31,26 @@ pub struct Publisher {
     pub plane: Arc<dyn Plane>,
     pub board: Arc<Board>,
     patience: Duration,
+    news: Option<Arc<News>>,
     /// The table of routes that was published last, and each shard's own copy of it.
     tables: Mutex<(Arc<RouteTable>, Vec<Arc<RouteTable>>)>,
 }
 
 impl Publisher {
     pub fn new(plane: Arc<dyn Plane>, board: Arc<Board>) -> Self {
-        Self { plane, board, patience: PATIENCE, tables: Mutex::default() }
+        Self { plane, board, patience: PATIENCE, news: None, tables: Mutex::default() }
     }
 
     /// How long to wait for the slowest shard.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Listening programs hear of what every shard serves.
+    #[must_use]
+    pub fn telling(self, news: Arc<News>) -> Self {
+        Self { news: Some(news), ..self }
     }
 
     /// Offers the snapshot until every shard serves it; the error names those that do not.
@@ -64,6 +74,10 @@ impl Publisher {
             self.board.all(|shard| shard.generation >= generation).await;
         });
         if offered.await.is_ok() {
+            let (trunks, users) = (snapshot.trunks.len(), snapshot.users.len());
+            if let Some(news) = &self.news {
+                news.published(WallMs(now_ms()), generation, trunks, users);
+            }
             return Ok(());
         }
         let states = self.board.shards();

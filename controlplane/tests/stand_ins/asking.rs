@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use controlplane::access::{Access, hash_now};
 use controlplane::api::{App, router};
 use controlplane::board::Board;
+use controlplane::news::News;
 use controlplane::questions::Questions;
 use controlplane::store::{AuditLog, AuditSearch, Connections, UserEdit, Users};
 use controlplane::supervisor::Ending;
@@ -31,6 +32,7 @@ pub(crate) struct Gate {
     pub(crate) board: Arc<Board>,
     pub(crate) access: Arc<Access>,
     pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) news: Arc<News>,
     pub(crate) clock: Arc<AtomicI64>,
     pub(crate) router: Router,
 }
@@ -145,6 +147,7 @@ impl Gate {
         let deliveries = Deliveries::open(store.clone(), Endpoints::of_config(&config)).await;
         let deliveries = deliveries.expect("the database answers");
         let ending = ending();
+        let news = Arc::new(News::new(MORNING));
         let app = App {
             reloader: reloader(file, &config, &access, &directory, &deliveries),
             ending: Arc::clone(&ending),
@@ -154,11 +157,12 @@ impl Gate {
             board: Arc::clone(&board),
             questions,
             directory,
+            news: Arc::clone(&news),
             http,
             prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };
-        Self { plane, ending, store, board, access, deliveries, clock, router: router(app) }
+        Self { plane, ending, store, board, access, deliveries, news, clock, router: router(app) }
     }
 
     /// With a user `ada` who may do everything, and one `bob` who may do nothing.

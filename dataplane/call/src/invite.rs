@@ -7,6 +7,7 @@
 use std::hash::Hasher as _;
 
 use shared::cdr::Direction;
+use shared::event::CallStage;
 use shared::metrics::Counter;
 use shared::net::Source;
 use sip::wire::{HeaderName, Message, NameAddr, Start, Via};
@@ -103,6 +104,7 @@ impl Core {
 
     pub(crate) fn add_call(&mut self, slot: Key, call: Call) {
         self.desk.count(Counter::CallsStarted);
+        call.tell(&mut self.desk, CallStage::Created);
         if let Some(flow) = call.source.flow {
             self.flows.insert(flow);
         }

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use media::edit::RelayEdit;
 use shared::cdr::{CallStatus, HangupReason};
+use shared::event::{CallStage, Event};
+use shared::ids::Side;
+use shared::metrics::Counter;
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_ben, header, sdp, settings, tag,
 };
@@ -310,4 +313,43 @@ fn a_journal_without_room_refuses_new_calls_and_lets_standing_ones_go_on() {
     bench.only(BEN, "SIP/2.0 200");
     bench.only(ANN, "BYE");
     assert_eq!((bench.starts.len(), bench.cdrs.len()), (1, 1));
+}
+
+/// Programs that listen hear each stage once, and nothing of another record's words.
+#[test]
+fn a_call_is_told_stage_by_stage() {
+    let mut bench = bench();
+    let (_, ours) = established(&mut bench);
+    bench.say(ANN, &from_ann("BYE", "sip:1002@pbx.test", 2, "a2", &ours, ""));
+    let bye = bench.only(BEN, "BYE");
+    bench.say(BEN, &answer(&bye, "200 OK", "", "", ""));
+    let cdr = bench.cdrs.pop().expect("one CDR");
+    let told: Vec<_> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Call(news) => Some(&**news),
+            _ => None,
+        })
+        .collect();
+    let (reason, by) = (HangupReason::ByCaller, Some(Side::Caller));
+    let stages: Vec<_> = told.iter().map(|news| news.stage).collect();
+    let ended = CallStage::Ended { reason, by, sip_status: 200 };
+    assert_eq!(stages, [CallStage::Created, CallStage::Ringing, CallStage::Answered, ended]);
+    for news in told {
+        assert_eq!((news.call, &news.sip_call_id), (cdr.session_id, &cdr.call_id));
+        assert_eq!((news.caller.as_str(), news.callee.as_str()), ("1001", "1002"));
+    }
+}
+
+/// The control plane is behind: what it must not miss comes first, and the counter says so.
+#[test]
+fn news_gives_way_when_events_wait() {
+    let mut bench = bench();
+    let waiting = shared::limits::NEWS_BACKLOG_MAX as u64;
+    bench.core.plain_counters().set(Counter::EventBacklog, waiting);
+    bench.say(ANN, &from_ann("INVITE", "sip:7777@pbx.test", 1, "a1", "", &sdp("10.0.0.11", 4000)));
+    assert_eq!(bench.cdrs.len(), 1);
+    assert!(!bench.events.iter().any(|event| matches!(event, Event::Call(_))));
+    assert_eq!(bench.core.plain_counters().of(Counter::CallNewsDropped), 2);
 }

@@ -60,6 +60,7 @@ const fn must_be_kept(event: &Event) -> bool {
         | Event::Stopped(_) => true,
         Event::Answer { .. }
         | Event::Asked { .. }
+        | Event::Call(_)
         | Event::Counters { .. }
         | Event::Notice(_)
         | Event::Registration(_) => false,

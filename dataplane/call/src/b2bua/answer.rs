@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use shared::cdr::{Direction, HangupReason};
+use shared::event::CallStage;
 use shared::metrics::Counter;
 use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message};
@@ -85,6 +86,7 @@ impl Call {
         let is_callee = matches!(aim, Some(Aim::Answer | Aim::SecondParty));
         if is_callee && self.ringing.is_none() {
             self.ringing = Some(desk.now);
+            self.tell(desk, CallStage::Ringing);
         }
         match aim {
             Some(Aim::Answer) => self.pass_progress_on(desk, index, status, response),
@@ -297,6 +299,7 @@ impl Call {
         self.journal_start(desk);
         self.end_at = self.orders.max_duration.map(|most| desk.now.mono + most);
         self.record_from_answer(desk);
+        self.tell(desk, CallStage::Answered);
     }
 
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.

@@ -35,7 +35,9 @@ impl Call {
         if self.ended.is_some() {
             return;
         }
-        self.ended = Some(Ended { at: desk.now, reason, status });
+        let ended = Ended { at: desk.now, reason, status };
+        self.ended = Some(ended);
+        self.tell(desk, ended.stage());
         self.state = State::Ending;
         self.ring_until = None;
         self.end_at = None;

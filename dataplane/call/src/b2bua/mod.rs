@@ -16,6 +16,7 @@ pub(crate) mod exchange;
 pub(crate) mod hunt;
 pub(crate) mod keys;
 pub(crate) mod media;
+pub(crate) mod news;
 pub(crate) mod orphan;
 pub(crate) mod recording;
 pub(crate) mod referral;

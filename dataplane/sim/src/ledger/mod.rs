@@ -8,6 +8,7 @@ mod asks;
 pub mod commands;
 mod legs;
 pub mod media;
+mod news;
 mod records;
 mod registrations;
 mod wishes;
@@ -26,6 +27,7 @@ use crate::ledger::asks::Asks;
 use crate::ledger::commands::Commands;
 use crate::ledger::legs::Legs;
 use crate::ledger::media::Media;
+use crate::ledger::news::News;
 use crate::ledger::records::Records;
 use crate::ledger::registrations::Registrations;
 use crate::ledger::wishes::Wishes;
@@ -56,6 +58,7 @@ pub struct Ledger {
     pub commands: Commands,
     legs: Legs,
     pub media: Media,
+    news: News,
     records: Records,
     pub registrations: Registrations,
     wishes: Wishes,
@@ -126,6 +129,7 @@ impl Ledger {
                 self.commands.answered(now, *id, *shard, *acted)
             }
             Event::Answer { answer: Answer::Originated(said), .. } => self.wishes.answered(*said),
+            Event::Call(news) => self.news.heard(news),
             Event::Registration(change) => self.registrations.event(now, change),
             Event::Asked { ask, .. } => {
                 if let Ask::User(ask) = ask.as_ref() {
@@ -175,6 +179,7 @@ impl Ledger {
         self.asks.close(&self.legs)?;
         self.legs.close(&self.asks)?;
         self.commands.close(&self.legs)?;
+        self.news.close(self.records.all())?;
         self.records.close(&self.legs, &self.asks, &self.wishes, reports)
     }
 

@@ -117,6 +117,10 @@ impl Records {
         Ok(())
     }
 
+    pub(super) fn all(&self) -> impl Iterator<Item = &Cdr> {
+        self.by_id.values().map(|(_, record)| &**record)
+    }
+
     pub(super) fn attempts<'a>(&'a self, legs: &'a Legs) -> impl Iterator<Item = Attempt<'a>> {
         let callers = legs.by_call_id.iter().filter(|(_, leg)| leg.side == Side::Caller);
         callers.map(|(call_id, leg)| Attempt {
