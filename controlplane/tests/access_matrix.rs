@@ -22,7 +22,8 @@ use shared::ids::ShardId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row as _};
 use stand_ins::{
-    FakePlane, Folder, MORNING, api_tokens, config, directory, ending, no_deliveries, only, reloader,
+    FakePlane, Folder, MORNING, api_tokens, config, directory, ending, no_deliveries, only,
+    reloader,
 };
 use tower::ServiceExt;
 

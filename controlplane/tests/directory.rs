@@ -14,6 +14,7 @@ use controlplane::access::Access;
 use controlplane::api::{App, router};
 use controlplane::board::{Board, Counts};
 use controlplane::directory::{Directory, Id, Kind, Part};
+use controlplane::news::News;
 use controlplane::questions::Questions;
 use controlplane::store::{AuditLog, AuditSearch};
 use serde_json::{Value, json};
@@ -24,7 +25,8 @@ use shared::net::Transport;
 use shared::route::{Chosen, Explanation};
 use shared::snapshot::{Secret, Snapshot};
 use stand_ins::{
-    FakePlane, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_deliveries, reloader,
+    FakePlane, MORNING, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_deliveries,
+    reloader,
 };
 
 const FILE: &str = r#"
@@ -75,7 +77,9 @@ impl Gate {
             board: Arc::clone(&board),
             questions,
             directory: Arc::clone(&directory),
+            news: Arc::new(News::new(MORNING)),
             http,
+            prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };
         Self { plane, board, store, directory, router: router(app) }

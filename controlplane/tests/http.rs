@@ -28,8 +28,8 @@ use shared::limits::ACT_WAIT_MAX;
 use shared::metrics::{Counter, Counters};
 use shared::originate::{Originated, Party, Unstarted};
 use stand_ins::{
-    FakePlane, Folder, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config, directory,
-    ending, reloader,
+    FakePlane, Folder, MORNING, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config,
+    directory, ending, reloader,
 };
 use tower::ServiceExt;
 

@@ -39,12 +39,12 @@ pub use exchanges::{Exchange, Exchanges, StoredExchange};
 pub use extensions::{EXTENSIONS, Extension, Extensions};
 pub use foreign::{ForeignUser, ForeignUsers};
 pub use journal::{JournalMark, Journals};
-pub use record_filters::{Match, RecordFilter};
-pub use record_pages::{Mark, RecordPage, RecordSearch, RecordSlice, RecordSort, SliceSearch};
 pub use outbox::{
     Backlog, Due, EndpointState, Keep, NewEvent, Next, Outbox, Settlement, Swept, Tried, Waiting,
 };
 pub use outbox_list::{Delivery, DeliverySearch, DeliveryState, OutboxList};
+pub use record_filters::{Match, RecordFilter};
+pub use record_pages::{Mark, RecordPage, RecordSearch, RecordSlice, RecordSort, SliceSearch};
 pub use recordings::{Recording, RecordingState, Recordings};
 pub use records::{CallRecord, RecordChange, Records};
 pub use roles::{Permission, Role, RoleEdit, Roles};

@@ -15,8 +15,8 @@ use sqlx::{Any, Row, Transaction};
 
 use super::db::{Connections, now_ms, to_sql};
 use super::error::{odd_row, of_sqlx};
-use super::record_pages::{self, RecordPage, RecordSearch, RecordSlice, SliceSearch};
 use super::outbox::{self, NewEvent};
+use super::record_pages::{self, RecordPage, RecordSearch, RecordSlice, SliceSearch};
 use super::recordings::{self, Recording};
 use super::statement::{ROWS_MAX, Statement};
 use super::{Db, Pending, StoreError};

@@ -304,7 +304,7 @@ fn a_journal_without_room_refuses_new_calls_and_lets_standing_ones_go_on() {
     let mut bench = Bench::new(settings());
     let (invite, _) = established(&mut bench);
     let full = shared::limits::JOURNAL_WAITING_BYTES_MAX as u64;
-    bench.core.plain_counters().set(shared::metrics::Counter::JournalWaiting, full);
+    bench.core.plain_counters().set(Counter::JournalWaiting, full);
     let other = from_ann("INVITE", "sip:1002@pbx.test", 7, "a7", "", &sdp("10.0.0.11", 4000));
     bench.say(ANN, &other.replace("call-ann", "call-other"));
     let refused = bench.only(ANN, "SIP/2.0 503");

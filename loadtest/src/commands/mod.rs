@@ -341,7 +341,7 @@ impl Run<'_> {
         let (server, token) = (self.gateway.http, Some(self.gateway.token.as_str()));
         let path = format!("/console/calls/active/{}/commands", self.board.call_id(model.number));
         let asked = Instant::now();
-        let answer = http::post(server, &path, token, &body)?;
+        let answer = http::send(server, "POST", &path, token, &body)?;
         let took = asked.elapsed();
         if took > ANSWER_MAX {
             return Err(format!("answered after {took:?}"));
@@ -361,7 +361,7 @@ impl Run<'_> {
         }
         let path = format!("/console/calls/active/{}/commands", self.board.call_id(model.number));
         let (server, token) = (self.gateway.http, Some(self.gateway.token.as_str()));
-        let answer = http::post(server, &path, token, &json!({"action": "hangup"}))?;
+        let answer = http::send(server, "POST", &path, token, &json!({"action": "hangup"}))?;
         if answer.status != 200 {
             return Err(format!("call {}: the last hangup was {}", model.number, answer.status));
         }

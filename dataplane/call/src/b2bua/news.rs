@@ -42,7 +42,9 @@ impl Ended {
         let by = match self.reason {
             HangupReason::ByCaller | HangupReason::Canceled => Some(Side::Caller),
             HangupReason::ByCallee | HangupReason::Rejected => Some(Side::Callee),
-            HangupReason::BySystem
+            HangupReason::Autohangup
+            | HangupReason::ByRefer
+            | HangupReason::BySystem
             | HangupReason::Failed
             | HangupReason::NoAnswer
             | HangupReason::RtpTimeout
