@@ -130,7 +130,7 @@ fn take(inbox: &mut Inbox, socket: &UdpSocket, heard: &Mutex<Heard>) -> usize {
         let bytes = inbox.arrival(index).bytes;
         let Some((head, payload)) = bytes.split_at_checked(12) else { continue };
         let Some(&[a, b, c, d]) = head.get(8..12) else { continue };
-        let said = payload.iter().any(|&byte| byte == VOICE);
+        let said = payload.contains(&VOICE);
         let sound = if said { Sound::Voice } else { Sound::Silence };
         let mut heard = lock(heard);
         let (count, newest) =
