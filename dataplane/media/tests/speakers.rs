@@ -26,8 +26,11 @@ fn sound(token: u64, frames: usize) -> Say {
     Say { token, seed: 9, speech: Speech::Sound { samples, law: Law::A, repeat: false } }
 }
 
+/// To whom, and the packet.
+type Sent = (String, Header, Vec<u8>);
+
 /// One beat: what was sent, to whom, and what was told.
-fn beat(desk: &mut Desk) -> (Vec<(String, Header, Vec<u8>)>, Vec<SpeechNews>) {
+fn beat(desk: &mut Desk) -> (Vec<Sent>, Vec<SpeechNews>) {
     let (mut sent, mut news) = (Vec::new(), Vec::new());
     desk.now = desk.now + FRAME;
     desk.relays.beat(
