@@ -89,7 +89,7 @@ counters! {
     CallsAnswered "calls_answered_total" Total "Calls answered";
     CallsFailed "calls_failed_total" Total "Call attempts that ended without an answer";
     CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
-    CallNewsDropped "call_news_dropped_total" Total "Events for listening programs left out because the control plane was behind";
+    CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";
     TrunksFull "trunks_full_total" Total "Calls refused because every trunk that they could take was full";

@@ -44,6 +44,7 @@ use crate::pump::Pump;
 use crate::questions::Questions;
 use crate::recordings::Finalizer;
 use crate::store::{EXTENSIONS, Store, now_ms};
+use crate::webhooks::Client;
 use crate::webhooks::outbox::Deliveries;
 
 /// How long a port that is taken may take to come free.
@@ -136,14 +137,8 @@ impl Gateway {
         let publisher = Publisher::new(plane, Arc::clone(&board)).telling(Arc::clone(&news));
         let directory = directory(prepared.contents, &store, publisher, prepared.ipv6);
         let access = access(config, &store);
-        let reloader = Arc::new(Reloader::new(
-            configured,
-            Arc::clone(&access),
-            Arc::clone(&directory),
-            prepared.client,
-            Arc::clone(&deciding.decider),
-            Arc::clone(&deliveries),
-        ));
+        let reloader =
+            reloader(configured, prepared.client, &access, &directory, &deciding, &deliveries);
         let ending = Arc::new(Ending::new(drain));
         let app = App {
             access,
@@ -332,6 +327,24 @@ fn directory(
 ) -> Arc<Directory> {
     let store = Arc::clone(store);
     Arc::new(Directory::new(contents, FIRST_GENERATION, store, publisher, ipv6))
+}
+
+fn reloader(
+    configured: Configured,
+    client: Arc<Client>,
+    access: &Arc<Access>,
+    directory: &Arc<Directory>,
+    deciding: &Deciding,
+    deliveries: &Arc<Deliveries>,
+) -> Arc<Reloader> {
+    Arc::new(Reloader::new(
+        configured,
+        Arc::clone(access),
+        Arc::clone(directory),
+        client,
+        Arc::clone(&deciding.decider),
+        Arc::clone(deliveries),
+    ))
 }
 
 /// Who may ask over HTTP.

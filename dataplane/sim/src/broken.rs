@@ -76,7 +76,7 @@ impl Broken {
             Self::SecondAnswer => &["two final answers"],
             Self::StrayMedia => &["stray media"],
             Self::SwallowAnswer => &["no final answer", "phone left in a call"],
-            Self::WrongStatus => &["record"],
+            Self::WrongStatus => &["news", "record"],
         }
     }
 
