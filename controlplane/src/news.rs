@@ -10,8 +10,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use shared::cdr::{Direction, HangupReason};
 use shared::event::{CallNews, CallStage, Registration};
+use shared::ids::{CallId, ShardId, Side};
 use shared::time::WallMs;
 use tokio::sync::watch;
 
@@ -48,6 +51,36 @@ pub struct Told {
     pub json: String,
 }
 
+/// What every event says, whichever it is; written for each stage of each call, so without a `Value`.
+#[derive(Serialize)]
+struct Envelope<'e, T> {
+    id: String,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    timestamp: WallMs,
+    data: &'e T,
+}
+
+#[derive(Serialize)]
+struct OfCall<'n> {
+    call_id: CallId,
+    session_id: CallId,
+    sip_call_id: &'n str,
+    caller: &'n str,
+    callee: &'n str,
+    direction: Direction,
+    shard: ShardId,
+    #[serde(flatten)]
+    end: Option<OfEnd>,
+}
+
+#[derive(Serialize)]
+struct OfEnd {
+    reason: HangupReason,
+    hangup_by: &'static str,
+    sip_status: u16,
+}
+
 impl News {
     pub fn new(start: WallMs) -> Self {
         Self {
@@ -59,27 +92,31 @@ impl News {
     }
 
     pub fn call(&self, news: &CallNews) {
-        let mut data = json!({
-            "call_id": news.call,
-            "session_id": news.call,
-            "sip_call_id": news.sip_call_id,
-            "caller": news.caller,
-            "callee": news.callee,
-            "direction": news.direction,
-            "shard": news.shard,
-        });
-        let kind = match &news.stage {
+        let mut data = OfCall {
+            call_id: news.call,
+            session_id: news.call,
+            sip_call_id: &news.sip_call_id,
+            caller: &news.caller,
+            callee: &news.callee,
+            direction: news.direction,
+            shard: news.shard,
+            end: None,
+        };
+        let kind = match news.stage {
             CallStage::Created => "call_created",
             CallStage::Ringing => "call_ringing",
             CallStage::Answered => "call_answered",
             CallStage::Ended { reason, by, sip_status } => {
-                data["reason"] = json!(reason);
-                data["hangup_by"] = by.map_or(json!("system"), |side| json!(side));
-                data["sip_status"] = json!(sip_status);
+                let hangup_by = match by {
+                    None => "system",
+                    Some(Side::Caller) => "caller",
+                    Some(Side::Callee) => "callee",
+                };
+                data.end = Some(OfEnd { reason, hangup_by, sip_status });
                 "call_hangup"
             }
         };
-        self.tell(kind, news.at, data);
+        self.tell(kind, news.at, &data);
     }
 
     pub fn registration(&self, change: &Registration) {
@@ -91,21 +128,21 @@ impl News {
             "user_agent": change.user_agent,
             "expires": change.expires_s,
         });
-        self.tell(change.change.as_str(), change.at, data);
+        self.tell(change.change.as_str(), change.at, &data);
     }
 
     /// Every shard serves what was published: users, trunks and routes of this generation.
     pub fn published(&self, at: WallMs, generation: u64, trunks: usize, users: usize) {
         let data = json!({ "generation": generation, "trunks": trunks, "users": users });
-        self.tell("trunks_reloaded", at, data);
+        self.tell("trunks_reloaded", at, &data);
     }
 
-    fn tell(&self, kind: &'static str, at: WallMs, data: Value) {
+    fn tell(&self, kind: &'static str, timestamp: WallMs, data: &impl Serialize) {
         let mut ring = self.lock();
         let number = *self.newest.borrow() + 1;
-        let id = self.id(number);
-        let told = json!({ "id": id, "type": kind, "timestamp": at, "data": data });
-        let told = Told { number, kind, json: told.to_string() };
+        let told = Envelope { id: self.id(number), kind, timestamp, data };
+        let json = serde_json::to_string(&told).expect("names are text");
+        let told = Told { number, kind, json };
         ring.bytes += told.json.len();
         ring.events.push_back(Arc::new(told));
         while ring.events.len() > EVENTS_MAX || ring.bytes > BYTES_MAX {
@@ -332,14 +369,14 @@ mod tests {
             caller: "1001".into(),
             callee: "1002".into(),
             sip_call_id: "a@phone".into(),
-            direction: shared::cdr::Direction::Internal,
+            direction: Direction::Internal,
         };
         news.call(&call);
         let (reason, by) = (HangupReason::ByCallee, Some(Side::Callee));
         call.stage = CallStage::Ended { reason, by, sip_status: 200 };
         news.call(&call);
         let Some(Heard::Told(told)) = reader.next().await else { panic!("nothing was told") };
-        let told: Value = serde_json::from_str(&told.json).expect("JSON");
+        let told: serde_json::Value = serde_json::from_str(&told.json).expect("JSON");
         let expected = json!({
             "id": "abc-1",
             "type": "call_created",
@@ -351,7 +388,7 @@ mod tests {
         });
         assert_eq!(told, expected);
         let Some(Heard::Told(told)) = reader.next().await else { panic!("nothing was told") };
-        let told: Value = serde_json::from_str(&told.json).expect("JSON");
+        let told: serde_json::Value = serde_json::from_str(&told.json).expect("JSON");
         assert_eq!(told["type"], "call_hangup");
         let data = &told["data"];
         assert_eq!((&data["reason"], &data["hangup_by"]), (&json!("byCallee"), &json!("callee")));
