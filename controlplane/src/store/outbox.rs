@@ -229,7 +229,7 @@ pub(super) async fn add(
                 .bind(now);
         });
         insert.push(" ON CONFLICT (endpoint, event_id) DO NOTHING");
-        insert.query().execute(&mut **transaction).await.map_err(of_sqlx)?;
+        insert.query_on(transaction).execute(&mut **transaction).await.map_err(of_sqlx)?;
     }
     Ok(())
 }

@@ -132,7 +132,7 @@ pub(super) async fn insert(
                 .bind(created_at);
         });
         insert.push(" ON CONFLICT (session_id) DO NOTHING");
-        insert.query().execute(&mut **transaction).await.map_err(of_sqlx)?;
+        insert.query_on(transaction).execute(&mut **transaction).await.map_err(of_sqlx)?;
     }
     insert_legs(transaction, batch).await?;
     outbox::add(transaction, events).await
@@ -154,7 +154,7 @@ async fn insert_legs(
             row.bind(key(&leg.call_id)).bind(call.to_string()).bind(role);
         });
         insert.push(" ON CONFLICT (call_id, session_id) DO NOTHING");
-        insert.query().execute(&mut **transaction).await.map_err(of_sqlx)?;
+        insert.query_on(transaction).execute(&mut **transaction).await.map_err(of_sqlx)?;
     }
     Ok(())
 }
