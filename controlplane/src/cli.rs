@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::configuration::{self, Configured};
 use crate::exit::Exit;
 use crate::supervisor::{self, ServeOptions};
-use crate::{VERSION, demo};
+use crate::{VERSION, demo, recovery};
 
 /// SIP and RTP gateway.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ enum Command {
     Demo(Demo),
     /// Run the gateway (the default)
     Serve(Serve),
+    /// Users of the console and the API, for when nobody can log in any more
+    #[command(subcommand)]
+    User(User),
     /// Print the version
     Version {
         /// As JSON
@@ -69,6 +72,16 @@ struct Serve {
     drain: u64,
 }
 
+#[derive(Debug, Subcommand)]
+enum User {
+    /// Give a user a new random password, print it once, and end the user's sessions. An unknown
+    /// name becomes a new user who may do everything
+    Reset {
+        #[arg(default_value = "admin")]
+        name: String,
+    },
+}
+
 /// Parses the arguments and does what they say.
 pub fn run() -> Exit {
     let cli = Cli::parse();
@@ -77,6 +90,7 @@ pub fn run() -> Exit {
         Command::CheckConfig(args) => check_config(file, &args),
         Command::Demo(args) => demo::run(Duration::from_secs(args.talk)),
         Command::Serve(args) => serve(file, &args, cli.no_demo),
+        Command::User(User::Reset { name }) => reset_user(file, &name),
         Command::Version { json } => version(json),
     }
 }
@@ -109,6 +123,26 @@ fn check_config(file: Option<PathBuf>, args: &CheckConfig) -> Exit {
     }
     say(&configuration::verdict(problems));
     exit
+}
+
+fn reset_user(file: Option<PathBuf>, name: &str) -> Exit {
+    let configured = match configuration::read(file, false) {
+        Ok(configured) => configured,
+        Err(refused) => {
+            say_err(&refused.to_string());
+            return Exit::ConfigInvalid;
+        }
+    };
+    match recovery::reset(&configured.config, name) {
+        Ok(password) => {
+            say(&format!("login {name}  password {password}"));
+            Exit::Ok
+        }
+        Err(reason) => {
+            say_err(&reason);
+            Exit::Failed
+        }
+    }
 }
 
 fn version(json: bool) -> Exit {

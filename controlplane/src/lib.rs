@@ -22,6 +22,7 @@ pub mod prompts;
 pub mod pump;
 pub mod questions;
 pub mod recordings;
+pub mod recovery;
 pub mod store;
 pub mod supervisor;
 pub mod webhooks;

@@ -584,7 +584,6 @@ async fn what_is_not_built_says_501_and_what_is_not_there_404() {
         (Method::POST, "/api/extensions/import"),
         (Method::GET, "/console/call-records/1/sip-flow"),
         (Method::GET, "/api/v1/call-records/1/pcap"),
-        (Method::GET, "/api/v1/openapi.json"),
         (Method::GET, "/ami/v1/transactions"),
     ] {
         let answer = gate.send(method.clone(), path, &json!({})).await;

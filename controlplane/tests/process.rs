@@ -109,6 +109,29 @@ fn no_demo_leaves_the_extensions_out_for_good() {
 }
 
 #[test]
+fn a_lost_password_is_replaced_beside_the_running_gateway() {
+    let folder = Folder::new("reset");
+    write_config(folder.path(), spare_port(), "");
+    let early = run(folder.path(), &["user", "reset"]);
+    assert_eq!(early.status.code(), Some(1));
+    assert!(text(&early.stderr).contains("start the gateway first"), "{}", text(&early.stderr));
+    let gate = Gate::start(folder.path());
+    let reset = run(folder.path(), &["user", "reset"]);
+    assert_eq!(reset.status.code(), Some(0), "{}", text(&reset.stderr));
+    let shown = text(&reset.stdout);
+    let password = shown.trim().strip_prefix("login admin  password ").expect("it is shown");
+    assert!(!gate.banner.contains(password), "it is another one");
+    let body = format!("identifier=admin&password={password}");
+    assert_eq!(gate.post_form("/console/login", &body), 200);
+    let (_, old) = gate.banner.split_once("login admin  password ").expect("shown");
+    let old = old.split_whitespace().next().expect("a word");
+    assert_eq!(gate.post_form("/console/login", &format!("identifier=admin&password={old}")), 401);
+    assert_eq!(run(folder.path(), &["user", "reset", "a b"]).status.code(), Some(1));
+    gate.signal(Signal::TERM);
+    assert_eq!(gate.end().0, Some(0));
+}
+
+#[test]
 fn a_reload_brings_users_live_and_a_bad_file_changes_nothing() {
     let folder = Folder::new("reload");
     let sip = spare_port();

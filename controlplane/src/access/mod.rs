@@ -26,6 +26,7 @@ pub use passwords::{
     Busy, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Passwords, hash_now, random_password,
 };
 pub use rights::{Right, Rights, Scope, of_permission};
+pub(crate) use tokens::hex;
 pub use tokens::{NewToken, TOKEN_CHARS_MAX, TOKEN_PREFIX, same_text};
 
 use crate::store::{Bounds, Session, Store, StoreError, Token, User};
@@ -56,6 +57,8 @@ pub struct Access {
     started: Instant,
     passwords: Passwords,
     marks: Arc<Semaphore>,
+    /// Tells this run of the program from others.
+    run: String,
 }
 
 impl std::fmt::Debug for Access {
@@ -135,6 +138,7 @@ impl Access {
             started: Instant::now(),
             passwords: Passwords::default(),
             marks: Arc::new(Semaphore::new(MARKS_MAX)),
+            run: random_hex(),
         }
     }
 
@@ -154,6 +158,10 @@ impl Access {
 
     pub const fn passwords(&self) -> &Passwords {
         &self.passwords
+    }
+
+    pub fn run(&self) -> &str {
+        &self.run
     }
 
     pub fn now_ms(&self) -> i64 {
@@ -183,7 +191,7 @@ impl Access {
     ) -> Result<Caller, Refusal> {
         const UNKNOWN: Refusal = Refusal::Unknown("this token is not known");
         let token = self.store.token(public_id).await?.ok_or(UNKNOWN)?;
-        let hash = tokens::hex(&tokens::sha256(text));
+        let hash = hex(&tokens::sha256(text));
         if !tokens::same(hash.as_bytes(), token.token_hash.as_bytes()) {
             return Err(UNKNOWN);
         }
@@ -221,7 +229,7 @@ impl Access {
         secret: &str,
         source: Option<IpAddr>,
     ) -> Result<Visitor, Refusal> {
-        let key = tokens::hex(&tokens::sha256(secret));
+        let key = hex(&tokens::sha256(secret));
         let found = self.store.session(&key).await?;
         let (session, user) = found.ok_or(Refusal::Unknown("this session is over"))?;
         let now = self.now_ms();
@@ -265,7 +273,7 @@ impl Access {
         let now = self.now_ms();
         let shown = source.map_or_else(|| "unknown".to_owned(), |source| source.to_string());
         let session = Session {
-            id_hash: tokens::hex(&tokens::sha256(&secret)),
+            id_hash: hex(&tokens::sha256(&secret)),
             user: user.id,
             csrf_token: csrf_token.clone(),
             source: shown.clone(),
@@ -303,7 +311,7 @@ impl Access {
 
     /// Ends the session of a secret, if there is one: a login never goes on with an older session.
     pub async fn forget(&self, secret: &str) -> Result<(), StoreError> {
-        self.store.end_session(&tokens::hex(&tokens::sha256(secret))).await
+        self.store.end_session(&hex(&tokens::sha256(secret))).await
     }
 
     pub async fn rights_of(&self, user: &User) -> Result<Rights, StoreError> {
@@ -356,5 +364,5 @@ fn rights_of_scopes(words: &str) -> Rights {
 }
 
 fn random_hex() -> String {
-    tokens::hex(&rand::random::<[u8; 32]>())
+    hex(&rand::random::<[u8; 32]>())
 }

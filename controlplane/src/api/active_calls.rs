@@ -11,6 +11,7 @@ use shared::command::Question;
 use shared::event::{Answer, CallState, CallView};
 
 use super::asked::{Id, Pairs};
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
 use crate::access::Right;
@@ -20,7 +21,21 @@ const LIMIT_MAX: usize = 500;
 
 pub(super) fn routes() -> Routes {
     let need = Need::Right(Right::CallsRead);
-    Routes::new().get("/calls/active", need, list).get("/calls/active/{call_id}", need, one)
+    Routes::new()
+        .get("/calls/active", need, list)
+        .doc(
+            Doc::new("Calls that stand now, oldest first")
+                .query("limit", doc::number(1, 500), "How many, 50 if not said")
+                .answer(200, "The calls", json!({ "data": [example()], "total": 1 }))
+                .refuses(&[Code::ShardsSilent]),
+        )
+        .get("/calls/active/{call_id}", need, one)
+        .doc(
+            Doc::new("One call, by our id or the SIP Call-ID of either leg")
+                .at("call_id", "a-leg-1@phone")
+                .answer(200, "The call", json!({ "data": example() }))
+                .refuses(&[Code::NoSuchCall, Code::ShardsSilent]),
+        )
 }
 
 async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {
@@ -100,4 +115,29 @@ fn show(app: &App, call: &CallView) -> Value {
 
 fn sides([caller, callee]: [bool; 2]) -> Value {
     json!({ "caller": caller, "callee": callee })
+}
+
+fn example() -> Value {
+    json!({
+        "node": "gate-1",
+        "meta": {
+            "session_id": "019db5d0c8617a3e9d3b6b5a2f1c4e77",
+            "caller": "1001",
+            "callee": "1002",
+            "direction": "internal",
+            "started_at": "2026-11-24T10:00:00.000Z",
+            "answered_at": "2026-11-24T10:00:02.000Z",
+            "status": "Talking",
+        },
+        "state": {
+            "id": "019db5d0c8617a3e9d3b6b5a2f1c4e77",
+            "state": "talking",
+            "leg_count": 2,
+            "bridge_active": true,
+            "media_path": "anchored",
+            "recording": false,
+            "sip_call_ids": ["a-leg-1@phone", "b-leg-1@gate"],
+            "shard": 0,
+        },
+    })
 }

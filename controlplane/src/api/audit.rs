@@ -10,13 +10,41 @@ use serde_json::{Value, json};
 use shared::time::WallMs;
 
 use super::asked::Pairs;
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem, search};
 use crate::access::Right;
 use crate::store::{AuditRow, AuditSearch};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/audit", Need::Right(Right::AuditRead), list)
+    Routes::new().get("/audit", Need::Right(Right::AuditRead), list).doc(
+        Doc::new("Who did what, newest first")
+            .pages()
+            .query("actor", doc::text(), "As an entry has it")
+            .query("action", doc::text(), "As an entry has it")
+            .query("object", doc::text(), "As an entry has it")
+            .query("from", doc::text(), "RFC 3339, or a day")
+            .query("until", doc::text(), "Before this time")
+            .answer(
+                200,
+                "A page of entries",
+                json!({
+                    "data": [{
+                        "id": 7,
+                        "at": "2026-11-24T10:00:00.000Z",
+                        "actor": "user admin",
+                        "source": "127.0.0.1",
+                        "action": "user.change",
+                        "object": "user carol",
+                        "outcome": "done",
+                        "before": {},
+                        "after": {},
+                        "detail": null,
+                    }],
+                    "page": { "limit": 50, "next_cursor": null },
+                }),
+            ),
+    )
 }
 
 async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {

@@ -12,13 +12,12 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
-use shared::config::OWN_API_PREFIX;
 
 use super::asked::{Document, Id, Pairs};
 use super::fields::Fields;
 use super::record_shapes::{asked_router, detail, item};
 use super::routes::{Need, Routes};
-use super::{App, Code, Prefix, Problem, etag, export, page, record_query, search};
+use super::{App, Code, Prefix, Problem, etag, export, page, record_doc, record_query, search};
 use crate::access::{Caller, Deed, Right};
 use crate::store::{CallRecord, RecordChange, RecordSearch, RecordingState, SliceSearch};
 
@@ -26,26 +25,61 @@ const TAGS_MAX: usize = 32;
 const TAG_CHARS_MAX: usize = 64;
 const NOTE_CHARS_MAX: usize = 4_096;
 
+const LIST: &str = "/call-records";
+const ONE: &str = "/call-records/{id}";
+const READ: Need = Need::Right(Right::CdrRead);
+
+/// One record, under every prefix.
 pub(super) fn routes() -> Routes {
-    const ONE: &str = "/call-records/{id}";
-    let need = Need::Right(Right::CdrRead);
     Routes::new()
-        .get("/call-records", need, list)
-        .post("/call-records", need, list_by_body)
-        .get(ONE, need, one)
+        .get(ONE, READ, one)
+        .doc(record_doc::one())
         .on(Method::PATCH, ONE, Need::Right(Right::CdrWrite), change)
+        .doc(record_doc::change())
         .on(Method::DELETE, ONE, Need::Right(Right::CdrDelete), remove)
+        .doc(record_doc::remove())
 }
 
-async fn list(
+/// The list of the older prefixes: pages with a total.
+pub(super) fn older_routes() -> Routes {
+    Routes::new()
+        .get(LIST, READ, pages)
+        .doc(record_doc::pages())
+        .post(LIST, READ, pages_by_body)
+        .doc(record_doc::pages_by_body())
+}
+
+/// Our own list: slices with cursors, and exports.
+pub(super) fn own_routes() -> Routes {
+    Routes::new()
+        .get(LIST, READ, slices)
+        .doc(record_doc::slices())
+        .post(LIST, READ, slices_by_body)
+        .doc(record_doc::slices_by_body())
+}
+
+async fn pages(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    Pairs(pairs): Pairs,
+) -> Result<Response, Problem> {
+    show_page(&app, &prefix, &search::from_pairs(&pairs)?).await
+}
+
+async fn pages_by_body(
+    State(app): State<App>,
+    Extension(prefix): Extension<Prefix>,
+    Document(body): Document,
+) -> Result<Response, Problem> {
+    show_page(&app, &prefix, &search::from_body(&body)?).await
+}
+
+async fn slices(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
     headers: HeaderMap,
     Pairs(pairs): Pairs,
 ) -> Result<Response, Problem> {
-    if *prefix.0 != *OWN_API_PREFIX {
-        return show_page(&app, &prefix, &search::from_pairs(&pairs)?).await;
-    }
     let asked = record_query::from_pairs(&pairs)?;
     match export::wanted(&headers) {
         Some(format) => {
@@ -56,16 +90,12 @@ async fn list(
     }
 }
 
-async fn list_by_body(
+async fn slices_by_body(
     State(app): State<App>,
     Extension(prefix): Extension<Prefix>,
     Document(body): Document,
 ) -> Result<Response, Problem> {
-    if *prefix.0 == *OWN_API_PREFIX {
-        show_slice(&app, &prefix, &record_query::from_body(&body)?).await
-    } else {
-        show_page(&app, &prefix, &search::from_body(&body)?).await
-    }
+    show_slice(&app, &prefix, &record_query::from_body(&body)?).await
 }
 
 async fn show_page(app: &App, prefix: &Prefix, search: &RecordSearch) -> Result<Response, Problem> {

@@ -13,14 +13,14 @@ use shared::ids::{CallId, ShardId};
 use super::asked::{Document, Id};
 use super::command_body::{self, PlayWish, Source, Wish};
 use super::routes::{Need, Routes};
-use super::{App, Code, Problem};
+use super::{App, Code, Problem, command_doc};
 use crate::access::{Caller, Deed, Outcome, Right};
 use crate::prompts::{self, NoPrompt};
 use crate::questions::Unanswered;
 
 pub(super) fn routes() -> Routes {
     let need = Need::Right(Right::CallsControl);
-    Routes::new().post("/calls/active/{call_id}/commands", need, command)
+    Routes::new().post("/calls/active/{call_id}/commands", need, command).doc(command_doc::doc())
 }
 
 async fn command(

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::asked::{Document, Id, Pairs};
 use super::fields::FieldError;
 use super::routes::{Need, Routes};
-use super::{App, Clients, Code, Prefix, Problem, etag, extensions, listing};
+use super::{App, Clients, Code, Prefix, Problem, crud_doc, etag, extensions, listing};
 use crate::access::{Caller, Deed, Outcome, Right};
 use crate::directory::{self, Changed, Kind, Object, Refusal, Seen};
 
@@ -79,18 +79,16 @@ impl Resource {
                            Document(body): Document| async move {
             self.create(&app, &Asking { caller, prefix, headers }, body).await
         };
-        let routes = Routes::new().get(self.path, self.reading(), list);
+        let routes = Routes::new().get(self.path, self.reading(), list).doc(crud_doc::list(self));
         // The original asks with POST and creates with PUT.
         let routes = match self.clients {
-            Clients::Older => routes.post(self.path, self.reading(), query).on(
-                Method::PUT,
-                self.path,
-                self.writing(),
-                create,
-            ),
+            Clients::Older => routes
+                .post(self.path, self.reading(), query)
+                .doc(crud_doc::query(self))
+                .on(Method::PUT, self.path, self.writing(), create),
             Clients::Guide | Clients::Own => routes.post(self.path, self.writing(), create),
         };
-        routes.merge(self.member())
+        routes.doc(crud_doc::create(self)).merge(self.member())
     }
 
     fn member(self) -> Routes {
@@ -139,9 +137,13 @@ impl Resource {
         let one = self.one("");
         Routes::new()
             .get(&one, self.reading(), read)
+            .doc(crud_doc::one(self))
             .on(Method::PUT, &one, self.writing(), write)
+            .doc(crud_doc::replace(self))
             .on(Method::PATCH, &one, self.writing(), write)
+            .doc(crud_doc::patch(self))
             .on(Method::DELETE, &one, self.writing(), remove)
+            .doc(crud_doc::remove(self))
     }
 
     pub(super) fn find(self, app: &App, id: &str) -> Result<Object, Problem> {

@@ -6,15 +6,25 @@
 
 use axum::Json;
 use axum::extract::State;
+use serde_json::json;
 use shared::command::Question;
 use shared::event::{Answer, DialogView};
 
+use super::doc::Doc;
 use super::routes::{Need, Routes};
-use super::{App, Problem};
+use super::{App, Code, Problem};
 use crate::access::Right;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/dialogs", Need::Ami(Right::Ami), list)
+    Routes::new().get("/dialogs", Need::Ami(Right::Ami), list).doc(
+        Doc::new("Every SIP dialog, raw")
+            .answer(
+                200,
+                "The dialogs",
+                json!([{ "state": "Confirmed", "from": "sip:1001@pbx", "to": "sip:1002@pbx" }]),
+            )
+            .refuses(&[Code::ShardsSilent]),
+    )
 }
 
 async fn list(State(app): State<App>) -> Result<Json<Vec<DialogView>>, Problem> {

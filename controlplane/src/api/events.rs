@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use super::asked::Pairs;
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem, gate};
 use crate::access::Right;
@@ -43,7 +44,12 @@ const TYPES: [&str; 8] = [
 ];
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/events", NEED, events)
+    Routes::new().get("/events", NEED, events).doc(
+        Doc::new("What happens, as server-sent events; goes on behind Last-Event-ID")
+            .query("types", doc::text(), "Only these, with commas between")
+            .query("last_event_id", doc::text(), "For who cannot set the header")
+            .file(200, "A stream without an end", "text/event-stream"),
+    )
 }
 
 struct Listening {

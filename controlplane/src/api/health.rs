@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use shared::metrics::Counter;
 
 use super::App;
+use super::doc::Doc;
 use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::access::Right;
@@ -19,7 +20,23 @@ use crate::board::{Counts, ShardState, Stage};
 use crate::webhooks::outbox::Desk;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/health", Need::Ami(Right::Ami), health)
+    Routes::new().get("/health", Need::Ami(Right::Ami), health).doc(
+        Doc::new("What the gateway does and how far behind it is").answer(
+            200,
+            "Numbers of the last second or so",
+            json!({
+                "status": "running",
+                "uptime": 3_600,
+                "version": VERSION,
+                "node": "gate-1",
+                "calls": 2,
+                "registrations": 17,
+                "sipserver": { "calls": 2 },
+                "callrecord": { "backlog": 0 },
+                "shards": [{ "shard": 0, "state": "serving", "generation": 1 }],
+            }),
+        ),
+    )
 }
 
 async fn health(State(app): State<App>) -> Json<Value> {

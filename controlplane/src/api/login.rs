@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::time::WallMs;
 
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Prefix, Problem, csrf, gate};
 use crate::access::{
@@ -27,11 +28,47 @@ use crate::store::User;
 const CSRF_COOKIE: &str = "csrf_token";
 
 pub(super) fn routes() -> Routes {
-    Routes::new().post("/login", Need::Anybody, login).post("/logout", Need::Login, logout).get(
-        "/session",
-        Need::Login,
-        session,
-    )
+    Routes::new()
+        .post("/login", Need::Anybody, login)
+        .doc(
+            Doc::new("Log in: a session in a cookie")
+                .body(
+                    doc::object(&[
+                        ("!identifier", doc::text()),
+                        ("!password", doc::text()),
+                        ("next", doc::text()),
+                    ]),
+                    json!({ "identifier": "nobody", "password": "not a password" }),
+                )
+                .or_form()
+                .answer(
+                    200,
+                    "Who is logged in; two cookies are set",
+                    json!({
+                        "user": { "id": 1, "username": "admin" },
+                        "rights": ["calls:read"],
+                        "csrf_token": "64 hex digits",
+                        "expires_at": "2026-11-24T22:00:00.000Z",
+                    }),
+                )
+                .empty(303, "The same for a browser that asked for HTML")
+                .refuses(&[
+                    Code::CsrfRefused,
+                    Code::DatabaseFailed,
+                    Code::DatabaseUnavailable,
+                    Code::LoginRefused,
+                    Code::TooBusy,
+                    Code::TooManyLogins,
+                ]),
+        )
+        .post("/logout", Need::Login, logout)
+        .doc(Doc::new("End the session").empty(204, "It is over").refuses(&[Code::NoSession]))
+        .get("/session", Need::Login, session)
+        .doc(Doc::new("Who asks, and what they may do").answer(
+            200,
+            "The caller",
+            json!({ "kind": "user", "name": "admin", "source": "127.0.0.1", "rights": ["calls:read"] }),
+        ))
 }
 
 #[derive(Deserialize)]

@@ -12,13 +12,16 @@ use axum::response::IntoResponse;
 use shared::metrics::{Counter, Kind};
 
 use super::App;
+use super::doc::Doc;
 use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::board::Counts;
 use crate::webhooks::outbox::{Deliveries, Desk, Standing};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/metrics", Need::Metrics, metrics)
+    Routes::new()
+        .get("/metrics", Need::Metrics, metrics)
+        .doc(Doc::new("Counters for Prometheus").file(200, "The text form", "text/plain"))
 }
 
 async fn metrics(State(app): State<App>) -> impl IntoResponse {

@@ -9,10 +9,14 @@ mod asked;
 mod audit;
 mod call_records;
 mod command_body;
+mod command_doc;
 mod commands;
 mod crud;
+mod crud_doc;
 mod csrf;
 mod dialogs;
+mod doc;
+mod errors;
 mod etag;
 mod events;
 mod explain;
@@ -21,14 +25,17 @@ mod extensions;
 mod fields;
 mod gate;
 mod health;
+mod idempotency;
 mod listing;
 mod login;
 mod metrics;
 mod not_built;
+mod openapi;
 mod originate;
 mod page;
 mod probes;
 mod problem;
+mod record_doc;
 mod record_query;
 mod record_shapes;
 mod recording;
@@ -40,7 +47,9 @@ mod search;
 mod shutdown;
 mod tokens;
 mod trunks;
+mod user_doc;
 mod users;
+mod webhook_doc;
 mod webhooks;
 
 use std::path::Path;
@@ -52,12 +61,14 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use shared::config::{Http, OWN_API_PREFIX};
 use tokio::time::timeout;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
+pub use doc::Doc;
 pub use problem::{Code, Problem};
 pub use routes::{Need, Row};
 
@@ -129,6 +140,11 @@ pub fn table(http: &Http) -> Vec<Row> {
     all(http).into_parts().1
 }
 
+/// The OpenAPI document of this table.
+pub fn openapi(http: &Http) -> Value {
+    openapi::of_table(http, &table(http))
+}
+
 fn all(http: &Http) -> Routes {
     Routes::new()
         .merge(probes::routes())
@@ -156,21 +172,26 @@ fn resources(clients: Clients) -> Routes {
 
 /// What the older generations call differently.
 fn older() -> Routes {
-    Routes::new().merge(users::older_routes()).merge(roles::older_routes())
+    Routes::new()
+        .merge(call_records::older_routes())
+        .merge(roles::older_routes())
+        .merge(users::older_routes())
 }
 
 /// Under `/api/v1` only.
 fn own() -> Routes {
     Routes::new()
         .merge(audit::routes())
+        .merge(call_records::own_routes())
+        .merge(errors::routes())
         .merge(events::routes())
+        .merge(openapi::routes())
         .merge(roles::routes())
         .merge(routing::own_routes())
         .merge(tokens::routes())
         .merge(trunks::own_routes())
         .merge(users::routes())
         .merge(webhooks::routes())
-        .merge(not_built::own_api())
 }
 
 fn ami() -> Routes {

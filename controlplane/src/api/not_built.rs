@@ -7,6 +7,7 @@
 use axum::extract::OriginalUri;
 use axum::http::Method;
 
+use super::doc::Doc;
 use super::routes::{Need, Routes};
 use super::{Code, Problem};
 use crate::access::Right;
@@ -24,19 +25,11 @@ const RESOURCES: Missing<'_> = &[
     ("/login", Need::Anybody, &[GET]),
 ];
 
-/// Under `/api/v1` only.
-const OWN_API: Missing<'_> =
-    &[("/errors", Need::Login, &[GET]), ("/openapi.json", Need::Login, &[GET])];
-
 /// Under the AMI prefix.
 const AMI: Missing<'_> = &[("/transactions", Need::Ami(Right::Ami), &[GET])];
 
 pub(super) fn resources() -> Routes {
     missing(RESOURCES)
-}
-
-pub(super) fn own_api() -> Routes {
-    missing(OWN_API)
 }
 
 pub(super) fn ami() -> Routes {
@@ -45,9 +38,9 @@ pub(super) fn ami() -> Routes {
 
 fn missing(list: Missing<'_>) -> Routes {
     list.iter().fold(Routes::new(), |routes, (path, need, methods)| {
-        methods
-            .iter()
-            .fold(routes, |routes, method| routes.on(method.clone(), path, *need, not_built))
+        methods.iter().fold(routes, |routes, method| {
+            routes.on(method.clone(), path, *need, not_built).doc(Doc::missing())
+        })
     })
 }
 

@@ -19,6 +19,7 @@ use shared::ids::{CallId, ShardId};
 use shared::originate::{Originate, Originated, Party, Unstarted};
 
 use super::asked::Document;
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Prefix, Problem};
 use crate::access::{Caller, Deed, Outcome, Right};
@@ -29,11 +30,43 @@ const RING_S: std::ops::RangeInclusive<u64> = 1..=600;
 const ADDRESS_CHARS_MAX: usize = 256;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().post("/commands", Need::Right(Right::CallsControl), command)
+    Routes::new()
+        .post("/commands", Need::Right(Right::CallsControl), command)
+        .doc(doc("Call two parties and join them", true))
 }
 
 pub(super) fn ami_routes() -> Routes {
-    Routes::new().post("/originate", Need::Ami(Right::Ami), ami_originate)
+    Routes::new()
+        .post("/originate", Need::Ami(Right::Ami), ami_originate)
+        .doc(doc("Call two parties and join them", false))
+}
+
+fn doc(summary: &'static str, action_is_needed: bool) -> Doc {
+    let action = if action_is_needed { "!action" } else { "action" };
+    let schema = doc::object(&[
+        (action, doc::word(&["originate"])),
+        ("!from", doc::text()),
+        ("!to", doc::text()),
+        ("caller_id", doc::text_or_null()),
+        ("timeout", doc::number(1, 600)),
+        ("headers", json!({ "type": "object", "additionalProperties": { "type": "string" } })),
+        ("record", doc::flag()),
+    ]);
+    let example = json!({ "action": "originate", "from": "1001", "to": "1002", "timeout": 20 });
+    let started = json!({
+        "message": "the first party is being called",
+        "call_id": "019db5d0c8617a3e9d3b6b5a2f1c4e77",
+        "shard": 0,
+    });
+    Doc::new(summary).body(schema, example).answer(202, "The call exists", started).refuses(&[
+        Code::CallsRefused,
+        Code::CommandInvalid,
+        Code::CommandUnknown,
+        Code::NotRegistered,
+        Code::PartyUnknown,
+        Code::PartyUnreachable,
+        Code::ShardsSilent,
+    ])
 }
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::App;
+use super::doc::Doc;
 use super::routes::{Need, Routes};
 use crate::board::{Counts, Stage};
 
@@ -21,7 +22,16 @@ use crate::board::{Counts, Stage};
 const PING_DEADLINE: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> Routes {
-    Routes::new().get("/livez", Need::Anybody, live).get("/readyz", Need::Anybody, ready)
+    let state = |ready: bool| json!({ "ready": ready, "reasons": ["draining"] });
+    Routes::new()
+        .get("/livez", Need::Anybody, live)
+        .doc(Doc::new("Whether the process answers").file(200, "ok", "text/plain"))
+        .get("/readyz", Need::Anybody, ready)
+        .doc(Doc::new("Whether it should get work").answer(200, "It should", state(true)).answer(
+            503,
+            "It should not, and why",
+            state(false),
+        ))
 }
 
 async fn live() -> &'static str {

@@ -33,6 +33,10 @@ macro_rules! codes {
             pub const fn status(self) -> StatusCode {
                 match self { $( Self::$variant => StatusCode::$status, )* }
             }
+            /// What `type` says (RFC 9457 3.1.1).
+            pub fn urn(self) -> String {
+                format!("urn:ringgate:problem:{}", self.as_str())
+            }
             pub const fn title(self) -> &'static str {
                 match self { $( Self::$variant => $title, )* }
             }
@@ -62,6 +66,10 @@ codes! {
     FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
     FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
     ForeignHost "foreign_host" MISDIRECTED_REQUEST "This name is not ours";
+    IdempotencyInFlight "idempotency_in_flight" CONFLICT "The first request is still being done";
+    IdempotencyKeyInvalid "idempotency_key_invalid" BAD_REQUEST "This cannot be an idempotency key";
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The key is another request's";
+    IdempotencyUnknown "idempotency_unknown" CONFLICT "What came of the first request is not known";
     Internal "internal" INTERNAL_SERVER_ERROR "Our fault";
     LastAdmin "last_admin" CONFLICT "Somebody must be left who may do everything";
     LoginRefused "login_refused" UNAUTHORIZED "The login was refused";
@@ -108,6 +116,7 @@ codes! {
     SpeakersFull "speakers_full" SERVICE_UNAVAILABLE "The gateway speaks to too many phones";
     TooBusy "too_busy" SERVICE_UNAVAILABLE "There is too much to do right now";
     TooMany "too_many" CONFLICT "There are too many of these already";
+    TooManyKeys "too_many_keys" TOO_MANY_REQUESTS "Too many idempotency keys were used";
     TooManyLogins "too_many_logins" TOO_MANY_REQUESTS "Too many logins were tried";
     TargetFailed "target_failed" CONFLICT "The target did not take the call";
     TooSlow "too_slow" SERVICE_UNAVAILABLE "The answer took too long";
@@ -166,7 +175,7 @@ impl IntoResponse for Problem {
         let Self { code, detail, retry_after_s, errors } = self;
         let status = code.status();
         let mut body = json!({
-            "type": format!("urn:ringgate:problem:{}", code.as_str()),
+            "type": code.urn(),
             "title": code.title(),
             "status": status.as_u16(),
             "code": code.as_str(),

@@ -12,6 +12,7 @@ use tower_http::services::ServeFile;
 
 use super::asked::{Id, Pairs};
 use super::call_records::find;
+use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
 use crate::access::Right;
@@ -19,7 +20,22 @@ use crate::store::RecordingState;
 
 pub(super) fn routes() -> Routes {
     let need = Need::Right(Right::RecordingsRead);
-    Routes::new().get("/call-records/{id}/recording", need, recording)
+    Routes::new().get("/call-records/{id}/recording", need, recording).doc(
+        Doc::new("The stereo WAV of a call, whole or in ranges")
+            .at("id", "1")
+            .query("stream", doc::word(&["mixed"]), "Both sides, left and right")
+            .file(200, "The file", "audio/wav")
+            .file(206, "A part of it", "audio/wav")
+            .empty(304, "It has not changed")
+            .empty(416, "It has no such part")
+            .refuses(&[
+                Code::NoSuchRecord,
+                Code::NotBuilt,
+                Code::RecordingAbsent,
+                Code::RecordingFailed,
+                Code::RecordingPending,
+            ]),
+    )
 }
 
 async fn recording(

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use shared::config::{Origin, Problem as Flaw};
 
 use super::asked::Id;
+use super::doc::Doc;
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
 use crate::access::{Caller, Deed, Outcome, Right};
@@ -19,7 +20,19 @@ use crate::directory::{NotReplaced, Part, Reason, Replaced};
 use crate::supervisor::{NotReloaded, Reloaded};
 
 pub(super) fn routes() -> Routes {
-    Routes::new().post("/reload/{what}", Need::Ami(Right::Ami), reload)
+    let done = json!({
+        "status": "ok",
+        "generation": 7,
+        "shards": [{ "shard": 0, "generation": 7 }],
+        "metrics": { "users": 2, "trunks": 1, "routes": 3, "acl_rules": 0, "duration_ms": 4 },
+        "warnings": [],
+    });
+    Routes::new().post("/reload/{what}", Need::Ami(Right::Ami), reload).doc(
+        Doc::new("Read trunks, routes, acl or all of the configuration again, while calls go on")
+            .at("what", "routes")
+            .answer(200, "Every shard serves it", done)
+            .refuses(&[Code::ConfigInvalid, Code::NoSuchPath, Code::ShardsSilent]),
+    )
 }
 
 async fn reload(

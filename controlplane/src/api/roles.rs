@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use shared::time::WallMs;
 
 use super::asked::{Document, Id};
+use super::doc::{self, Doc};
 use super::fields::Fields;
 use super::login::show_rights;
 use super::routes::{Need, Routes};
@@ -35,12 +36,68 @@ pub(super) fn older_routes() -> Routes {
 
 fn under(path: &str) -> Routes {
     let of_one = format!("{path}/{{id}}");
+    let schema = || {
+        doc::object(&[
+            ("name", doc::text()),
+            ("description", doc::text_or_null()),
+            (
+                "permissions",
+                doc::list_of(doc::object(&[("!resource", doc::text()), ("!action", doc::text())])),
+            ),
+        ])
+    };
+    let permissions = json!([{ "resource": "cdr", "action": "read" }]);
+    let written = json!({ "name": "readers", "permissions": permissions });
+    let refused = [Code::BodyInvalid, Code::NameTaken, Code::RoleFixed, Code::TooMany];
     Routes::new()
         .get(path, NEED, list)
+        .doc(Doc::new("All roles").answer(200, "By name", json!({ "data": [example()] })))
         .post(path, NEED, create)
+        .doc(
+            Doc::new("Make a role")
+                .body(schema(), written)
+                .answer(201, "The role", example())
+                .refuses(&refused),
+        )
         .get(&of_one, NEED, one)
+        .doc(
+            Doc::new("One role")
+                .at("id", "1")
+                .answer(200, "The role", example())
+                .refuses(&[Code::NoSuchRole])
+                .versioned(),
+        )
         .on(Method::PATCH, &of_one, NEED, change)
+        .doc(
+            Doc::new("Change what is said, leave the rest")
+                .at("id", "6")
+                .body(schema(), json!({ "description": "who reads" }))
+                .answer(200, "The role", example())
+                .refuses(&refused)
+                .refuses(&[Code::NoSuchRole])
+                .versioned(),
+        )
         .on(Method::DELETE, &of_one, NEED, remove)
+        .doc(
+            Doc::new("Remove a role")
+                .at("id", "6")
+                .empty(204, "It is gone")
+                .refuses(&[Code::NoSuchRole, Code::RoleFixed])
+                .versioned(),
+        )
+}
+
+fn example() -> Value {
+    json!({
+        "id": 6,
+        "name": "readers",
+        "description": null,
+        "is_system": false,
+        "permissions": [{ "resource": "cdr", "action": "read" }],
+        "rights": ["cdr:read"],
+        "created_at": "2026-11-24T10:00:00.000Z",
+        "updated_at": "2026-11-24T10:00:00.000Z",
+    })
 }
 
 async fn list(State(app): State<App>) -> Result<Json<Value>, Problem> {

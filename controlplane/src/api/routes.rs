@@ -14,7 +14,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Extension, Router};
 
-use super::{App, Code, Prefix, Problem, gate};
+use super::doc::Doc;
+use super::{App, Code, Prefix, Problem, gate, idempotency};
 use crate::access::{Caller, Right};
 
 /// What a caller needs for a route.
@@ -31,11 +32,13 @@ pub enum Need {
 }
 
 /// One line of the table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Row {
     pub method: Method,
     pub path: String,
     pub need: Need,
+    /// What it says about itself.
+    pub doc: Option<Doc>,
 }
 
 #[derive(Debug, Default)]
@@ -77,7 +80,15 @@ impl Routes {
     ) -> Self {
         let filter = MethodFilter::try_from(method.clone()).expect("a method that axum knows");
         self.router = self.router.route(path, on(filter, Guarded { need, answer }));
-        self.rows.push(Row { method, path: path.to_owned(), need });
+        self.rows.push(Row { method, path: path.to_owned(), need, doc: None });
+        self
+    }
+
+    /// Documents the route that was added last.
+    pub(super) fn doc(mut self, doc: Doc) -> Self {
+        if let Some(row) = self.rows.last_mut() {
+            row.doc = Some(doc);
+        }
         self
     }
 
@@ -131,8 +142,17 @@ where
             let (mut parts, body) = request.into_parts();
             match gate::admit(&app, self.need, &parts).await {
                 Ok(caller) => {
-                    parts.extensions.insert(caller);
-                    self.answer.call(Request::from_parts(parts, body), app).await
+                    let once = parts.method == Method::POST
+                        && self.need != Need::Anybody
+                        && parts.headers.contains_key(idempotency::KEY_HEADER);
+                    parts.extensions.insert(caller.clone());
+                    let request = Request::from_parts(parts, body);
+                    if !once {
+                        return self.answer.call(request, app).await;
+                    }
+                    let answer = |request| self.answer.call(request, app.clone());
+                    let answered = idempotency::once(app.clone(), &caller, request, answer).await;
+                    answered.unwrap_or_else(IntoResponse::into_response)
                 }
                 Err(problem) => problem.into_response(),
             }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::asked::Id;
 use super::crud::{Asking, Resource};
 use super::routes::Routes;
-use super::{App, Clients, Prefix, Problem, explain};
+use super::{App, Clients, Prefix, Problem, crud_doc, explain};
 use crate::access::Caller;
 use crate::directory::{self, Kind, Object};
 
@@ -22,12 +22,14 @@ const COPIES_MAX: usize = 100;
 
 pub(super) fn routes(clients: Clients) -> Routes {
     let rules = Resource { kind: Kind::Route, clients, path: "/routing" };
-    under(rules).post("/diagnostics/routes/evaluate", rules.reading(), explain::explain)
+    under(rules)
+        .post("/diagnostics/routes/evaluate", rules.reading(), explain::explain)
+        .doc(crud_doc::explain())
 }
 
 pub(super) fn own_routes() -> Routes {
     let rules = Resource { kind: Kind::Route, clients: Clients::Own, path: "/routes" };
-    under(rules).post("/routes/explain", rules.reading(), explain::explain)
+    under(rules).post("/routes/explain", rules.reading(), explain::explain).doc(crud_doc::explain())
 }
 
 fn under(rules: Resource) -> Routes {
@@ -52,8 +54,11 @@ fn under(rules: Resource) -> Routes {
     rules
         .routes()
         .get(&rules.one("/data"), rules.reading(), read)
+        .doc(crud_doc::one(rules))
         .post(&rules.one("/toggle"), rules.writing(), switch)
+        .doc(crud_doc::toggle(rules))
         .post(&rules.one("/clone"), rules.writing(), clone)
+        .doc(crud_doc::copy(rules))
 }
 
 /// Switches a rule off, or on again.

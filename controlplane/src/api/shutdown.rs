@@ -12,6 +12,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 use shared::metrics::Counter;
 
+use super::doc::{self, Doc};
 use super::fields::Fields;
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
@@ -21,7 +22,19 @@ use crate::access::{Caller, Deed, Right};
 const DEADLINE_S: std::ops::RangeInclusive<i64> = 0..=86_400;
 
 pub(super) fn routes() -> Routes {
-    Routes::new().post("/shutdown", Need::Ami(Right::SystemAdmin), shutdown)
+    let begun = json!({
+        "status": "shutdown initiated",
+        "already_asked": false,
+        "deadline_s": 30,
+        "calls": 2,
+    });
+    Routes::new().post("/shutdown", Need::Ami(Right::SystemAdmin), shutdown).doc(
+        Doc::new("No new calls, then the end")
+            .body(doc::object(&[("deadline_s", doc::number(0, 86_400))]), json!({}))
+            .or_nothing()
+            .answer(200, "It has begun", begun)
+            .refuses(&[Code::BodyInvalid]),
+    )
 }
 
 async fn shutdown(

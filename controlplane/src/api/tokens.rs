@@ -4,16 +4,18 @@
 //! Never: a token after the answer that made it; a token with more rights than whoever makes it.
 //! Holds: a revoked token is out with the next request; its row stays for the audit log.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 use shared::config::{Network, TOKEN_SCOPES};
 use shared::time::WallMs;
 
 use super::asked::{Document, Id, Pairs};
+use super::doc::{self, Doc};
 use super::fields::Fields;
+use super::idempotency::ShownOnce;
 use super::page::own_page;
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem};
@@ -27,11 +29,43 @@ const NETWORKS_MAX: usize = 50;
 const LASTS_S_MAX: i64 = 10 * 366 * 86_400;
 
 pub(super) fn routes() -> Routes {
+    let schema = doc::object(&[
+        ("!name", doc::text()),
+        ("!scopes", doc::list_of(doc::word(&TOKEN_SCOPES))),
+        ("networks", doc::list_of(doc::text())),
+        ("expires_in_s", doc::number(1, LASTS_S_MAX)),
+    ]);
+    let written = json!({ "name": "billing", "scopes": ["cdr:read"], "networks": ["10.0.0.0/8"] });
+    let mut made = example();
+    made["token"] = "gwk_0123456789ab_and 64 hex digits, shown this once".into();
     Routes::new()
         .get("/tokens", NEED, list)
+        .doc(Doc::new("Tokens that were made here, newest first").pages().answer(
+            200,
+            "A page of tokens",
+            json!({ "data": [example()], "page": { "limit": 50, "total_estimate": 1 } }),
+        ))
         .post("/tokens", NEED, create)
+        .doc(
+            Doc::new("Make a token")
+                .body(schema, written)
+                .answer(201, "The token; it is never shown again", made)
+                .refuses(&[Code::BodyInvalid, Code::TooMany]),
+        )
         .get("/tokens/{id}", NEED, one)
+        .doc(
+            Doc::new("One token")
+                .at("id", "0123456789ab")
+                .answer(200, "The token", example())
+                .refuses(&[Code::NoSuchToken]),
+        )
         .on(Method::DELETE, "/tokens/{id}", NEED, revoke)
+        .doc(
+            Doc::new("Revoke a token")
+                .at("id", "0123456789ab")
+                .empty(204, "It lets nobody in any more")
+                .refuses(&[Code::NoSuchToken]),
+        )
 }
 
 async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {
@@ -93,7 +127,7 @@ async fn create(
     let deed = Deed::done("token.create", &object).change(None, Some(shown.clone()));
     app.access.record(&caller, deed).await;
     shown["token"] = json!(made.text);
-    Ok((StatusCode::CREATED, Json(shown)).into_response())
+    Ok((StatusCode::CREATED, Extension(ShownOnce), Json(shown)).into_response())
 }
 
 fn read(app: &App, caller: &Caller, body: Value, made: &NewToken) -> Result<Token, Problem> {
@@ -161,4 +195,19 @@ async fn revoke(State(app): State<App>, caller: Caller, Id(id): Id) -> Result<St
     let deed = Deed::done("token.revoke", &object).change(Some(before), None);
     app.access.record(&caller, deed).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+fn example() -> Value {
+    json!({
+        "id": "0123456789ab",
+        "name": "billing",
+        "scopes": ["cdr:read"],
+        "networks": ["10.0.0.0/8"],
+        "created_by": "user admin",
+        "created_at": "2026-11-24T10:00:00.000Z",
+        "expires_at": null,
+        "last_used_at": null,
+        "last_used_ip": null,
+        "revoked_at": null,
+    })
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::asked::Id;
 use super::crud::Resource;
 use super::routes::Routes;
-use super::{App, Clients, Problem};
+use super::{App, Clients, Problem, crud_doc};
 use crate::directory::Kind;
 
 pub(super) fn routes(clients: Clients) -> Routes {
@@ -26,7 +26,10 @@ fn under(path: &'static str, clients: Clients) -> Routes {
     let trunks = Resource { kind: Kind::Trunk, clients, path };
     let answer =
         move |State(app): State<App>, Id(id): Id| async move { dependencies(trunks, &app, &id) };
-    trunks.routes().get(&trunks.one("/dependencies"), trunks.reading(), answer)
+    trunks
+        .routes()
+        .get(&trunks.one("/dependencies"), trunks.reading(), answer)
+        .doc(crud_doc::dependencies())
 }
 
 fn dependencies(trunks: Resource, app: &App, id: &str) -> Result<Json<Value>, Problem> {

@@ -16,7 +16,7 @@ use super::login::{show_rights, show_user};
 use super::page::{PER_PAGE_DEFAULT, clamp_per_page, envelope, own_page};
 use super::roles::show_role;
 use super::routes::{Need, Routes};
-use super::{App, Code, Problem, etag};
+use super::{App, Code, Problem, etag, user_doc};
 use crate::access::{
     Caller, Deed, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Principal, Refusal, Right, Rights,
     of_permission,
@@ -31,25 +31,40 @@ const ROLES_OF_ONE_MAX: usize = 50;
 pub(super) fn routes() -> Routes {
     Routes::new()
         .get("/users", NEED, list)
+        .doc(user_doc::list())
         .post("/users", NEED, create)
-        .get("/users/{id}", NEED, one)
-        .on(Method::PATCH, "/users/{id}", NEED, change)
-        .on(Method::DELETE, "/users/{id}", NEED, remove)
+        .doc(user_doc::create())
+        .merge(of_one("/users/{id}"))
         .get("/users/{id}/roles", NEED, roles)
+        .doc(user_doc::roles())
         .on(Method::PUT, "/users/{id}/roles", NEED, set_roles)
+        .doc(user_doc::set_roles())
         .post("/session/password", Need::Login, own_password)
+        .doc(user_doc::own_password())
 }
 
 /// Under the older prefixes: POST asks, PUT creates.
 pub(super) fn older_routes() -> Routes {
     Routes::new()
         .post("/settings/users", NEED, search)
+        .doc(user_doc::search())
         .on(Method::PUT, "/settings/users", NEED, create)
-        .get("/settings/users/{id}", NEED, one)
-        .on(Method::PATCH, "/settings/users/{id}", NEED, change)
-        .on(Method::DELETE, "/settings/users/{id}", NEED, remove)
+        .doc(user_doc::create())
+        .merge(of_one("/settings/users/{id}"))
         .get("/settings/users/{id}/roles", NEED, roles)
+        .doc(user_doc::roles())
         .post("/settings/users/{id}/roles", NEED, set_roles)
+        .doc(user_doc::set_roles())
+}
+
+fn of_one(path: &str) -> Routes {
+    Routes::new()
+        .get(path, NEED, one)
+        .doc(user_doc::one())
+        .on(Method::PATCH, path, NEED, change)
+        .doc(user_doc::change())
+        .on(Method::DELETE, path, NEED, remove)
+        .doc(user_doc::remove())
 }
 
 async fn list(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {

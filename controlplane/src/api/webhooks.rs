@@ -13,7 +13,7 @@ use shared::time::WallMs;
 use super::asked::{Document, Id, Pairs};
 use super::fields::Fields;
 use super::routes::{Need, Routes};
-use super::{App, Code, Problem};
+use super::{App, Code, Problem, webhook_doc};
 use crate::access::{Caller, Deed, Right};
 use crate::store::{Delivery, DeliverySearch, DeliveryState, Tried};
 use crate::webhooks::outbox::{NAMES, Standing};
@@ -27,14 +27,23 @@ const LIMIT_MAX: u32 = 500;
 pub(super) fn routes() -> Routes {
     Routes::new()
         .get("/webhooks", READ, endpoints)
+        .doc(webhook_doc::endpoints())
         .get("/webhooks/deliveries", READ, deliveries)
+        .doc(webhook_doc::deliveries())
         .get("/webhooks/deliveries/{id}", READ, delivery)
+        .doc(webhook_doc::delivery())
         .post("/webhooks/deliveries/{id}/replay", WRITE, replay)
+        .doc(webhook_doc::replay())
         .get("/webhooks/{id}", READ, endpoint)
+        .doc(webhook_doc::endpoint())
         .post("/webhooks/{id}/replay", WRITE, replay_dead)
+        .doc(webhook_doc::replay_dead())
         .post("/webhooks/{id}/enable", WRITE, enable)
+        .doc(webhook_doc::switch("Deliver to it again"))
         .post("/webhooks/{id}/disable", WRITE, disable)
+        .doc(webhook_doc::switch("Deliver nothing to it; what comes waits"))
         .post("/webhooks/{id}/test", WRITE, test)
+        .doc(webhook_doc::test())
 }
 
 async fn endpoints(State(app): State<App>, pairs: Pairs) -> Result<Json<Value>, Problem> {

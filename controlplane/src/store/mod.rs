@@ -11,6 +11,7 @@ mod error;
 mod exchanges;
 mod extensions;
 mod foreign;
+mod idempotency;
 mod journal;
 mod outbox;
 mod outbox_list;
@@ -38,6 +39,7 @@ pub use error::StoreError;
 pub use exchanges::{Exchange, Exchanges, StoredExchange};
 pub use extensions::{EXTENSIONS, Extension, Extensions};
 pub use foreign::{ForeignUser, ForeignUsers};
+pub use idempotency::{IdempotencyKey, IdempotencyKeys, KeptAnswer, KeyTake, KnownKey, Taken};
 pub use journal::{JournalMark, Journals};
 pub use outbox::{
     Backlog, Due, EndpointState, Keep, NewEvent, Next, Outbox, Settlement, Swept, Tried, Waiting,
@@ -64,6 +66,7 @@ pub trait Store:
     + Connections
     + Exchanges
     + Extensions
+    + IdempotencyKeys
     + Journals
     + Outbox
     + OutboxList
@@ -82,6 +85,7 @@ impl<T> Store for T where
         + Connections
         + Exchanges
         + Extensions
+        + IdempotencyKeys
         + Journals
         + Outbox
         + OutboxList

@@ -185,7 +185,11 @@ impl Gate {
 
     pub(crate) async fn ask(&self, ask: Ask) -> Answer {
         let response = self.router.clone().oneshot(ask.request).await.expect("never fails");
-        let (parts, body) = response.into_parts();
+        let (parts, mut body) = response.into_parts();
+        if parts.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream") {
+            // It has no end that could be waited for.
+            body = Body::empty();
+        }
         let body = to_bytes(body, 8 << 20).await.expect("a whole body");
         Answer { status: parts.status, headers: parts.headers, body: body.to_vec() }
     }

@@ -22,8 +22,9 @@ use controlplane::configuration::Configured;
 use controlplane::directory::Directory;
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Exchanges, Extensions, Journals, Outbox, OutboxList, Pending,
-    Recordings, Records, Roles, Row, Rows, Sessions, Store, StoreError, Table, Tokens, Users,
+    AuditLog, Connections, Db, Exchanges, Extensions, IdempotencyKeys, Journals, Outbox,
+    OutboxList, Pending, Recordings, Records, Roles, Row, Rows, Sessions, Store, StoreError, Table,
+    Tokens, Users,
 };
 use controlplane::supervisor::{Ending, Publisher, Reloader};
 use controlplane::webhooks::Client;
@@ -474,6 +475,8 @@ impl OutboxList for MoodyStore {}
 impl Recordings for MoodyStore {}
 
 impl AuditLog for MoodyStore {}
+
+impl IdempotencyKeys for MoodyStore {}
 
 impl Roles for MoodyStore {}
 

@@ -104,6 +104,11 @@ impl Gate {
         self.send("GET", path, &format!("Authorization: Bearer {token}\r\n"), "")
     }
 
+    /// The status of a form that is posted.
+    pub(crate) fn post_form(&self, path: &str, body: &str) -> u16 {
+        self.send("POST", path, "Content-Type: application/x-www-form-urlencoded\r\n", body).0
+    }
+
     pub(crate) fn post_as(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
         self.send_as(token, "POST", path, body)
     }

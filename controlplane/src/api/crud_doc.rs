@@ -1,0 +1,199 @@
+//! What the routes of extensions, trunks and routes say about themselves.
+//! Owns:  the schemas and examples of what operators configure.
+//! Gives: one `Doc` per verb, for the kind and the clients of a `Resource`.
+//! Never: a password.
+//! Holds: a body may have more fields than its schema names; `directory` says which.
+
+use serde_json::{Value, json};
+
+use super::crud::Resource;
+use super::doc::{self, Doc};
+use super::{Clients, Code, page};
+use crate::directory::Kind;
+
+/// What a change can be refused for, besides its document.
+const CHANGE_REFUSED: [Code; 4] =
+    [Code::BodyInvalid, Code::DefinedInFile, Code::NameTaken, Code::ShardsSilent];
+
+const fn no_such(kind: Kind) -> Code {
+    match kind {
+        Kind::Extension => Code::NoSuchExtension,
+        Kind::Route => Code::NoSuchRoute,
+        Kind::Trunk => Code::NoSuchTrunk,
+    }
+}
+
+/// What somebody who makes one writes.
+fn written(kind: Kind) -> Value {
+    match kind {
+        Kind::Extension => json!({ "extension": "1005", "sip_password": "a long password" }),
+        Kind::Route => json!({ "name": "abroad", "match": { "to.user": "^00" }, "reject": 403 }),
+        Kind::Trunk => json!({ "name": "carrier", "sip_server": "sip:192.0.2.20:5070" }),
+    }
+}
+
+fn schema(kind: Kind, needed: bool) -> Value {
+    let (name, fields) = match kind {
+        Kind::Extension => ("extension", json!({ "extension": doc::text() })),
+        Kind::Route => (
+            "name",
+            json!({ "name": doc::text(), "priority": { "type": "integer" }, "match": { "type": "object" } }),
+        ),
+        Kind::Trunk => ("name", json!({ "name": doc::text(), "sip_server": doc::text() })),
+    };
+    let required: &[&str] = if needed { &[name] } else { &[] };
+    json!({ "type": "object", "properties": fields, "required": required })
+}
+
+/// One of them, for readers of every generation.
+fn shown(of: Resource) -> Value {
+    match of.kind {
+        Kind::Extension if of.clients == Clients::Older => json!({
+            "extension": { "id": 1, "extension": "1005" },
+            "departments": [],
+            "registrations": { "available": true, "total": 0, "records": [] },
+        }),
+        Kind::Extension => json!({
+            "id": 1,
+            "extension": "1005",
+            "registrations": { "available": true, "total": 0, "records": [] },
+        }),
+        Kind::Route => json!({ "name": "abroad", "priority": 0, "disabled": false }),
+        Kind::Trunk => json!({ "name": "carrier", "sip_server": "sip:192.0.2.20:5070" }),
+    }
+}
+
+/// The same after a change.
+fn changed(of: Resource) -> Value {
+    let mut body = shown(of);
+    body["generation"] = json!(7);
+    body["warnings"] = json!([{ "pointer": "/max_cps", "code": "not_used", "detail": "..." }]);
+    body
+}
+
+fn listed(of: Resource) -> Value {
+    if of.clients != Clients::Own {
+        return page::envelope(1, 20, 1, vec![shown(of)]);
+    }
+    let page =
+        json!({ "limit": 50, "next_cursor": null, "prev_cursor": null, "total_estimate": 1 });
+    json!({ "data": [shown(of)], "page": page })
+}
+
+pub(super) fn list(of: Resource) -> Doc {
+    let doc = Doc::new("All of them, a page at a time");
+    let doc = match of.clients {
+        Clients::Own => doc.pages(),
+        Clients::Guide | Clients::Older => doc
+            .query("page", doc::number(1, 1_000_000), "From 1")
+            .query("per_page", doc::number(5, 100), "20 if not said"),
+    };
+    doc.query("q", doc::text(), "Part of a name or a text")
+        .query("source", doc::word(&["database", "file"]), "Where it is defined")
+        .query("status", doc::text(), "any, or a state")
+        .answer(200, "A page", listed(of))
+        .refuses(&[Code::NotBuilt])
+}
+
+pub(super) fn query(of: Resource) -> Doc {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "page": doc::number(1, 1_000_000),
+            "per_page": doc::number(5, 100),
+            "filters": { "type": "object" },
+        },
+    });
+    Doc::new("The same, asked with a body")
+        .body(schema, json!({ "page": 1, "per_page": 20, "filters": { "q": "a" } }))
+        .answer(200, "A page", listed(of))
+        .refuses(&[Code::FilterInvalid, Code::FilterUnknown, Code::NotBuilt])
+}
+
+pub(super) fn create(of: Resource) -> Doc {
+    Doc::new("Make one; every shard serves it before the answer")
+        .body(schema(of.kind, true), written(of.kind))
+        .answer(201, "What there is now", changed(of))
+        .refuses(&CHANGE_REFUSED)
+        .refuses(&[Code::TooMany])
+}
+
+pub(super) fn one(of: Resource) -> Doc {
+    Doc::new("One of them, by its number or its name")
+        .at("id", "1")
+        .answer(200, "It", shown(of))
+        .refuses(&[no_such(of.kind)])
+        .versioned()
+}
+
+pub(super) fn replace(of: Resource) -> Doc {
+    write(of, "Put another in its place", true)
+}
+
+pub(super) fn patch(of: Resource) -> Doc {
+    write(of, "Change what is said, leave the rest (RFC 7396)", false)
+}
+
+fn write(of: Resource, summary: &'static str, whole: bool) -> Doc {
+    let example = if whole { written(of.kind) } else { json!({}) };
+    Doc::new(summary)
+        .at("id", "1")
+        .body(schema(of.kind, whole), example)
+        .answer(200, "What there is now", changed(of))
+        .refuses(&CHANGE_REFUSED)
+        .refuses(&[no_such(of.kind), Code::TrunkInUse])
+        .versioned()
+}
+
+pub(super) fn remove(of: Resource) -> Doc {
+    Doc::new("Remove it")
+        .at("id", "99")
+        .answer(200, "It is gone", json!({ "status": "deleted", "id": 1, "generation": 7 }))
+        .refuses(&[no_such(of.kind), Code::DefinedInFile, Code::ShardsSilent, Code::TrunkInUse])
+        .versioned()
+}
+
+pub(super) fn toggle(of: Resource) -> Doc {
+    Doc::new("Switch it off, or on again")
+        .at("id", "1")
+        .answer(200, "What there is now", changed(of))
+        .refuses(&CHANGE_REFUSED)
+        .refuses(&[no_such(of.kind)])
+        .versioned()
+}
+
+pub(super) fn copy(of: Resource) -> Doc {
+    Doc::new("The same under a new name, switched off")
+        .at("id", "1")
+        .answer(201, "The copy", changed(of))
+        .refuses(&CHANGE_REFUSED)
+        .refuses(&[no_such(of.kind), Code::TooMany])
+}
+
+pub(super) fn dependencies() -> Doc {
+    let routes = json!([{ "name": "abroad", "defined_at": null }]);
+    Doc::new("The routes that need a trunk")
+        .at("id", "1")
+        .answer(200, "They", json!({ "trunk": "carrier", "routes": routes, "total": 1 }))
+        .refuses(&[Code::NoSuchTrunk])
+}
+
+pub(super) fn explain() -> Doc {
+    let schema = json!({
+        "type": "object",
+        "required": ["to"],
+        "properties": {
+            "from": doc::text(),
+            "to": doc::text(),
+            "source_trunk": doc::text(),
+            "source_ip": doc::text(),
+            "direction": doc::word(&["any", "inbound", "internal", "outbound"]),
+            "headers": { "type": "object" },
+        },
+    });
+    let explained = json!({ "generation": 7, "direction": "outbound", "rules": [] });
+    Doc::new("Where a call would go, and why not elsewhere; nothing rings")
+        .body(schema, json!({ "from": "1001", "to": "0044123" }))
+        .answer(200, "The shard's own explanation", explained)
+        .refuses(&[Code::BodyInvalid, Code::ShardsSilent])
+}
