@@ -87,6 +87,21 @@ pub struct Counts {
     pub logins_throttled: AtomicU64,
     /// Requests that were refused for who sent them.
     pub requests_denied: AtomicU64,
+    /// Recordings that left the disk because of their age or number.
+    pub recordings_expired: AtomicU64,
+    /// Uploads that were stored and verified since the start.
+    pub uploads_done: AtomicU64,
+    /// Tries that failed; each is made again.
+    pub upload_failures: AtomicU64,
+    /// Uploads that wait, tried or not.
+    pub uploads_backlog: AtomicU64,
+    /// How long the oldest of them has waited, in s.
+    pub uploads_oldest: AtomicU64,
+    /// Uploads whose file is gone.
+    pub uploads_lost: AtomicU64,
+    pub disk_used_percent: AtomicU64,
+    /// `disk::Level` as a number.
+    pub disk_level: AtomicU64,
     /// Questions to the HTTP router, those without a decision, and whether it is waited for (0) or not.
     pub route_requests: AtomicU64,
     pub route_failures: AtomicU64,

@@ -7,11 +7,13 @@
 
 pub mod access;
 pub mod api;
+pub mod archive;
 pub mod board;
 pub mod cli;
 pub mod configuration;
 pub mod demo;
 pub mod directory;
+pub mod disk;
 pub mod exit;
 pub mod journal;
 pub mod logs;

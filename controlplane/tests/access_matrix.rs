@@ -22,8 +22,8 @@ use shared::ids::ShardId;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection, Row as _};
 use stand_ins::{
-    FakePlane, Folder, MORNING, api_tokens, config, directory, ending, no_deliveries, only,
-    reloader,
+    FakePlane, Folder, MORNING, api_tokens, config, directory, ending, no_archive, no_deliveries,
+    only, reloader,
 };
 use tower::ServiceExt;
 
@@ -75,6 +75,7 @@ impl Walk {
             deliveries,
             store: store.clone(),
             directory,
+            archive: no_archive(store.clone(), &board),
             board,
             questions,
             news: Arc::new(News::new(MORNING)),

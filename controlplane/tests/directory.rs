@@ -25,8 +25,8 @@ use shared::net::Transport;
 use shared::route::{Chosen, Explanation};
 use shared::snapshot::{Secret, Snapshot};
 use stand_ins::{
-    FakePlane, MORNING, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_deliveries,
-    reloader,
+    FakePlane, MORNING, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_archive,
+    no_deliveries, reloader,
 };
 
 const FILE: &str = r#"
@@ -76,6 +76,7 @@ impl Gate {
             store: store.clone(),
             board: Arc::clone(&board),
             questions,
+            archive: no_archive(store.clone(), &board),
             directory: Arc::clone(&directory),
             news: Arc::new(News::new(MORNING)),
             http,

@@ -29,7 +29,7 @@ use shared::metrics::{Counter, Counters};
 use shared::originate::{Originated, Party, Unstarted};
 use stand_ins::{
     FakePlane, Folder, MORNING, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config,
-    directory, ending, reloader,
+    directory, ending, no_archive, reloader,
 };
 use tower::ServiceExt;
 
@@ -98,6 +98,7 @@ impl Gate {
             news: Arc::new(News::new(MORNING)),
             http,
             prompts: config.files().prompts().into(),
+            archive: no_archive(store.clone(), &board),
             node: "gate-1".into(),
         };
         Self { plane, board, store, router: router(app) }
@@ -538,6 +539,7 @@ async fn a_command_that_is_not_done_says_why() {
         (Refusal::NotAnswered, StatusCode::CONFLICT, "not_answered"),
         (Refusal::NotConfirmed, StatusCode::GATEWAY_TIMEOUT, "not_confirmed"),
         (Refusal::NotPlaying, StatusCode::CONFLICT, "not_playing"),
+        (Refusal::DiskFull, StatusCode::SERVICE_UNAVAILABLE, "disk_full"),
         (Refusal::NotRecording, StatusCode::CONFLICT, "not_recording"),
         (Refusal::NotRinging, StatusCode::CONFLICT, "not_ringing"),
         (Refusal::PeerRefused(488), StatusCode::CONFLICT, "peer_refused"),

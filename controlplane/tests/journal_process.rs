@@ -3,11 +3,8 @@
 
 mod stand_ins;
 
-use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use loadtest::load::{Ends, Load, Plan, Report, Sdp};
@@ -17,6 +14,7 @@ use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stand_ins::Folder;
 use stand_ins::program::{Gate, spare_port, write_config};
+use stand_ins::small_disk::SmallDisk;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "a-token-of-this-test";
@@ -114,48 +112,6 @@ async fn a_locked_database_holds_no_call_up_and_costs_no_record() {
     assert_eq!(code, Some(0), "{log}");
     let segments = fs::read_dir(bench.folder.path().join("data/journal")).expect("the folder");
     assert_eq!(segments.count(), 0, "a clean end leaves no segment");
-}
-
-/// A file system of a few MiB, gone with the test.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path) -> Self {
-        fs::create_dir_all(path).expect("a folder");
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"]).arg(path);
-        let done = command.output().expect("the program `mount`");
-        let reason = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "this test mounts a tmpfs, so it needs root: {reason}");
-        Self(path.to_owned())
-    }
-
-    /// Not a byte is left for anybody.
-    fn fill(&self) {
-        let mut file = File::create(self.0.join("filler")).expect("a file");
-        for piece in [1 << 20, 4_096, 1] {
-            let zeros = vec![0; piece];
-            loop {
-                match file.write(&zeros) {
-                    Ok(0) => break,
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.0.join("filler")).expect("it was there");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a gateway of a failed test may still have files open.
-        drop(Command::new("umount").arg("-l").arg(&self.0).status());
-    }
 }
 
 /// reliability.md DU8.

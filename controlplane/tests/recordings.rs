@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use controlplane::archive::{Archive, Targets};
 use controlplane::board::{Board, Counts};
 use controlplane::recordings::{Finalizer, NotFinished, finalize, leftovers, recording_path};
 use controlplane::store::{Db, RecordingState, Recordings, Store};
 use media::capture::{write_header, write_packet};
 use media::relay::Component;
 use media::tone::{Tone, goertzel_power, mean_power};
+use shared::config::Archive as Rules;
 use shared::event::CaptureClosed;
 use shared::ids::{CallId, Side};
 use shared::time::Instant;
 use stand_ins::{Folder, MORNING, call_id};
+use tokio::sync::mpsc;
 
 /// G.711 mu-law of one sample, by the text of ITU-T G.711 and not by our tables.
 fn mu_law(sample: i16) -> u8 {
@@ -91,11 +94,17 @@ impl Desk {
         self.folder.path().join("recordings")
     }
 
+    fn start(&self) -> (Finalizer, mpsc::Sender<CaptureClosed>) {
+        let store: Arc<dyn Store> = self.store.clone();
+        let board = Arc::clone(&self.board);
+        let targets = Targets::default();
+        let archive = Archive::new(Arc::clone(&store), board, targets, &Rules::default());
+        Finalizer::start(store, Arc::clone(&self.board), archive, self.recordings())
+    }
+
     /// A process with its finalizer, from start to end.
     async fn work(&self, closed: Vec<CaptureClosed>) {
-        let store: Arc<dyn Store> = self.store.clone();
-        let (finalizer, queue) =
-            Finalizer::start(store, Arc::clone(&self.board), self.recordings());
+        let (finalizer, queue) = self.start();
         for capture in closed {
             queue.send(capture).await.expect("the finalizer takes it");
         }
@@ -192,6 +201,45 @@ async fn a_capture_that_cannot_be_read_is_tried_again_later() {
     assert!(path.exists());
     let left = leftovers(&*desk.store, &desk.captures()).await.expect("the folder is read");
     assert_eq!(left.len(), 1);
+}
+
+/// What stands in the folder's way here is a full disk elsewhere.
+#[tokio::test]
+async fn a_recording_that_had_no_room_is_made_without_a_restart() {
+    let desk = Desk::new().await;
+    let call = call_id(1);
+    let path = capture(&desk.captures(), call, 0, 50);
+    let folder = recording_path(&desk.recordings(), call);
+    let folder = folder.parent().expect("a folder per day");
+    std::fs::write(folder, "no folder").expect("it is written");
+    let (finalizer, queue) = desk.start();
+    queue.send(closed(call, path.clone())).await.expect("the finalizer takes it");
+    let is = async |state| {
+        let row = desk.store.recording(call).await.expect("it is read");
+        row.is_some_and(|recording| recording.state == state)
+    };
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while !is(RecordingState::Failed).await {
+        look.tick().await;
+    }
+    assert_eq!(Counts::of(&desk.board.counts.recordings_backlog), 1, "it waits");
+    std::fs::remove_file(folder).expect("it was there");
+    while !is(RecordingState::Ready).await {
+        // The database needs real time: only the wait is skipped.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+        look.reset();
+        look.tick().await;
+    }
+    drop(queue);
+    finalizer.finish(Duration::from_secs(60)).await;
+    assert!(!path.exists(), "the capture has done its work");
+    let counts = &desk.board.counts;
+    assert_eq!(
+        (Counts::of(&counts.recordings_ready), Counts::of(&counts.recordings_failed)),
+        (1, 1)
+    );
 }
 
 #[test]

@@ -131,6 +131,8 @@ pub enum Refusal {
     CallEnded,
     /// The phone speaks no codec that we can write, or its media is encrypted.
     CodecUnknown,
+    /// Nothing more is recorded until the disk has room.
+    DiskFull,
     /// The call has no audio that goes through us.
     NoMedia,
     /// The INVITE carried no offer that could be answered.

@@ -33,6 +33,8 @@ pub enum Command {
     },
     /// No new calls (503 + Retry-After); standing ones go on. `Event::Drained` follows the last one.
     Drain,
+    /// What new calls may cost: a full disk takes no recordings, or no calls.
+    Intake(Intake),
     /// Call two parties and join them; answered by one `event::Answer::Originated`.
     Originate {
         id: u64,
@@ -42,6 +44,19 @@ pub enum Command {
     Publish(Arc<Snapshot>),
     /// End every call (BYE or 503 to both legs), write what is open, then stop the executor.
     Stop,
+}
+
+/// What a shard may take in now. Standing calls are not touched by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intake {
+    /// New calls; else they hear 503.
+    pub calls: bool,
+    /// Recordings of calls that begin now.
+    pub recordings: bool,
+}
+
+impl Intake {
+    pub const ALL: Self = Self { calls: true, recordings: true };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use super::routes::{Need, Routes};
 use crate::VERSION;
 use crate::access::Right;
 use crate::board::{Counts, ShardState, Stage};
+use crate::disk::Level;
 use crate::webhooks::outbox::Desk;
 
 pub(super) fn routes() -> Routes {
@@ -76,6 +77,18 @@ async fn health(State(app): State<App>) -> Json<Value> {
             "backlog": Counts::of(&counts.recordings_backlog),
             "ready": Counts::of(&counts.recordings_ready),
             "failed": Counts::of(&counts.recordings_failed),
+            "expired": Counts::of(&counts.recordings_expired),
+        },
+        "uploads": {
+            "backlog": Counts::of(&counts.uploads_backlog),
+            "oldest_seconds": Counts::of(&counts.uploads_oldest),
+            "done": Counts::of(&counts.uploads_done),
+            "failures": Counts::of(&counts.upload_failures),
+            "lost": Counts::of(&counts.uploads_lost),
+        },
+        "disk": {
+            "used_percent": Counts::of(&counts.disk_used_percent),
+            "level": Level::of_number(Counts::of(&counts.disk_level)).as_str(),
         },
         "webhooks": app.deliveries.desks().iter().map(webhook).collect::<Map<_, _>>(),
         "generation": Counts::of(&counts.published),

@@ -78,6 +78,33 @@ fn write(app: &App, out: &mut String) -> fmt::Result {
             Counts::of(&counts.journal_damaged),
         ),
         ("event_readers", "gauge", "Event streams that are open", app.news.readers() as u64),
+    ];
+    single_values(
+        out,
+        single
+            .into_iter()
+            .chain(of_archive(counts))
+            .chain(of_access(counts))
+            .chain(of_deciders(counts)),
+    )?;
+    head(out, "build_info", "gauge", "Version of the running program")?;
+    writeln!(out, "ringgate_build_info{{version=\"{VERSION}\"}} 1")
+}
+
+/// Name, kind, help line and value of what is not kept per shard.
+type Single = (&'static str, &'static str, &'static str, u64);
+
+fn single_values(out: &mut String, values: impl Iterator<Item = Single>) -> fmt::Result {
+    for (name, kind, help, value) in values {
+        head(out, name, kind, help)?;
+        writeln!(out, "ringgate_{name} {value}")?;
+    }
+    Ok(())
+}
+
+/// What was recorded, what left this disk, what still has to, and how full it is.
+fn of_archive(counts: &Counts) -> [Single; 11] {
+    [
         (
             "recordings_backlog",
             "gauge",
@@ -93,24 +120,38 @@ fn write(app: &App, out: &mut String) -> fmt::Result {
         (
             "recordings_failed_total",
             "counter",
-            "Captures that became no recording",
+            "Captures that became no recording at the first try",
             Counts::of(&counts.recordings_failed),
         ),
-    ];
-    single_values(out, single.into_iter().chain(of_access(counts)).chain(of_deciders(counts)))?;
-    head(out, "build_info", "gauge", "Version of the running program")?;
-    writeln!(out, "ringgate_build_info{{version=\"{VERSION}\"}} 1")
-}
-
-/// Name, kind, help line and value of what is not kept per shard.
-type Single = (&'static str, &'static str, &'static str, u64);
-
-fn single_values(out: &mut String, values: impl Iterator<Item = Single>) -> fmt::Result {
-    for (name, kind, help, value) in values {
-        head(out, name, kind, help)?;
-        writeln!(out, "ringgate_{name} {value}")?;
-    }
-    Ok(())
+        (
+            "recordings_expired_total",
+            "counter",
+            "Recordings removed for their age or number",
+            Counts::of(&counts.recordings_expired),
+        ),
+        ("uploads_backlog", "gauge", "Uploads that wait", Counts::of(&counts.uploads_backlog)),
+        (
+            "uploads_oldest_seconds",
+            "gauge",
+            "How long the oldest upload has waited",
+            Counts::of(&counts.uploads_oldest),
+        ),
+        ("uploads_done_total", "counter", "Uploads verified", Counts::of(&counts.uploads_done)),
+        (
+            "upload_failures_total",
+            "counter",
+            "Tries to upload that failed",
+            Counts::of(&counts.upload_failures),
+        ),
+        ("uploads_lost", "gauge", "Uploads without a file", Counts::of(&counts.uploads_lost)),
+        (
+            "disk_used_percent",
+            "gauge",
+            "Fill of the fuller one of the disks of data and recordings",
+            Counts::of(&counts.disk_used_percent),
+        ),
+        ("disk_level", "gauge", "0 fine, 1 warn, 2 high, 3 full", Counts::of(&counts.disk_level)),
+    ]
 }
 
 /// Who was let in and who was not.

@@ -40,6 +40,7 @@ mod record_query;
 mod record_shapes;
 mod recording;
 mod reload;
+mod remote_recording;
 mod roles;
 mod routes;
 mod routing;
@@ -73,6 +74,7 @@ pub use problem::{Code, Problem};
 pub use routes::{Need, Row};
 
 use crate::access::{Access, Right};
+use crate::archive::Archive;
 use crate::board::Board;
 use crate::directory::Directory;
 use crate::news::News;
@@ -99,6 +101,7 @@ pub struct App {
     pub reloader: Arc<Reloader>,
     pub ending: Arc<Ending>,
     pub news: Arc<News>,
+    pub archive: Arc<Archive>,
     pub http: Arc<Http>,
     /// The folder of what can be played into a call.
     pub prompts: Arc<Path>,

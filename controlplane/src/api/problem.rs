@@ -46,6 +46,7 @@ macro_rules! codes {
 
 codes! {
     AlreadyRecording "already_recording" CONFLICT "The call is recorded already";
+    ArchiveUnavailable "archive_unavailable" BAD_GATEWAY "The archive is not available";
     BodyInvalid "body_invalid" UNPROCESSABLE_ENTITY "The body has fields that cannot be taken";
     BodyTooLong "body_too_long" PAYLOAD_TOO_LARGE "The body is too long";
     BodyUnreadable "body_unreadable" BAD_REQUEST "The body cannot be read";
@@ -62,6 +63,7 @@ codes! {
     DatabaseUnavailable "database_unavailable" SERVICE_UNAVAILABLE "The database is not available";
     DefinedInFile "defined_in_file" CONFLICT "A file defines this";
     DeliveryPending "delivery_pending" CONFLICT "This delivery is not over yet";
+    DiskFull "disk_full" SERVICE_UNAVAILABLE "The disk is full";
     EndpointNotConfigured "endpoint_not_configured" CONFLICT "This endpoint is not configured";
     FilterInvalid "filter_invalid" BAD_REQUEST "A filter has no such value";
     FilterUnknown "filter_unknown" BAD_REQUEST "There is no such filter";
@@ -108,6 +110,8 @@ codes! {
     PromptAbsent "prompt_absent" NOT_FOUND "There is no such prompt";
     QueryUnreadable "query_unreadable" BAD_REQUEST "The query cannot be read";
     RecordingAbsent "recording_absent" NOT_FOUND "This call has no recording";
+    RecordingElsewhere "recording_elsewhere" NOT_FOUND "The recording is no longer here";
+    RecordingExpired "recording_expired" GONE "The recording was removed after its time";
     RecordingFailed "recording_failed" NOT_FOUND "The recording could not be made";
     RecordingPending "recording_pending" CONFLICT "The recording is not ready yet";
     RoleFixed "role_fixed" CONFLICT "This role stays as it is";

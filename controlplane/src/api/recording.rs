@@ -7,6 +7,7 @@
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use shared::ids::CallId;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
@@ -14,7 +15,7 @@ use super::asked::{Id, Pairs};
 use super::call_records::find;
 use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
-use super::{App, Code, Problem};
+use super::{App, Code, Problem, remote_recording};
 use crate::access::Right;
 use crate::store::RecordingState;
 
@@ -61,13 +62,21 @@ async fn recording(
             let text = "it is being made from the capture of the call";
             return Err(Problem::new(Code::RecordingPending, text));
         }
+        (RecordingState::Uploaded, _) => {
+            let call = record.cdr.session_id;
+            return named(remote_recording::serve(&app, call, request.headers()).await?, call);
+        }
+        (RecordingState::Expired, _) => {
+            let text = "the configuration keeps recordings for a limited time or size";
+            return Err(Problem::new(Code::RecordingExpired, text));
+        }
         (_, _) => {
             let reason = recording.error.unwrap_or_else(|| "no reason is known".to_owned());
             return Err(Problem::new(Code::RecordingFailed, reason));
         }
     };
     let served = ServeFile::new(&path).oneshot(request).await;
-    let mut response = match served {
+    let response = match served {
         Ok(response) => response.into_response(),
         Err(never) => match never {},
     };
@@ -75,9 +84,14 @@ async fn recording(
         tracing::error!(file = %path.display(), "a recording that was made is gone");
         return Err(Problem::new(Code::RecordingFailed, "the file of the recording is gone"));
     }
+    named(response, record.cdr.session_id)
+}
+
+/// What it is, and what a person who saves it sees.
+fn named(mut response: Response, call: CallId) -> Result<Response, Problem> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("audio/wav"));
-    let name = format!("inline; filename=\"{}.wav\"", record.cdr.session_id);
+    let name = format!("inline; filename=\"{call}.wav\"");
     if let Ok(name) = HeaderValue::try_from(name) {
         headers.insert(header::CONTENT_DISPOSITION, name);
     }

@@ -2,11 +2,13 @@
 //! Owns:  the task that takes closed captures and keeps their rows.
 //! Gives: one stereo WAV per call: `FOLDER/YYYYMMDD/SESSION.wav`.
 //! Never: blocks the pump for a disk, removes a capture before its recording is safe.
-//! Holds: doing a capture twice gives the same recording and the same row.
+//! Holds: doing a capture twice gives the same recording and the same row. One that fails is tried
+//!        again, so that a disk that was full needs no restart.
 
 mod finalize;
 mod leftovers;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,11 +18,12 @@ use shared::event::CaptureClosed;
 use shared::ids::CallId;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use finalize::{Finished, NotFinished, finalize};
 pub use leftovers::leftovers;
 
+use crate::archive::Archive;
 use crate::board::Board;
 use crate::store::{Recording, RecordingState, Store, StoreError};
 
@@ -31,6 +34,11 @@ const QUEUE_LEN: usize = 16_384;
 /// Tries to write a row; later the next start does it, since the capture is still there.
 const ROW_TRIES: u32 = 8;
 const ROW_RETRY: Duration = Duration::from_millis(500);
+/// Until a capture that failed is tried again, twice as long each time.
+const AGAIN_FIRST: Duration = Duration::from_secs(30);
+const AGAIN_LAST: Duration = Duration::from_hours(1);
+/// Captures that failed and wait; more are left to the next start.
+const AGAIN_MAX: usize = 10_000;
 
 #[derive(Debug)]
 pub struct Finalizer {
@@ -42,10 +50,11 @@ impl Finalizer {
     pub fn start(
         store: Arc<dyn Store>,
         board: Arc<Board>,
+        archive: Arc<Archive>,
         folder: PathBuf,
     ) -> (Self, mpsc::Sender<CaptureClosed>) {
         let (sender, queue) = mpsc::channel(QUEUE_LEN);
-        let desk = Arc::new(Desk { store, board, folder });
+        let desk = Arc::new(Desk { store, board, archive, folder });
         (Self { task: tokio::spawn(run(desk, queue)) }, sender)
     }
 
@@ -66,41 +75,79 @@ impl Finalizer {
 struct Desk {
     store: Arc<dyn Store>,
     board: Arc<Board>,
+    archive: Arc<Archive>,
     folder: PathBuf,
 }
 
+/// A capture, and how often it failed.
+struct Work {
+    closed: CaptureClosed,
+    failures: u32,
+}
+
+/// Captures that failed, by when they are tried again.
+#[derive(Default)]
+struct Again(BTreeMap<(Instant, CallId), Work>);
+
+impl Again {
+    fn put(&mut self, work: Work) {
+        if self.0.len() >= AGAIN_MAX {
+            tracing::error!(call = %work.closed.call, "a capture waits for the next start");
+            return;
+        }
+        let doublings = work.failures.saturating_sub(1).min(16);
+        let wait = AGAIN_LAST.min(AGAIN_FIRST * 2_u32.pow(doublings));
+        self.0.insert((Instant::now() + wait, work.closed.call), work);
+    }
+
+    /// Waits for the next one; for ever when there is none.
+    async fn due(&mut self) -> Work {
+        match self.0.first_key_value() {
+            Some(((at, _), _)) => sleep_until(*at).await,
+            None => std::future::pending().await,
+        }
+        let (_, work) = self.0.pop_first().expect("there was one, and it is ours");
+        work
+    }
+}
+
 async fn run(desk: Arc<Desk>, mut queue: mpsc::Receiver<CaptureClosed>) {
-    let mut work = JoinSet::new();
+    let mut work: JoinSet<Option<Work>> = JoinSet::new();
+    let mut again = Again::default();
     let mut open = true;
     loop {
-        desk.waiting(queue.len() + work.len());
-        tokio::select! {
-            closed = queue.recv(), if open && work.len() < WORKERS => match closed {
-                Some(closed) => {
-                    let desk = Arc::clone(&desk);
-                    work.spawn(async move { desk.make(closed).await });
+        desk.waiting(queue.len() + work.len() + again.0.len());
+        let room = open && work.len() < WORKERS;
+        let next = tokio::select! {
+            closed = queue.recv(), if room => {
+                open = closed.is_some();
+                closed.map(|closed| Work { closed, failures: 0 })
+            }
+            next = again.due(), if room => Some(next),
+            Some(done) = work.join_next(), if !work.is_empty() => {
+                match done {
+                    Ok(failed) => failed.into_iter().for_each(|failed| again.put(failed)),
+                    Err(error) => tracing::error!(%error, "a recording could not be made"),
                 }
-                None => open = false,
-            },
-            Some(done) = work.join_next(), if !work.is_empty() => report(done),
+                None
+            }
             else => break,
+        };
+        if let Some(next) = next {
+            let desk = Arc::clone(&desk);
+            work.spawn(async move { desk.make(next).await });
         }
     }
 }
 
-fn report(done: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = done {
-        tracing::error!(%error, "a recording could not be made");
-    }
-}
-
 impl Desk {
-    /// One capture, from its first row to its last.
-    async fn make(&self, closed: CaptureClosed) {
+    /// One capture, from its first row to its last. Gives it back when it is worth another try.
+    async fn make(&self, Work { closed, failures }: Work) -> Option<Work> {
+        let failed = Work { closed: closed.clone(), failures: failures + 1 };
         let mut recording = Recording {
             call: closed.call,
             state: RecordingState::Pending,
-            capture: closed.path,
+            capture: closed.path.clone(),
             path: None,
             duration_ms: None,
             size: None,
@@ -123,28 +170,47 @@ impl Desk {
                 recording.duration_ms = Some(finished.duration_ms);
                 recording.size = Some(finished.bytes);
                 recording.error = joined(recording.error.take(), finished.note);
-                counts.recordings_ready.fetch_add(1, Ordering::Relaxed);
             }
             Err(why) => {
                 recording.state = why.state();
-                recording.error = joined(recording.error.take(), Some(why.to_string()));
-                counts.recordings_failed.fetch_add(1, Ordering::Relaxed);
+                let reason = match (&why, closed.lost) {
+                    (NotFinished::Empty, 1..) => "no packet reached the disk".to_owned(),
+                    _ => why.to_string(),
+                };
+                recording.error = joined(recording.error.take(), Some(reason));
+                if failures == 0 {
+                    counts.recordings_failed.fetch_add(1, Ordering::Relaxed);
+                }
                 let (call, capture) = (recording.call, recording.capture.display());
                 tracing::warn!(%call, %capture, reason = %why, "no recording");
             }
         }
         let stored = self.put(&recording).await;
+        if stored && recording.state == RecordingState::Ready {
+            counts.recordings_ready.fetch_add(1, Ordering::Relaxed);
+        }
         let spent = matches!(recording.state, RecordingState::Ready | RecordingState::Empty);
         if stored && spent {
             self.remove(&recording.capture).await;
         }
+        let is_retried = !stored || recording.state == RecordingState::Failed;
+        is_retried.then_some(failed)
     }
 
     /// Writes the row; false when the database did not take it in a while.
     async fn put(&self, recording: &Recording) -> bool {
         for attempt in 1..=ROW_TRIES {
-            match self.store.put_recording(recording).await {
-                Ok(()) => return true,
+            let sections = match recording.state {
+                RecordingState::Ready => self.archive.targets().sections(),
+                _ => Vec::new(),
+            };
+            match self.store.finish_recording(recording, &sections).await {
+                Ok(()) => {
+                    if !sections.is_empty() {
+                        self.archive.wake();
+                    }
+                    return true;
+                }
                 Err(error @ StoreError::Refused(_)) => {
                     tracing::error!(call = %recording.call, %error, "a recording has no row");
                     return false;
@@ -178,15 +244,19 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     }
 }
 
-/// One folder per day, so that none grows without bound. The day is that of the call's id (UTC).
+/// One folder per day, so that none grows without bound.
 pub fn recording_path(folder: &Path, call: CallId) -> PathBuf {
+    folder.join(day_of(call)).join(format!("{call}.wav"))
+}
+
+/// `YYYYMMDD`, the day on which the call began (UTC).
+pub fn day_of(call: CallId) -> String {
     // 48 bits of wall time stand before 80 other bits.
     let ms = i64::try_from(call.0 >> 80).unwrap_or(0);
     let day = time::OffsetDateTime::from_unix_timestamp(ms / 1_000)
         .unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
         .date();
-    let day = format!("{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day());
-    folder.join(day).join(format!("{call}.wav"))
+    format!("{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day())
 }
 
 #[cfg(test)]

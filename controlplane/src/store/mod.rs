@@ -13,6 +13,7 @@ mod extensions;
 mod foreign;
 mod idempotency;
 mod journal;
+mod local_copies;
 mod outbox;
 mod outbox_list;
 mod postgres;
@@ -28,6 +29,7 @@ mod sqlite;
 mod statement;
 mod tokens;
 mod trunks;
+mod uploads;
 mod users;
 
 use std::future::Future;
@@ -41,6 +43,7 @@ pub use extensions::{EXTENSIONS, Extension, Extensions};
 pub use foreign::{ForeignUser, ForeignUsers};
 pub use idempotency::{IdempotencyKey, IdempotencyKeys, KeptAnswer, KeyTake, KnownKey, Taken};
 pub use journal::{JournalMark, Journals};
+pub use local_copies::LocalCopies;
 pub use outbox::{
     Backlog, Due, EndpointState, Keep, NewEvent, Next, Outbox, Settlement, Swept, Tried, Waiting,
 };
@@ -55,6 +58,7 @@ pub use rows::{Row, Rows, Table};
 pub use sessions::{Bounds, Session, Sessions};
 pub use tokens::{Token, Tokens};
 pub use trunks::TRUNKS;
+pub use uploads::{Load, Section, Upload, UploadBacklog, Uploaded, Uploads};
 pub use users::{Edited, Login, User, UserEdit, UserSearch, Users};
 
 /// An answer that is on its way.
@@ -68,6 +72,7 @@ pub trait Store:
     + Extensions
     + IdempotencyKeys
     + Journals
+    + LocalCopies
     + Outbox
     + OutboxList
     + Recordings
@@ -76,6 +81,7 @@ pub trait Store:
     + Rows
     + Sessions
     + Tokens
+    + Uploads
     + Users
 {
 }
@@ -87,6 +93,7 @@ impl<T> Store for T where
         + Extensions
         + IdempotencyKeys
         + Journals
+        + LocalCopies
         + Outbox
         + OutboxList
         + Recordings
@@ -95,6 +102,7 @@ impl<T> Store for T where
         + Rows
         + Sessions
         + Tokens
+        + Uploads
         + Users
 {
 }

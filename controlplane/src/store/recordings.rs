@@ -9,8 +9,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use shared::ids::CallId;
-use sqlx::Row;
 use sqlx::any::AnyRow;
+use sqlx::{Any, Row, Transaction};
 
 use super::db::{Connections, from_sql, now_ms, to_sql};
 use super::error::{odd_row, of_sqlx};
@@ -34,31 +34,44 @@ pub struct Recording {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordingState {
-    /// Nobody sent anything that could be recorded.
+    /// Nobody sent anything that could be recorded, or none of it reached the disk.
     Empty,
+    /// Removed after its time, and nowhere else.
+    Expired,
     /// The capture is kept and tried again on the next start.
     Failed,
     Pending,
     Ready,
     /// A codec that we do not decode; the capture is kept.
     Unsupported,
+    /// No longer here, but where it was uploaded to.
+    Uploaded,
 }
 
 impl RecordingState {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "empty",
+            Self::Expired => "expired",
             Self::Failed => "failed",
             Self::Pending => "pending",
             Self::Ready => "ready",
             Self::Unsupported => "unsupported",
+            Self::Uploaded => "uploaded",
         }
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Empty, Self::Failed, Self::Pending, Self::Ready, Self::Unsupported]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        const ALL: [RecordingState; 7] = [
+            RecordingState::Empty,
+            RecordingState::Expired,
+            RecordingState::Failed,
+            RecordingState::Pending,
+            RecordingState::Ready,
+            RecordingState::Unsupported,
+            RecordingState::Uploaded,
+        ];
+        ALL.into_iter().find(|state| state.as_str() == text)
     }
 }
 
@@ -76,6 +89,16 @@ pub trait Recordings: Connections {
 impl Recordings for Db {}
 
 async fn put(db: &Db, recording: &Recording) -> Result<(), StoreError> {
+    let mut transaction = db.begin().await?;
+    put_in(&mut transaction, recording).await?;
+    transaction.commit().await.map_err(of_sqlx)
+}
+
+/// The same as part of something larger.
+pub(super) async fn put_in(
+    transaction: &mut Transaction<'static, Any>,
+    recording: &Recording,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO recordings (session_id, state, capture_path, path, duration_ms, size, \
          packets_lost, error, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
@@ -94,7 +117,7 @@ async fn put(db: &Db, recording: &Recording) -> Result<(), StoreError> {
     .bind(to_sql(recording.packets_lost))
     .bind(&recording.error)
     .bind(now_ms())
-    .execute(db.writer())
+    .execute(&mut **transaction)
     .await
     .map_err(of_sqlx)?;
     Ok(())

@@ -19,7 +19,7 @@ use super::outbox::{self, NewEvent};
 use super::record_pages::{self, RecordPage, RecordSearch, RecordSlice, SliceSearch};
 use super::recordings::{self, Recording};
 use super::statement::{ROWS_MAX, Statement};
-use super::{Db, Pending, StoreError};
+use super::{Db, Pending, StoreError, uploads};
 
 /// One row of `call_records` with its recording.
 #[derive(Clone, Debug)]
@@ -135,6 +135,7 @@ pub(super) async fn insert(
         insert.query_on(transaction).execute(&mut **transaction).await.map_err(of_sqlx)?;
     }
     insert_legs(transaction, batch).await?;
+    uploads::of_records(transaction, batch).await?;
     outbox::add(transaction, events).await
 }
 

@@ -14,11 +14,10 @@ use std::time::Duration;
 use shard::{Shards, StartError};
 use shared::command::Command;
 use shared::config::Config;
-use shared::event::CaptureClosed;
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
 use shared::time::WallMs;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -28,6 +27,7 @@ use super::cores::{self, Cores};
 use super::deciding::Deciding;
 use super::ending::Ending;
 use super::http_server::HttpServer;
+use super::keeping::Keeping;
 use super::outward::Outward;
 use super::prepared::{Prepared, StartFailed, failed};
 use super::reload::Reloader;
@@ -42,7 +42,6 @@ use crate::news::News;
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
-use crate::recordings::Finalizer;
 use crate::store::{EXTENSIONS, Store, now_ms};
 use crate::webhooks::Client;
 use crate::webhooks::outbox::Deliveries;
@@ -72,7 +71,7 @@ pub struct Gateway {
     pump: JoinHandle<()>,
     pump_ended: watch::Receiver<bool>,
     journal: Journal,
-    finalizer: Finalizer,
+    keeping: Keeping,
     deciding: Deciding,
     outward: Outward,
     news: Arc<News>,
@@ -111,17 +110,16 @@ impl Gateway {
     }
 
     /// The tasks round the shards, from where their events go to where questions come from.
-    fn run(prepared: Prepared, shards: Arc<Shards>, drain: Duration) -> Self {
+    fn run(mut prepared: Prepared, shards: Arc<Shards>, drain: Duration) -> Self {
         let board = first_board(&prepared.cores);
         let plane: Arc<dyn Plane> = shards.clone();
         let deciding = Deciding::start(&prepared, &plane, &board);
         let (outward, registrations) = Outward::start(&prepared, &board);
+        let (keeping, captures) = Keeping::start(&mut prepared, &plane, &board);
+        let (journal, taps) = start_journal(&prepared, &board);
         let Prepared { configured, cores, store, deliveries, .. } = prepared;
         let config = &configured.config.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
-        let (journal, taps) =
-            start_journal(config, &prepared.settings, &store, &deliveries, &board);
-        let (finalizer, captures) = start_finalizer(config, &store, &board, prepared.left);
         let news = Arc::new(News::new(WallMs(now_ms())));
         let (pump, pump_ended) = start_pump(Pump {
             plane: Arc::clone(&plane),
@@ -152,6 +150,7 @@ impl Gateway {
             news: Arc::clone(&news),
             http: Arc::new(config.http().clone()),
             prompts: config.files().prompts().into(),
+            archive: Arc::clone(&keeping.archive),
             node: node_name().into(),
         };
         let http = HttpServer::start(prepared.listener, app);
@@ -174,7 +173,7 @@ impl Gateway {
             pump,
             pump_ended,
             journal,
-            finalizer,
+            keeping,
             deciding,
             outward,
             news,
@@ -268,7 +267,7 @@ impl Gateway {
         }
         let stopped = self.board.every(|shard| shard.stage == Stage::Stopped);
         self.journal.finish(CDR_PATIENCE, stopped).await;
-        self.finalizer.finish(RECORDING_PATIENCE).await;
+        self.keeping.finish(RECORDING_PATIENCE).await;
         self.deciding.finish(CDR_PATIENCE).await;
         self.outward.finish(CDR_PATIENCE).await;
         self.store.close().await;
@@ -288,14 +287,9 @@ impl Gateway {
     }
 }
 
-fn start_journal(
-    config: &Config,
-    settings: &[ShardSettings],
-    store: &Arc<dyn Store>,
-    deliveries: &Arc<Deliveries>,
-    board: &Arc<Board>,
-) -> (Journal, Taps) {
-    let (store, deliveries) = (Arc::clone(store), Arc::clone(deliveries));
+fn start_journal(prepared: &Prepared, board: &Arc<Board>) -> (Journal, Taps) {
+    let (config, settings) = (&prepared.configured.config, &prepared.settings);
+    let (store, deliveries) = (Arc::clone(&prepared.store), Arc::clone(&prepared.deliveries));
     Journal::start(journal::Setup {
         sink: Arc::new(journal::Database { store, deliveries }),
         board: Arc::clone(board),
@@ -303,19 +297,6 @@ fn start_journal(
         run: settings.first().map_or(0, |shard| shard.journal.run),
         shards: u8::try_from(settings.len()).unwrap_or(u8::MAX),
     })
-}
-
-/// With the captures of an earlier run as its first work.
-fn start_finalizer(
-    config: &Config,
-    store: &Arc<dyn Store>,
-    board: &Arc<Board>,
-    left: Vec<CaptureClosed>,
-) -> (Finalizer, mpsc::Sender<CaptureClosed>) {
-    let recordings = config.files().recordings().to_owned();
-    let (finalizer, captures) = Finalizer::start(Arc::clone(store), Arc::clone(board), recordings);
-    tokio::spawn(hand_over(left, captures.clone()));
-    (finalizer, captures)
 }
 
 /// What programs may change; the shards serve these contents already.
@@ -406,18 +387,6 @@ async fn spawn_shards(
                 tokio::time::sleep(PORT_AGAIN).await;
             }
             outcome => return outcome,
-        }
-    }
-}
-
-/// Captures of an earlier run, at the pace of the finalizer.
-async fn hand_over(left: Vec<CaptureClosed>, queue: mpsc::Sender<CaptureClosed>) {
-    if !left.is_empty() {
-        tracing::info!(captures = left.len(), "captures of an earlier run become recordings now");
-    }
-    for capture in left {
-        if queue.send(capture).await.is_err() {
-            return;
         }
     }
 }

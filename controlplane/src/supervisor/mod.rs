@@ -11,6 +11,7 @@ mod ending;
 mod first_start;
 mod gateway;
 mod http_server;
+mod keeping;
 mod outward;
 mod prepared;
 mod reload;

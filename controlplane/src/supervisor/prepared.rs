@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use super::cores::Cores;
 use super::first_start::{FirstUser, demo_extensions, private_folder, take_folder};
 use super::settings::{has_ipv6, shard_settings};
+use crate::archive::Targets;
 use crate::configuration::Configured;
 use crate::directory::{Contents, Directory, NotRead};
 use crate::exit::Exit;
@@ -71,6 +72,8 @@ pub(super) struct Prepared {
     pub(super) left: Vec<CaptureClosed>,
     /// What the shards are started with, the extensions of this start included.
     pub(super) contents: Contents,
+    /// Where recordings and call records are uploaded to.
+    pub(super) targets: Targets,
     pub(super) listener: TcpListener,
     pub(super) ipv6: bool,
     /// For every call to the outside.
@@ -92,8 +95,12 @@ impl Prepared {
         for path in [files.captures(), files.journal(), files.recordings().to_owned()] {
             private_folder(&path).map_err(failed)?;
         }
+        let targets = Targets::of(config.archive()).map_err(StartFailed::Config)?;
         let store = open_store(config).await.map_err(failed)?;
         let of_store = |error: StoreError| failed(error.to_string());
+        // Before the journal brings the first record.
+        let archives = targets.call_records.is_some();
+        store.archive_records(archives).await.map_err(of_store)?;
         // Stored when the shards are up: a start that fails must not keep passwords nobody saw.
         let first = !store.started_before().await.map_err(of_store)?;
         let extensions = if first && with_demo { demo_extensions(config) } else { Vec::new() };
@@ -127,6 +134,7 @@ impl Prepared {
             first_user,
             left,
             contents,
+            targets,
             listener,
             ipv6,
             client: Arc::new(client),

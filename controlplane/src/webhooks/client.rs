@@ -252,10 +252,10 @@ fn pool(reach: Reach, lookup: &Arc<dyn Lookup>) -> Result<reqwest::Client, Strin
     };
     builder().build().or_else(|error| {
         // A host without CA certificates serves calls all the same; https targets fail their check.
-        let reason = chain(&error);
+        let reason = one_line(&error);
         tracing::warn!(reason, "no CA certificates on this host: calls to https targets will fail");
         let build = builder().tls_certs_only([]).build();
-        build.map_err(|error| format!("the HTTP client cannot be made: {}", chain(&error)))
+        build.map_err(|error| format!("the HTTP client cannot be made: {}", one_line(&error)))
     })
 }
 
@@ -429,14 +429,14 @@ fn failed(error: reqwest::Error) -> Failed {
     if error.is_timeout() {
         Failed::TimedOut
     } else if error.is_connect() {
-        Failed::Connect(chain(&error))
+        Failed::Connect(one_line(&error))
     } else {
-        Failed::Broken(chain(&error))
+        Failed::Broken(one_line(&error))
     }
 }
 
 /// What an error and its causes say, without repetition, in one line.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn one_line(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(found) = cause {

@@ -21,6 +21,8 @@ mod targets;
 mod user_words;
 mod users;
 
+#[cfg(feature = "s3")]
+pub(crate) use client::one_line;
 pub use client::{
     Answer, Client, Ending, Failed, Looking, Lookup, Outgoing, Payload, SystemLookup, header_map,
 };

@@ -21,7 +21,9 @@ use serde_json::{Value, json};
 use shared::ids::ShardId;
 use tower::ServiceExt;
 
-use super::{FakePlane, MORNING, MoodyStore, api_tokens, config, directory, ending, reloader};
+use super::{
+    FakePlane, MORNING, MoodyStore, api_tokens, config, directory, ending, no_archive, reloader,
+};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
 
@@ -160,6 +162,7 @@ impl Gate {
             news: Arc::clone(&news),
             http,
             prompts: config.files().prompts().into(),
+            archive: no_archive(store.clone(), &board),
             node: "gate-1".into(),
         };
         Self { plane, ending, store, board, access, deliveries, news, clock, router: router(app) }

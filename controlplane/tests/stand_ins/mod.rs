@@ -2,9 +2,12 @@
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
 pub(crate) mod asking;
+#[cfg(feature = "s3")]
+pub(crate) mod bucket;
 pub(crate) mod deciding;
 pub(crate) mod postgres;
 pub(crate) mod program;
+pub(crate) mod small_disk;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -17,14 +20,15 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use controlplane::access::Access;
+use controlplane::archive::{Archive, Targets};
 use controlplane::board::Board;
 use controlplane::configuration::Configured;
 use controlplane::directory::Directory;
 use controlplane::plane::Plane;
 use controlplane::store::{
-    AuditLog, Connections, Db, Exchanges, Extensions, IdempotencyKeys, Journals, Outbox,
-    OutboxList, Pending, Recordings, Records, Roles, Row, Rows, Sessions, Store, StoreError, Table,
-    Tokens, Users,
+    AuditLog, Connections, Db, Exchanges, Extensions, IdempotencyKeys, Journals, LocalCopies,
+    Outbox, OutboxList, Pending, Recordings, Records, Roles, Row, Rows, Sessions, Store,
+    StoreError, Table, Tokens, Uploads, Users,
 };
 use controlplane::supervisor::{Ending, Publisher, Reloader};
 use controlplane::webhooks::Client;
@@ -32,8 +36,8 @@ use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use shared::act::{Acted, CallAction, CallName, Refusal};
 use shared::ask::Decision;
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
-use shared::command::{Command, Question};
-use shared::config::{ApiToken, Config, Effective, Sources, TOKEN_SCOPES, load};
+use shared::command::{Command, Intake, Question};
+use shared::config::{ApiToken, Archive as Rules, Config, Effective, Sources, TOKEN_SCOPES, load};
 use shared::event::{Answer, BindingView, CallState, CallView, DialogView, Event};
 use shared::ids::{CallId, ShardId, Side};
 use shared::originate::{Originate, Originated};
@@ -91,6 +95,11 @@ impl Drop for Folder {
         // A folder that stays behind is a nuisance and no failure of the test.
         drop(fs::remove_dir_all(&self.0));
     }
+}
+
+/// For tests that upload nothing.
+pub(crate) fn no_archive(store: Arc<dyn Store>, board: &Arc<Board>) -> Arc<Archive> {
+    Archive::new(store, Arc::clone(board), Targets::default(), &Rules::default())
 }
 
 pub(crate) fn call_id(number: u64) -> CallId {
@@ -319,6 +328,9 @@ impl Plane for FakePlane {
                 "decided"
             }
             Command::Drain => "drain",
+            Command::Intake(Intake { calls: false, .. }) => "intake of nothing",
+            Command::Intake(Intake { recordings: false, .. }) => "intake of calls",
+            Command::Intake(Intake::ALL) => "intake of all",
             Command::Originate { id, wanted } => {
                 self.wished.lock().expect("no test panics with it").push((shard, *wanted));
                 let originated = *self.originated.lock().expect("no test panics with it");
@@ -471,6 +483,7 @@ impl Rows for MoodyStore {
 impl Outbox for MoodyStore {}
 
 impl OutboxList for MoodyStore {}
+impl LocalCopies for MoodyStore {}
 
 impl Recordings for MoodyStore {}
 
@@ -483,6 +496,8 @@ impl Roles for MoodyStore {}
 impl Sessions for MoodyStore {}
 
 impl Tokens for MoodyStore {}
+
+impl Uploads for MoodyStore {}
 
 impl Users for MoodyStore {}
 

@@ -333,6 +333,7 @@ impl Core {
                     self.desk.out.event(Event::Drained(shard));
                 }
             }
+            Command::Intake(intake) => self.desk.intake = intake,
             Command::Originate { id, wanted } => self.originate(id, &wanted),
             Command::Publish(snapshot) => {
                 let generation = snapshot.generation;

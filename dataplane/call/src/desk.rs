@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use media::ports::Ports;
+use shared::command::Intake;
 use shared::event::Severity;
 use shared::limits::NONCES_MAX;
 use shared::metrics::Counter;
@@ -82,6 +83,7 @@ pub(crate) struct Desk {
     pub ports: Ports,
     pub nonces: Nonces,
     pub timers: Timers,
+    pub intake: Intake,
     branch: String,
 }
 
@@ -103,6 +105,7 @@ impl Desk {
                 t2: settings.timers.t2,
                 t4: settings.timers.t4,
             },
+            intake: Intake::ALL,
             branch: String::new(),
             mint,
             settings,

@@ -214,9 +214,10 @@ const fn offer(algorithm: DigestAlgorithm) -> Algorithm {
     }
 }
 
-/// Whether the shard has room for one more call.
+/// Whether the shard has no room for one more call, or was told to take none.
 pub(crate) fn overloaded(desk: &Desk, calls: usize) -> bool {
-    calls >= limits::CALLS_PER_SHARD_MAX
+    !desk.intake.calls
+        || calls >= limits::CALLS_PER_SHARD_MAX
         || desk.transactions.len() + 32 >= limits::TRANSACTIONS_PER_SHARD_MAX
         || desk.out.counters.of(Counter::EventBacklog) >= limits::EVENT_BACKLOG_MAX as u64
         || desk.out.counters.of(Counter::JournalWaiting) >= limits::JOURNAL_WAITING_BYTES_MAX as u64

@@ -88,11 +88,6 @@ impl CallRecordPush {
         report: &mut Report<'_>,
     ) -> Option<Self> {
         if file.kind.as_deref() != Some("http") {
-            if let Some(kind) = file.kind.as_deref() {
-                let text =
-                    format!("\"{kind}\" is not built yet: call records stay in the database");
-                report.warning("callrecord.type", text);
-            }
             for (name, written) in [
                 ("url", file.url.is_some()),
                 ("headers", !file.headers.is_empty()),

@@ -150,6 +150,15 @@ pub(super) struct RecordingFile {
     pub(super) path: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+    pub(super) keep_media_copy: Option<bool>,
+    pub(super) keep_days: Option<u64>,
+    pub(super) keep_bytes: Option<u64>,
+    pub(super) disk_warn_percent: Option<u8>,
+    pub(super) disk_high_percent: Option<u8>,
+    pub(super) disk_full_percent: Option<u8>,
+    pub(super) on_disk_full: Option<String>,
+    #[serde(flatten)]
+    pub(super) s3: S3File,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,6 +170,21 @@ pub(super) struct CallRecordFile {
     pub(super) headers: BTreeMap<String, SecretText>,
     pub(super) with_media: Option<bool>,
     pub(super) timeout_ms: Option<u64>,
+    #[serde(flatten)]
+    pub(super) s3: S3File,
+}
+
+/// What `[recording]` and `[callrecord]` say about a bucket; `root` is a folder for type local.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct S3File {
+    pub(super) bucket: Option<String>,
+    pub(super) region: Option<String>,
+    pub(super) endpoint: Option<String>,
+    pub(super) access_key: Option<SecretText>,
+    pub(super) secret_key: Option<SecretText>,
+    pub(super) root: Option<String>,
+    pub(super) path_style: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -83,10 +83,6 @@ impl Files {
             .then(|| Recording { auto_start: file.recording.auto_start.unwrap_or(true) });
         let recordings = path("recording.path", file.recording.path.as_deref(), report)
             .map_or_else(|| folder.join("recordings"), PathBuf::from);
-        if let Some(kind @ ("http" | "s3" | "sipflow")) = file.recording.kind.as_deref() {
-            let text = format!("upload by \"{kind}\" is not built yet: recordings stay local");
-            report.warning("recording.type", text);
-        }
         Self {
             database,
             recording,

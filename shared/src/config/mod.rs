@@ -22,6 +22,7 @@ mod routes;
 mod rules;
 mod secret;
 mod sip;
+mod storage;
 mod tree;
 mod trunks;
 mod users;
@@ -49,6 +50,7 @@ pub use routes::RouteConfig;
 pub(crate) use rules::nearest;
 pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
+pub use storage::{Archive, Bucket, DiskRules, RecordsArchive, Retention, WhenFull};
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
@@ -109,6 +111,7 @@ pub struct Config {
     routes: Vec<RouteConfig>,
     emergency: Option<Emergency>,
     call_record_push: Option<CallRecordPush>,
+    archive: Archive,
 }
 
 impl Config {
@@ -163,6 +166,10 @@ impl Config {
 
     pub fn trunks(&self) -> &[TrunkConfig] {
         &self.trunks
+    }
+
+    pub const fn archive(&self) -> &Archive {
+        &self.archive
     }
 
     pub const fn webhooks(&self) -> &Webhooks {
@@ -237,6 +244,7 @@ impl Config {
         }
         let (rules, modules) = (&file.proxy.acl_rules, &file.proxy.modules);
         let acl = acl::check(rules.as_deref(), modules.as_deref(), report);
+        let archive = Archive::check(&file, files.folder(), read, report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
         let trunks = trunks::check(file.proxy.trunks, report);
         let webhooks = Webhooks::check(&file.webhooks, read, report);
@@ -264,6 +272,7 @@ impl Config {
             routes,
             emergency,
             call_record_push,
+            archive,
         }
     }
 }

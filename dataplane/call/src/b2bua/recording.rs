@@ -3,6 +3,7 @@
 //! Gives: `record` for acts; `begin_recording` for a relay that opens.
 //! Never: a second capture of a call: a recording that was stopped goes on in the same file, and
 //!        what was left out is silence in it.
+//!        A first start on a full disk; a recording that began goes on.
 //! Holds: from the first start on the call's record says that it was recorded.
 
 use media::edit::RelayEdit;
@@ -25,6 +26,9 @@ pub(crate) enum Recorded {
 impl Call {
     pub(super) fn record(&mut self, desk: &mut Desk, wanted: Recording) -> Result<Begun, Refusal> {
         let next = match (wanted, self.media.recorded) {
+            (Recording::Start, Recorded::Never) if !desk.intake.recordings => {
+                return Err(Refusal::DiskFull);
+            }
             (Recording::Start, Recorded::Now | Recorded::Paused) => {
                 return Err(Refusal::AlreadyRecording);
             }
@@ -58,7 +62,7 @@ impl Call {
     /// The call was answered, and the router wants it recorded from there.
     pub(crate) fn record_from_answer(&mut self, desk: &mut Desk) {
         let from_answer = self.orders.record == Some(Record::FromAnswer);
-        if from_answer && self.media.recorded == Recorded::Never {
+        if from_answer && self.media.recorded == Recorded::Never && desk.intake.recordings {
             self.set_recorded(desk, Recorded::Now);
         }
     }
@@ -73,7 +77,7 @@ impl Call {
             Some(Record::FromMedia) => true,
             Some(Record::Never) => false,
         };
-        if self.media.recorded == Recorded::Never && wanted {
+        if self.media.recorded == Recorded::Never && wanted && desk.intake.recordings {
             self.media.recorded = Recorded::Now;
         }
         if self.media.recorded == Recorded::Never {
