@@ -1,6 +1,6 @@
 //! The task that moves one shard's journal into the database while the shard runs.
 //! Owns:  the wait for news, the batch that is being stored, its tries.
-//! Gives: one transaction per batch: up to 500 records or 50 ms, whatever comes first.
+//! Gives: one transaction per batch: up to 500 records or 100 ms, whatever comes first.
 //! Never: gives up on a record. One that the database can never take is put aside and told.
 //! Holds: a batch is tried until it is stored; meanwhile the journal grows on the disk, not here.
 
@@ -21,7 +21,7 @@ use crate::board::Board;
 use crate::store::{JournalMark, StoreError};
 
 pub(super) const BATCH_MAX: usize = 500;
-const BATCH_WAIT: Duration = Duration::from_millis(50);
+const BATCH_WAIT: Duration = Duration::from_millis(100);
 /// Between two tries of one batch: doubled from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_LAST: Duration = Duration::from_secs(5);

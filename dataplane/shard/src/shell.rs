@@ -122,7 +122,7 @@ impl Shell {
         let now = clock.now();
         let shell = Self {
             ring,
-            backlog: Backlog::default(),
+            backlog: Backlog::new(now.mono),
             batch: Vec::new(),
             bell_on: true,
             captures: Captures::new(Arc::clone(&link.bell)),
@@ -220,6 +220,9 @@ impl Shell {
         if self.relays.is_speaking() {
             wake_at = wake_at.min(self.schedule.speech);
         }
+        if self.has_news() {
+            wake_at = wake_at.min(self.backlog.due());
+        }
         if let Some(deadline) = self.core.deadline() {
             wake_at = wake_at.min(deadline);
         }
@@ -262,7 +265,7 @@ impl Shell {
             self.journal.told();
         }
         self.backlog.push(Event::Stopped(self.shard));
-        self.deliver();
+        self.deliver_now(now.mono);
         Ok(())
     }
 

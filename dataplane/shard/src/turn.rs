@@ -49,7 +49,7 @@ impl Shell {
         }
         self.submit(now, pools)?;
         self.mesh.wake();
-        self.deliver();
+        self.deliver(now.mono);
         Ok(completions >= COMPLETIONS_MAX
             || commands >= COMMANDS_MAX
             || messages >= MESH_MAX
@@ -131,7 +131,7 @@ impl Shell {
         while let Some(notice) = self.journal.take_notice() {
             self.apply(now, Output::Event(Event::Notice(notice)));
         }
-        if self.backlog.is_empty() {
+        if !self.backlog.is_stuck() {
             // Numbers that nobody reads are not worth a place in a backlog.
             self.send_counters();
         }
@@ -222,9 +222,16 @@ impl Shell {
         }
     }
 
-    /// Events to the control plane, as many as it takes.
-    pub(crate) fn deliver(&mut self) {
-        let mut moved = self.backlog.flush(&self.link.events);
+    /// Events to the control plane, as many as it takes, once they are due.
+    fn deliver(&mut self, now: Instant) {
+        if self.has_news() && self.backlog.is_due(now) {
+            self.deliver_now(now);
+        }
+        self.core.plain_counters().set(Counter::EventBacklog, self.backlog.len() as u64);
+    }
+
+    pub(crate) fn deliver_now(&mut self, now: Instant) {
+        let mut moved = self.backlog.flush(now, &self.link.events);
         if self.backlog.is_empty()
             && let Some(news) = self.journal.news()
             && self.link.events.push(news).is_ok()
@@ -235,7 +242,11 @@ impl Shell {
         if moved {
             self.link.buzzer.buzz();
         }
-        self.core.plain_counters().set(Counter::EventBacklog, self.backlog.len() as u64);
+    }
+
+    /// Something is to be told to the control plane.
+    pub(crate) fn has_news(&self) -> bool {
+        !self.backlog.is_empty() || self.journal.has_news()
     }
 }
 

@@ -195,7 +195,11 @@ impl Journal {
     /// What the control plane has not been told yet.
     pub(crate) fn news(&self) -> Option<Event> {
         let (shard, position, ends) = (self.shard, self.written, self.ends);
-        (self.written != self.told).then_some(Event::Journaled { shard, position, ends })
+        self.has_news().then_some(Event::Journaled { shard, position, ends })
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.written != self.told
     }
 
     /// It took the news.
