@@ -132,7 +132,11 @@ fn kill_again_and_again(plan: &KillPlan, gateway: &mut Gateway) -> Result<Vec<Ki
 }
 
 /// Records and deliveries follow their calls within moments; the promises must hold then, and not before.
-fn settle(gateway: &Gateway, receiver: &Program, books: &mut Books) -> Result<Summary, String> {
+pub(crate) fn settle(
+    gateway: &Gateway,
+    receiver: &Program,
+    books: &mut Books,
+) -> Result<Summary, String> {
     let mut verdict = Err("nothing was looked at".to_owned());
     let settled = wait::until_every("all records", SETTLED, LOOK, || {
         let records = ledger::fetch(gateway.http, Some(&gateway.token));

@@ -17,6 +17,7 @@ pub mod load;
 pub mod message;
 pub mod mutate;
 pub mod netns;
+pub mod outage;
 pub mod phone;
 pub mod postgres;
 pub mod process;
