@@ -177,37 +177,70 @@ impl Core {
                 }
             }
             First::Here(targets) => self.place_second_party(slot, targets, second),
-            First::Trunks(to) => {
-                let wanted = to.choices.first().map(|choice| choice.trunk.clone());
-                let choice = self.pick_trunk(slot, to);
-                if let Some(call) = self.calls.find_mut(slot) {
-                    call.direction = Direction::Outbound;
-                    call.outbound_trunk = choice.as_ref().map(|one| one.trunk.clone()).or(wanted);
-                }
-                let Some(choice) = choice else {
-                    return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
-                };
-                let call = self.calls.find_mut(slot);
-                if let Some(dial) = call.and_then(|call| call.dial.as_mut()) {
-                    dial.first_changes = choice.changes;
-                }
-                self.place_second_party(slot, vec![choice.target], second);
-            }
+            First::Trunks(to) => self.call_first_over_trunk(slot, to, second),
         }
+    }
+
+    fn call_first_over_trunk(&mut self, slot: Key, to: ToTrunks, second: Decision) {
+        let wanted = to.choices.first().map(|choice| choice.trunk.clone());
+        let choice = self.pick_trunk(slot, to);
+        if let Some(call) = self.calls.find_mut(slot) {
+            call.direction = Direction::Outbound;
+            call.outbound_trunk = choice.as_ref().map(|one| one.trunk.clone()).or(wanted);
+        }
+        let Some(choice) = choice else {
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+        };
+        let call = self.calls.find_mut(slot);
+        if let Some(dial) = call.and_then(|call| call.dial.as_mut()) {
+            dial.first_changes = choice.changes;
+        }
+        self.place_second_party(slot, vec![choice.target], second);
     }
 
     /// The shard that keeps the first party's bindings has answered.
     pub(crate) fn first_party_found(&mut self, slot: Key, targets: Vec<Target>) {
         let Some(call) = self.calls.find_mut(slot) else { return };
-        let Some(first) = targets.first() else {
-            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 480));
-        };
+        let Some(first) = targets.first() else { return self.first_party_not_found(slot) };
         call.source = as_source(first);
         let source = call.source;
         let Some(dial) = &call.dial else { return };
         let (caller, uri) = (dial.caller.clone(), dial.second_uri.clone());
         let second = self.decide_dial(uri_of(&caller), &uri, &source);
         self.place_second_party(slot, targets, second);
+    }
+
+    /// It has no binding there either, so what was taken for a name may be a number that rules know.
+    fn first_party_not_found(&mut self, slot: Key) {
+        match self.find_first_trunks(slot) {
+            Ok((to, second)) => self.call_first_over_trunk(slot, to, second),
+            Err(status) => {
+                self.with_call(Some(slot), |call, desk, _| call.refuse(desk, status));
+            }
+        }
+    }
+
+    /// The trunks that lead to the first party, and where the second is from there. Else the status that
+    /// the call ends with.
+    fn find_first_trunks(&mut self, slot: Key) -> Result<(ToTrunks, Decision), u16> {
+        let dial = self.calls.find_mut(slot).and_then(|call| call.dial.as_ref()).ok_or(480_u16)?;
+        let first_uri = uri_of(&dial.first_party).to_vec();
+        let (caller, second_uri) = (dial.caller.clone(), dial.second_uri.clone());
+        let own = self.own_source();
+        if !matches!(self.decide_dial(&second_uri, &first_uri, &own), Decision::Unlisted { .. }) {
+            return Err(480);
+        }
+        let to = match self.first_by_rules(&second_uri, &first_uri) {
+            Ok(First::Trunks(to)) => to,
+            Err(Unstarted::Unreachable(_, status)) => return Err(status),
+            Ok(_) | Err(_) => return Err(480),
+        };
+        let source = to.choices.first().map_or(own, |choice| as_source(&choice.target));
+        if let Some(call) = self.calls.find_mut(slot) {
+            call.source = source;
+        }
+        let second = self.decide_dial(uri_of(&caller), &second_uri, &source);
+        Ok((to, second))
     }
 
     fn place_second_party(&mut self, slot: Key, first: Vec<Target>, second: Decision) {

@@ -7,10 +7,11 @@
 use std::time::Duration;
 
 use shared::cdr::Direction;
+use shared::originate::Originate;
 use shared::snapshot::RemoteUsers;
 use sim::phone::plan::{CalleePlan, CallerPlan};
 use sim::spec::{PhoneSpec, WorldSettings};
-use sim::world::{Failure, World};
+use sim::world::{Act, Failure, World};
 
 fn rules() -> Vec<shared::route::Route> {
     let documents = [
@@ -119,6 +120,31 @@ fn a_registered_user_of_a_backend_goes_before_the_rules() -> Result<(), Failure>
         let record = world.noted().record();
         assert_eq!((record.status_code, record.direction), (200, direction), "{number}");
         world.finish()?;
+    }
+    Ok(())
+}
+
+/// Click-to-dial to a number outside: whichever shard is asked, and whichever would keep a user of that name.
+#[test]
+fn the_first_party_of_a_program_may_be_a_number_behind_a_rule() -> Result<(), Failure> {
+    for number in ["93012345", "93012346", "93012347", "93012348"] {
+        for seed in 80..84 {
+            let mut world = started(seed)?;
+            world.phone_mut(0).expect_call(CalleePlan::answer());
+            world.phone_mut(2).expect_call(CalleePlan {
+                hang_up_after: Some(Duration::from_secs(10)),
+                ..CalleePlan::answer()
+            });
+            let (from, to) = (number.into(), "1001".into());
+            let wish = Originate { from, to, ..Originate::default() };
+            world.after(Duration::ZERO, Act::Originate(wish));
+            world.run_for(Duration::from_secs(60))?;
+            let record = world.noted().record();
+            assert_eq!((record.status_code, record.caller.as_str()), (200, number), "{record:?}");
+            assert_eq!(record.outbound_trunk.as_deref(), Some("carrier"));
+            assert_eq!(world.phone(0).usages().len(), 1, "1001 was called");
+            world.finish()?;
+        }
     }
     Ok(())
 }

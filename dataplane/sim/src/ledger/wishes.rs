@@ -52,7 +52,9 @@ impl Wishes {
     pub(super) fn side_of(&self, message: &Glance<'_>) -> Option<Side> {
         let (id, _) = message.call_id.split_once('.')?;
         let wish = self.find(id.parse().ok()?)?;
-        let is_first = user_of(uri_of(message.to)) == wish.first;
+        let called = user_of(uri_of(message.to));
+        // A rule may have written the first party's number anew.
+        let is_first = called == wish.first || called != wish.second;
         Some(if is_first { Side::Caller } else { Side::Callee })
     }
 
