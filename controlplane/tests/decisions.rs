@@ -185,6 +185,16 @@ async fn set_up(caller: &mut Phone, callee: &mut Phone) -> Duration {
     took
 }
 
+/// Of ten calls, one after the other.
+async fn set_ups(scene: &Scene) -> Vec<Duration> {
+    let (mut caller, mut callee) = (phone(scene, "1001").await, phone(scene, "1002").await);
+    let mut took = Vec::new();
+    for _ in 0..10 {
+        took.push(set_up(&mut caller, &mut callee).await);
+    }
+    took
+}
+
 async fn refused(caller: &mut Phone, callee: &str) -> (u16, Duration) {
     let begun = Instant::now();
     match caller.call(callee, 440.0).await {
@@ -210,13 +220,11 @@ fn troubles() -> Vec<(&'static str, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_in_trouble_leaves_calls_to_the_static_routes() {
     let budget = Duration::from_millis(BUDGET_MS);
+    let took = set_ups(&Scene::start(Plan::default()).expect("a gateway")).await;
+    println!("no router at all: set-up in {took:?}");
     for (trouble, url) in troubles() {
         let scene = Scene::start(with_router(&url, true)).expect("a gateway");
-        let (mut caller, mut callee) = (phone(&scene, "1001").await, phone(&scene, "1002").await);
-        let mut took = Vec::new();
-        for _ in 0..10 {
-            took.push(set_up(&mut caller, &mut callee).await);
-        }
+        let took = set_ups(&scene).await;
         println!("a router that {trouble}: set-up in {took:?}");
         let slowest = |times: &[Duration]| times.iter().copied().max().expect("some");
         assert!(slowest(&took[..5]) < budget + Duration::from_millis(500), "{trouble}: {took:?}");
