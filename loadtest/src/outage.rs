@@ -8,19 +8,19 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::gateway::{Folder, Gateway, Plan as GatewayPlan};
 use crate::kills::settle;
 use crate::ledger::{Books, Summary};
 use crate::load::{Ends, Load, Plan, Sdp};
-use crate::receiver::Program;
+use crate::receiver::{Delivery, Program};
 use crate::wait;
 
 const BACKLOG: &str = "webhook_backlog";
 const LOOK: Duration = Duration::from_secs(1);
-/// Memory is compared with what it was when caches and pools were warm.
-const WARM: Duration = Duration::from_secs(60);
+/// Memory is compared with what it was when caches and rings were full, or at half of a short outage.
+const WARM: Duration = Duration::from_secs(300);
 /// After the outage: for the endpoint to be tried again, and for the backlog.
 const DRAINED: Duration = Duration::from_secs(900);
 
@@ -40,9 +40,9 @@ pub struct Seen {
     pub summary: Summary,
     /// Events that waited when the receiver came back.
     pub backlog: f64,
-    /// From the end of the outage until the gateway delivered the first of them.
+    /// From the end of the outage until the receiver took the first of them.
     pub noticed: Duration,
-    /// From there until no more waited than a second brings.
+    /// From there until it had taken as many.
     pub drained: Duration,
     /// Events per second.
     pub growth: f64,
@@ -91,7 +91,7 @@ pub fn run(plan: &OutagePlan) -> Result<Seen, String> {
     let ends = Ends::bind(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
     let trunk = ("load".to_owned(), format!("sip:{}", ends.callee_address()));
     let folder = Folder::new("receiver")?;
-    let started = Instant::now();
+    let (started, began_ms) = (Instant::now(), wall_ms());
     let fault = format!("0:{}:{}", plan.fault, plan.outage.as_secs());
     let receiver = Program::start(&folder.path, &[fault])?;
     let push =
@@ -124,7 +124,10 @@ pub fn run(plan: &OutagePlan) -> Result<Seen, String> {
     let mut books = Books { heard: lines.into_iter().collect(), ..Books::default() };
     let summary = settle(&gateway, &receiver, &mut books)
         .map_err(|broken| format!("{broken}\n{}", gateway.log_tail()))?;
-    judge(plan, &samples?, summary, report.failures())
+    let mut taken: Vec<_> = receiver.heard()?.into_iter().filter(Delivery::is_accepted).collect();
+    taken.sort_unstable_by_key(|delivery| delivery.at);
+    let taken_ms: Vec<_> = taken.iter().map(|one| one.at.saturating_sub(began_ms)).collect();
+    judge(plan, &samples?, &taken_ms, summary, report.failures())
 }
 
 /// Looks once a second until the backlog is gone.
@@ -157,26 +160,35 @@ fn watch(gateway: &Gateway, started: Instant, plan: &OutagePlan) -> Result<Vec<S
 fn judge(
     plan: &OutagePlan,
     samples: &[Sample],
+    taken_ms: &[u64],
     summary: Summary,
     failed_calls: u64,
 ) -> Result<Seen, String> {
     let before = samples.iter().filter(|sample| sample.at <= plan.outage);
-    let most = before.clone().max_by(|a, b| a.backlog.total_cmp(&b.backlog));
+    let most = before.max_by(|a, b| a.backlog.total_cmp(&b.backlog));
     let most = *most.ok_or("an outage of less than a second")?;
-    let falls = |pair: &[Sample]| pair[1].at > plan.outage && pair[1].backlog < pair[0].backlog;
-    let falling = samples.windows(2).find(|pair| falls(pair)).ok_or("it never drained")?[0];
-    let last = samples[samples.len() - 1];
-    let drained = last.at - falling.at;
-    let warm = samples.iter().find(|sample| sample.at >= WARM).unwrap_or(&most);
+    let first_ms = *taken_ms.first().ok_or("nothing was delivered")?;
+    let waited = most.backlog as usize;
+    let last_ms = *waited
+        .checked_sub(1)
+        .and_then(|last| taken_ms.get(last))
+        .ok_or_else(|| format!("{waited} events waited, {} were taken", taken_ms.len()))?;
+    let drained = Duration::from_millis((last_ms - first_ms).max(1));
+    let warm = samples.iter().find(|sample| sample.at >= WARM.min(plan.outage / 2));
     Ok(Seen {
         summary,
         backlog: most.backlog,
-        noticed: falling.at.saturating_sub(plan.outage),
+        noticed: Duration::from_millis(first_ms).saturating_sub(plan.outage),
         drained,
         growth: most.backlog / most.at.as_secs_f64(),
-        drain: (falling.backlog - last.backlog) / drained.as_secs_f64(),
-        warm_bytes: warm.rss_bytes,
+        drain: most.backlog / drained.as_secs_f64(),
+        warm_bytes: warm.unwrap_or(&most).rss_bytes,
         most_bytes: samples.iter().map(|sample| sample.rss_bytes).max().unwrap_or(0),
         failed_calls,
     })
+}
+
+fn wall_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
