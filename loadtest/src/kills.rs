@@ -61,6 +61,11 @@ impl KillPlan {
 
 /// Runs the plan. `keep`: where the logs are written, for the checker or for a look.
 pub fn run(plan: &KillPlan, keep: Option<&Path>) -> Result<(Summary, Report), String> {
+    // Before half an hour of work, not after it.
+    if let Some(folder) = keep {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     let ends = Ends::bind(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
     let trunk = ("load".to_owned(), format!("sip:{}", ends.callee_address()));
     let folder = Folder::new("receiver")?;
