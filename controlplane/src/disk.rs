@@ -66,12 +66,13 @@ impl Level {
         Self::ALL.into_iter().rev().find(reaches).unwrap_or(Self::Fine)
     }
 
-    /// What shards may take in at this level.
+    /// What shards may take in at this level. Messages are the first to go: only people look at them.
     pub const fn intake(self, rules: DiskRules) -> Intake {
-        match (self, rules.when_full) {
-            (Self::Full, WhenFull::Continue) => Intake { calls: true, recordings: false },
-            (Self::Full, WhenFull::Reject) => Intake { calls: false, recordings: false },
-            _ => Intake::ALL,
+        let reject = matches!(rules.when_full, WhenFull::Reject);
+        match self {
+            Self::Fine | Self::Warn => Intake::ALL,
+            Self::High => Intake { messages: false, ..Intake::ALL },
+            Self::Full => Intake { calls: !reject, recordings: false, messages: false },
         }
     }
 }
@@ -90,6 +91,9 @@ pub struct FileSystems;
 #[derive(Debug)]
 pub struct DiskWatch {
     pub folders: Vec<PathBuf>,
+    /// Where the messages of calls are kept: it may lie on a disk of its own, which then stops
+    /// nothing else.
+    pub messages: Option<PathBuf>,
     pub gauge: Arc<dyn Gauge>,
     pub rules: DiskRules,
     pub plane: Arc<dyn Plane>,
@@ -104,27 +108,44 @@ impl DiskWatch {
     async fn run(self) {
         let mut look = interval(LOOK);
         let (mut level, mut told) = (Level::Fine, Intake::ALL);
+        let mut of_messages = Level::Fine;
         loop {
             look.tick().await;
-            let (folders, gauge) = (self.folders.clone(), Arc::clone(&self.gauge));
-            // A network file system may hang: that must not hold a thread of the runtime.
-            let used = tokio::task::spawn_blocking(move || fullest(&folders, &*gauge)).await;
-            let (percent, folder) = match used {
-                Ok(Some(fullest)) => fullest,
-                Ok(None) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "the look at the disk ended badly");
-                    continue;
-                }
+            let Some((percent, folder)) = self.fullest(self.folders.clone()).await else {
+                continue;
             };
             let now = level.after(percent, self.rules);
+            if let Some(kept) = &self.messages
+                && let Some((percent, _)) = self.fullest(vec![kept.clone()]).await
+            {
+                of_messages = of_messages.after(percent, self.rules);
+            }
+            let mut intake = now.intake(self.rules);
+            intake.messages &= of_messages.intake(self.rules).messages;
             self.board.counts.disk_used_percent.store(u64::from(percent), Ordering::Relaxed);
             self.board.counts.disk_level.store(now as u64, Ordering::Relaxed);
             // The shards first: what the log says then holds.
-            self.tell(now.intake(self.rules), &mut told);
+            let before = told.messages;
+            self.tell(intake, &mut told);
+            if told.messages != before {
+                say_messages(told.messages);
+            }
             if now != level {
                 self.say(&folder, level, now, percent);
                 level = now;
+            }
+        }
+    }
+
+    /// None when it cannot be told.
+    async fn fullest(&self, folders: Vec<PathBuf>) -> Option<(u8, PathBuf)> {
+        let gauge = Arc::clone(&self.gauge);
+        // A network file system may hang: that must not hold a thread of the runtime.
+        match tokio::task::spawn_blocking(move || fullest(&folders, &*gauge)).await {
+            Ok(used) => used,
+            Err(error) => {
+                tracing::error!(%error, "the look at the disk ended badly");
+                None
             }
         }
     }
@@ -170,6 +191,14 @@ impl Gauge for FileSystems {
     }
 }
 
+fn say_messages(taken: bool) {
+    if taken {
+        tracing::info!("messages of calls are kept again");
+    } else {
+        tracing::warn!("the disk fills: messages of calls are not kept (no SIP flow)");
+    }
+}
+
 /// None when one of them cannot be looked at.
 fn fullest(folders: &[PathBuf], gauge: &dyn Gauge) -> Option<(u8, PathBuf)> {
     let mut found: Option<(u8, PathBuf)> = None;
@@ -209,8 +238,9 @@ mod tests {
     #[test]
     fn a_full_disk_stops_recordings_or_calls_as_configured() {
         let mut rules = DiskRules::default();
-        assert_eq!(Level::High.intake(rules), Intake::ALL);
-        assert_eq!(Level::Full.intake(rules), Intake { calls: true, recordings: false });
+        let no_messages = Intake { messages: false, ..Intake::ALL };
+        assert_eq!(Level::High.intake(rules), no_messages, "they go first");
+        assert_eq!(Level::Full.intake(rules), Intake { recordings: false, ..no_messages });
         rules.when_full = WhenFull::Reject;
         assert!(!Level::Full.intake(rules).calls);
         assert_eq!(Level::Warn.intake(rules), Intake::ALL);

@@ -25,6 +25,7 @@ pub mod pump;
 pub mod questions;
 pub mod recordings;
 pub mod recovery;
+pub mod sipflow;
 pub mod store;
 pub mod supervisor;
 pub mod webhooks;

@@ -76,6 +76,7 @@ impl Walk {
             store: store.clone(),
             directory,
             archive: no_archive(store.clone(), &board),
+            ladders: Arc::new(controlplane::sipflow::Ladders::new(None)),
             board,
             questions,
             news: Arc::new(News::new(MORNING)),

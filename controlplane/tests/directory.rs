@@ -77,6 +77,7 @@ impl Gate {
             board: Arc::clone(&board),
             questions,
             archive: no_archive(store.clone(), &board),
+            ladders: Arc::new(controlplane::sipflow::Ladders::new(None)),
             directory: Arc::clone(&directory),
             news: Arc::new(News::new(MORNING)),
             http,

@@ -33,6 +33,7 @@ fn watch(script: &[Option<u8>], when_full: WhenFull) -> (Arc<FakePlane>, Arc<Boa
     let (plane, board) = (FakePlane::new(2), Arc::new(Board::new(&[0, 1])));
     let watch = DiskWatch {
         folders: vec![PathBuf::from("empty"), PathBuf::from("recordings")],
+        messages: None,
         gauge: Arc::new(Script(Mutex::new(script.iter().copied().collect()))),
         rules: DiskRules { when_full, ..DiskRules::default() },
         plane: plane.clone(),
@@ -55,7 +56,8 @@ async fn a_full_disk_stops_recordings_until_there_is_room_again() {
     assert_eq!(Counts::of(&board.counts.disk_level), Level::Full as u64);
     assert_eq!(Counts::of(&board.counts.disk_used_percent), 97, "the fullest counts");
     sleep(Duration::from_secs(60)).await;
-    assert_eq!(told(&plane)[2..], ["intake of all"; 2]);
+    assert_eq!(told(&plane)[2..4], ["intake without messages"; 2], "they come back last");
+    assert_eq!(told(&plane)[4..], ["intake of all"; 2]);
     assert_eq!(Counts::of(&board.counts.disk_level), Level::Fine as u64);
 }
 
@@ -77,4 +79,31 @@ async fn a_disk_that_cannot_be_looked_at_changes_nothing_and_a_full_queue_is_ask
     sleep(Duration::from_secs(10)).await;
     assert_eq!(told(&plane), ["intake of calls"; 2]);
     assert_eq!(Counts::of(&board.counts.disk_level), Level::Full as u64);
+}
+
+/// Only the disk under `messages` fills.
+#[derive(Debug)]
+struct OwnDisk;
+
+impl Gauge for OwnDisk {
+    fn used_percent(&self, folder: &Path) -> io::Result<u8> {
+        Ok(if folder == Path::new("messages") { 99 } else { 10 })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_of_messages_stops_them_and_nothing_else() {
+    let (plane, board) = (FakePlane::new(2), Arc::new(Board::new(&[0, 1])));
+    let watch = DiskWatch {
+        folders: vec![PathBuf::from("empty")],
+        messages: Some(PathBuf::from("messages")),
+        gauge: Arc::new(OwnDisk),
+        rules: DiskRules { when_full: WhenFull::Reject, ..DiskRules::default() },
+        plane: plane.clone(),
+        board: Arc::clone(&board),
+    };
+    watch.start();
+    sleep(Duration::from_secs(7)).await;
+    assert_eq!(told(&plane), ["intake without messages"; 2], "each shard once");
+    assert_eq!(Counts::of(&board.counts.disk_level), Level::Fine as u64);
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CallId, Side};
+use crate::sipflow::Place;
 use crate::time::WallMs;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Cdr {
     pub last_error: Option<LastError>,
     /// The shard that served the call.
     pub shard: u8,
+    /// Where the call's messages are found, when they are kept. It means nothing to others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_flow: Option<Place>,
     /// What the router said about the call in `extensions`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

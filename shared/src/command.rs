@@ -33,7 +33,7 @@ pub enum Command {
     },
     /// No new calls (503 + Retry-After); standing ones go on. `Event::Drained` follows the last one.
     Drain,
-    /// What new calls may cost: a full disk takes no recordings, or no calls.
+    /// What calls may cost: a full disk takes no messages, no recordings, or no calls.
     Intake(Intake),
     /// Call two parties and join them; answered by one `event::Answer::Originated`.
     Originate {
@@ -46,17 +46,19 @@ pub enum Command {
     Stop,
 }
 
-/// What a shard may take in now. Standing calls are not touched by it.
+/// What a shard may take in now. Standing calls go on whatever it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intake {
     /// New calls; else they hear 503.
     pub calls: bool,
     /// Recordings of calls that begin now.
     pub recordings: bool,
+    /// Messages of calls (`sipflow`), of standing ones too.
+    pub messages: bool,
 }
 
 impl Intake {
-    pub const ALL: Self = Self { calls: true, recordings: true };
+    pub const ALL: Self = Self { calls: true, recordings: true, messages: true };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

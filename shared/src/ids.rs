@@ -38,6 +38,12 @@ impl CallId {
     pub const fn shard(self) -> ShardId {
         ShardId(self.0.to_be_bytes()[6])
     }
+
+    /// Its place there, for as long as it stands.
+    pub const fn slot(self) -> u32 {
+        let [.., high, middle, low, _, _, _, _, _, _] = self.0.to_be_bytes();
+        u32::from_be_bytes([0, high, middle, low])
+    }
 }
 
 impl fmt::Display for CallId {

@@ -21,6 +21,8 @@ pub mod metrics;
 pub mod net;
 pub mod originate;
 pub mod route;
+pub mod segment;
 pub mod settings;
+pub mod sipflow;
 pub mod snapshot;
 pub mod time;

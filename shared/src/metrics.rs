@@ -139,6 +139,10 @@ counters! {
     JournalRecords "journal_records_total" Total "Records written into the journal, beats included";
     JournalBytes "journal_written_bytes_total" Total "Bytes written into the journal";
     JournalFailures "journal_failures_total" Total "Writes, syncs and new segments of the journal that failed";
+    SipFlowMessages "sip_flow_messages_total" Total "Messages of calls kept for their SIP flow";
+    SipFlowDropped "sip_flow_dropped_total" Total "Messages of calls not kept: the disk is full or too slow";
+    SipFlowBytes "sip_flow_kept_bytes_total" Total "Bytes kept for the SIP flow, with their frames";
+    SipFlowFailures "sip_flow_failures_total" Total "Writes of the SIP flow that failed; each is tried again";
     NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
     EventsLost "events_lost_total" Total "Events dropped because too many waited; never the end of a call";
 }

@@ -42,6 +42,8 @@ pub struct ShardSettings {
     pub media: MediaSettings,
     pub recording: RecordingSettings,
     pub journal: JournalSettings,
+    /// `None`: the messages of calls are not kept.
+    pub sipflow: Option<SipFlowSettings>,
     /// Seeds the shard's CSPRNG: tags, branches, first ports. Differs per shard and per start.
     pub random_seed: [u8; 32],
     /// Signs digest nonces; the same on every shard of one process.
@@ -149,6 +151,19 @@ pub struct JournalSettings {
     pub run: u64,
     /// At least `journal::SEGMENT_BYTES_MIN`.
     pub segment_bytes: u64,
+}
+
+/// Where a shard keeps the messages of its calls (`sipflow`).
+#[derive(Clone, Debug)]
+pub struct SipFlowSettings {
+    pub folder: PathBuf,
+    /// Of this start of the process; the same for all shards.
+    pub run: u64,
+    pub segment_bytes: u64,
+    /// Of all segments together, those of earlier starts included; the oldest go first.
+    pub bytes_max: u64,
+    /// Segments that nobody has written to for so long go.
+    pub ttl: Duration,
 }
 
 impl JournalSettings {

@@ -105,3 +105,33 @@ fn what_is_not_built_is_named_and_recordings_stay_local() {
     let config = check(text).config.expect("a warning refuses nothing");
     assert!(config.archive().recordings().is_none());
 }
+
+#[test]
+fn messages_of_calls_are_kept_within_bounds_unless_somebody_says_otherwise() {
+    let config = check("data_dir = \"/srv/gate\"").config.expect("it is valid");
+    let kept = config.messages().expect("on by default");
+    assert_eq!(kept.folder, std::path::Path::new("/srv/gate/sipflow"));
+    assert_eq!((kept.bytes_max, kept.ttl), (1 << 30, Duration::from_secs(7 * 86_400)));
+    let text = "[sipflow]\nroot = \"/flow\"\nmax_size_mb = 64\nttl_secs = 3600\n";
+    let config = check(text).config.expect("it is valid");
+    let kept = config.messages().expect("on by default");
+    assert_eq!((kept.folder.to_str(), kept.bytes_max), (Some("/flow"), 64 << 20));
+    let config = check("[sipflow]\nenabled = false\n").config.expect("it is valid");
+    assert_eq!(config.messages(), None);
+}
+
+#[test]
+fn what_the_original_could_do_with_messages_and_we_cannot_is_said() {
+    let text = "[sipflow]\ntype = \"remote\"\nengine = \"flowdb\"\nmax_size_mb = 8\nroot = \"\"\n\
+                [[sipflow.nodes]]\nudp = \"192.0.2.1:3000\"\n";
+    let lines = lines(text);
+    for expected in [
+        "ringgate.toml:2: warning: sipflow.type: collectors are not built yet",
+        "ringgate.toml:3: note: sipflow.engine: accepted, not used yet",
+        "ringgate.toml:4: error: sipflow.max_size_mb",
+        "ringgate.toml:5: error: sipflow.root: is not a path",
+        "warning: sipflow.nodes: accepted, not used yet",
+    ] {
+        assert!(lines.iter().any(|line| line.contains(expected)), "{expected}: {lines:#?}");
+    }
+}

@@ -41,6 +41,7 @@ fn cdr(number: u128, caller: &str) -> Cdr {
         user_agent: None,
         recorded: false,
         media_quality: Vec::new(),
+        sip_flow: None,
         metadata: BTreeMap::new(),
         last_error: None,
         shard: 1,

@@ -231,6 +231,7 @@ fn made_up(number: u64) -> Cdr {
         media_quality: vec![quality(Side::Caller), quality(Side::Callee)],
         last_error: None,
         leg_timeline: LegTimeline::default(),
+        sip_flow: None,
         metadata: BTreeMap::new(),
         shard: 0,
     }

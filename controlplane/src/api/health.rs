@@ -79,6 +79,11 @@ async fn health(State(app): State<App>) -> Json<Value> {
             "failed": Counts::of(&counts.recordings_failed),
             "expired": Counts::of(&counts.recordings_expired),
         },
+        "sipflow": {
+            "messages": totals.of(Counter::SipFlowMessages),
+            "sip_flow_dropped": totals.of(Counter::SipFlowDropped),
+            "failures": totals.of(Counter::SipFlowFailures),
+        },
         "uploads": {
             "backlog": Counts::of(&counts.uploads_backlog),
             "oldest_seconds": Counts::of(&counts.uploads_oldest),

@@ -46,6 +46,7 @@ mod routes;
 mod routing;
 mod search;
 mod shutdown;
+mod sip_flow;
 mod tokens;
 mod trunks;
 mod user_doc;
@@ -79,6 +80,7 @@ use crate::board::Board;
 use crate::directory::Directory;
 use crate::news::News;
 use crate::questions::Questions;
+use crate::sipflow::Ladders;
 use crate::store::Store;
 use crate::supervisor::{Ending, Reloader};
 use crate::webhooks::outbox::Deliveries;
@@ -102,6 +104,7 @@ pub struct App {
     pub ending: Arc<Ending>,
     pub news: Arc<News>,
     pub archive: Arc<Archive>,
+    pub ladders: Arc<Ladders>,
     pub http: Arc<Http>,
     /// The folder of what can be played into a call.
     pub prompts: Arc<Path>,
@@ -169,6 +172,7 @@ fn resources(clients: Clients) -> Routes {
         .merge(originate::routes())
         .merge(recording::routes())
         .merge(routing::routes(clients))
+        .merge(sip_flow::routes())
         .merge(trunks::routes(clients))
         .merge(not_built::resources())
 }

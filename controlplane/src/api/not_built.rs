@@ -19,8 +19,6 @@ type Missing<'l> = &'l [(&'l str, Need, &'l [Method])];
 
 /// Under every prefix.
 const RESOURCES: Missing<'_> = &[
-    ("/call-records/{id}/pcap", Need::Right(Right::CdrRead), &[GET]),
-    ("/call-records/{id}/sip-flow", Need::Right(Right::CdrRead), &[GET]),
     ("/extensions/import", Need::Right(Right::ExtensionsWrite), &[POST]),
     ("/login", Need::Anybody, &[GET]),
 ];

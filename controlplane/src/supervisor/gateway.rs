@@ -42,6 +42,7 @@ use crate::news::News;
 use crate::plane::{Plane, shards};
 use crate::pump::Pump;
 use crate::questions::Questions;
+use crate::sipflow::Ladders;
 use crate::store::{EXTENSIONS, Store, now_ms};
 use crate::webhooks::Client;
 use crate::webhooks::outbox::Deliveries;
@@ -117,7 +118,7 @@ impl Gateway {
         let (outward, registrations) = Outward::start(&prepared, &board);
         let (keeping, captures) = Keeping::start(&mut prepared, &plane, &board);
         let (journal, taps) = start_journal(&prepared, &board);
-        let Prepared { configured, cores, store, deliveries, .. } = prepared;
+        let Prepared { configured, cores, store, deliveries, client, .. } = prepared;
         let config = &configured.config.clone();
         let questions = Arc::new(Questions::new(Arc::clone(&plane)));
         let news = Arc::new(News::new(WallMs(now_ms())));
@@ -135,8 +136,7 @@ impl Gateway {
         let publisher = Publisher::new(plane, Arc::clone(&board)).telling(Arc::clone(&news));
         let directory = directory(prepared.contents, &store, publisher, prepared.ipv6);
         let access = access(config, &store);
-        let reloader =
-            reloader(configured, prepared.client, &access, &directory, &deciding, &deliveries);
+        let reloader = reloader(configured, client, &access, &directory, &deciding, &deliveries);
         let ending = Arc::new(Ending::new(drain));
         let app = App {
             access,
@@ -151,6 +151,7 @@ impl Gateway {
             http: Arc::new(config.http().clone()),
             prompts: config.files().prompts().into(),
             archive: Arc::clone(&keeping.archive),
+            ladders: ladders(config),
             node: node_name().into(),
         };
         let http = HttpServer::start(prepared.listener, app);
@@ -389,6 +390,10 @@ async fn spawn_shards(
             outcome => return outcome,
         }
     }
+}
+
+fn ladders(config: &Config) -> Arc<Ladders> {
+    Arc::new(Ladders::new(config.messages().map(|kept| kept.folder.clone())))
 }
 
 fn node_name() -> String {

@@ -51,6 +51,7 @@ impl Keeping {
         tokio::spawn(hand_over(take(&mut prepared.left), captures.clone()));
         let disk = DiskWatch {
             folders: vec![config.files().folder().to_owned(), recordings],
+            messages: config.messages().map(|kept| kept.folder.clone()),
             gauge: Arc::new(FileSystems),
             rules: config.archive().disk(),
             plane: Arc::clone(plane),

@@ -92,8 +92,9 @@ impl Prepared {
         let ipv6 = has_ipv6();
         let settings = shard_settings(config, &cores.shards, ipv6).map_err(StartFailed::Config)?;
         let folder = take_folder(files.folder()).map_err(failed)?;
-        for path in [files.captures(), files.journal(), files.recordings().to_owned()] {
-            private_folder(&path).map_err(failed)?;
+        let own = [files.captures(), files.journal(), files.recordings().to_owned()];
+        for path in own.iter().chain(config.messages().map(|kept| &kept.folder)) {
+            private_folder(path).map_err(failed)?;
         }
         let targets = Targets::of(config.archive()).map_err(StartFailed::Config)?;
         let store = open_store(config).await.map_err(failed)?;

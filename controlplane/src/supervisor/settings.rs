@@ -9,7 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use shared::config::Config;
 use shared::ids::ShardId;
-use shared::settings::{JournalSettings, PortSlice, RecordingSettings, ShardSettings};
+use shared::settings::{
+    JournalSettings, PortSlice, RecordingSettings, ShardSettings, SipFlowSettings,
+};
+use shared::sipflow;
 
 use crate::PRODUCT;
 
@@ -39,6 +42,13 @@ pub(super) fn shard_settings(
         run: run(),
         segment_bytes: u64::from(config.dataplane().journal_segment_mb()) << 20,
     };
+    let sipflow = config.messages().map(|kept| SipFlowSettings {
+        folder: kept.folder.clone(),
+        run: journal.run,
+        segment_bytes: flow_segment(kept.bytes_max, cpus.len()),
+        bytes_max: kept.bytes_max,
+        ttl: kept.ttl,
+    });
     let settings =
         cpus.iter().zip(slices).zip(0..count).map(|((cpu, rtp_ports), shard)| ShardSettings {
             shard: ShardId(shard),
@@ -62,10 +72,17 @@ pub(super) fn shard_settings(
                 captures: config.files().captures(),
             },
             journal: journal.clone(),
+            sipflow: sipflow.clone(),
             random_seed: rand::random(),
             nonce_key,
         });
     Ok(settings.collect())
+}
+
+/// Those that are being written take at most an eighth of the room.
+fn flow_segment(bytes_max: u64, shards: usize) -> u64 {
+    let share = bytes_max / 8 / u64::try_from(shards).unwrap_or(u64::MAX).max(1);
+    share.clamp(sipflow::SEGMENT_BYTES_MIN, sipflow::SEGMENT_BYTES_MAX)
 }
 
 /// The number of this start: later ones are higher, as long as the wall clock is not set back, and no

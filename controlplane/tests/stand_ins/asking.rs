@@ -163,6 +163,7 @@ impl Gate {
             http,
             prompts: config.files().prompts().into(),
             archive: no_archive(store.clone(), &board),
+            ladders: Arc::new(controlplane::sipflow::Ladders::new(None)),
             node: "gate-1".into(),
         };
         Self { plane, ending, store, board, access, deliveries, news, clock, router: router(app) }

@@ -168,6 +168,7 @@ pub(crate) fn cdr(number: u64) -> Cdr {
         recorded: false,
         media_quality: Vec::new(),
         last_error: None,
+        sip_flow: None,
         metadata: Default::default(),
         shard: 0,
     }
@@ -330,6 +331,7 @@ impl Plane for FakePlane {
             Command::Drain => "drain",
             Command::Intake(Intake { calls: false, .. }) => "intake of nothing",
             Command::Intake(Intake { recordings: false, .. }) => "intake of calls",
+            Command::Intake(Intake { messages: false, .. }) => "intake without messages",
             Command::Intake(Intake::ALL) => "intake of all",
             Command::Originate { id, wanted } => {
                 self.wished.lock().expect("no test panics with it").push((shard, *wanted));

@@ -11,7 +11,6 @@ use shared::metrics::Counter;
 
 use crate::core::Core;
 use crate::desk::Desk;
-use crate::mint;
 use crate::slots::Key;
 
 impl Core {
@@ -33,7 +32,7 @@ impl Core {
     }
 
     fn call_by_id(&self, id: CallId) -> Option<Key> {
-        let (key, call) = self.calls.at(mint::slot_of_call(id))?;
+        let (key, call) = self.calls.at(id.slot())?;
         (call.id == id).then_some(key)
     }
 

@@ -24,7 +24,7 @@ use sip::transaction::ClientInput;
 use crate::ask::Pending;
 use crate::b2bua::{AfterOpen, Call};
 use crate::desk::{Desk, TimerKey, Told};
-use crate::io::{Input, MeshMessage, Output};
+use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
 use crate::restate::Round;
@@ -98,12 +98,19 @@ impl Core {
     /// Takes one input. Drain `poll_output` before the next.
     pub fn handle_input(&mut self, now: Now, input: Input<'_>) {
         self.desk.now = now;
+        self.desk.heard = None;
         self.current = None;
         // State that a panic leaves behind belongs to the one call that is ended below.
         let outcome = catch_unwind(AssertUnwindSafe(|| self.take_input(input)));
         if let Err(panic) = outcome {
             self.contain(panic.as_ref());
         }
+    }
+
+    /// The call that the message of the last input belongs to. To be asked before `poll_output`, so
+    /// that a ladder has the message in front of what follows from it.
+    pub fn heard(&self) -> Option<Rung> {
+        self.desk.heard
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -182,6 +189,7 @@ impl Core {
             Input::FlowClosed(flow) => self.flow_closed(flow, true),
             Input::JournalTurned => self.journal_turned(),
             Input::Mesh { from, message } => self.mesh(from, message),
+            Input::Moved { from, bytes } => self.receive(from, bytes, false),
             Input::Received { from, bytes } => self.receive(from, bytes, true),
             Input::RelayClosed(report) => {
                 let call = self.owners.remove(report.relay);
@@ -267,7 +275,7 @@ impl Core {
         response: Option<&sip::wire::Message<'_>>,
     ) {
         for (owner, client, told) in told {
-            let Owner::Leg { call, leg, asks } = owner else { continue };
+            let Owner::Leg { call, leg, asks, .. } = owner else { continue };
             if self.calls.find(call).is_none() {
                 // The call is over, but a late 2xx still has a phone off the hook behind it.
                 if let (Some(response), true) = (response, told == Told::Response) {
@@ -363,7 +371,8 @@ impl Core {
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
             MeshMessage::Message { from, bytes } => self.receive(from, &bytes, false),
             MeshMessage::Send { to, bytes } => {
-                self.desk.out.push(Output::Send { to, bytes: Rc::new(bytes) });
+                // Whose it is was for the shard of its call to know.
+                self.desk.out.push(Output::Send { to, bytes: Rc::new(bytes), rung: None });
             }
         }
     }

@@ -21,6 +21,7 @@ use sip::auth::Nonces;
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
+use crate::io::Rung;
 use crate::mint::Mint;
 use crate::outbox::Outbox;
 use crate::slots::Key;
@@ -84,6 +85,8 @@ pub(crate) struct Desk {
     pub nonces: Nonces,
     pub timers: Timers,
     pub intake: Intake,
+    /// The call that the message of this input belongs to.
+    pub heard: Option<Rung>,
     branch: String,
 }
 
@@ -106,6 +109,7 @@ impl Desk {
                 t4: settings.timers.t4,
             },
             intake: Intake::ALL,
+            heard: None,
             branch: String::new(),
             mint,
             settings,
@@ -206,6 +210,7 @@ impl Desk {
         &mut self,
         uri: &[u8],
         to: Destination,
+        rung: Rung,
         fill: impl FnOnce(Writer<'_>),
     ) -> Rc<Vec<u8>> {
         let mut branch = String::new();
@@ -216,7 +221,7 @@ impl Desk {
         self.write_via(&mut out, &to, &branch);
         out.header("Max-Forwards", b"70");
         fill(out);
-        self.out.send(to, Rc::clone(&buffer));
+        self.out.send(to, Rc::clone(&buffer), Some(rung));
         buffer
     }
 
@@ -229,7 +234,7 @@ impl Desk {
     /// CANCEL of an INVITE of ours: same Request-URI, Via, From, To, Call-ID (RFC 3261 9.1).
     pub(crate) fn cancel(&mut self, invite: ClientKey, reason: Option<&str>) {
         let Some(client) = self.transactions.clients.find(invite) else { return };
-        let (to, request) = (client.to, Rc::clone(&client.request));
+        let (to, request, rung) = (client.to, Rc::clone(&client.request), client.owner.rung());
         let Some(key) = self.transactions.clients.next_key() else {
             self.count(Counter::OverloadRefused);
             return;
@@ -250,7 +255,7 @@ impl Desk {
             cancel: None,
             ack: None,
             hung_up: Vec::new(),
-            owner: Owner::Nobody,
+            owner: Owner::Nobody(rung),
             armed: None,
             sends: 0,
         };
@@ -337,11 +342,11 @@ impl Desk {
                     if client.sends > 1 {
                         self.out.counters.bump(Counter::SipRetransmitsOut);
                     }
-                    self.out.send(to, bytes);
+                    self.out.send(to, bytes, Some(owner.rung()));
                 }
                 ClientOutput::SendAck => {
                     if let Some((to, ack)) = client.ack.clone() {
-                        self.out.send(to, ack);
+                        self.out.send(to, ack, Some(owner.rung()));
                     }
                 }
                 ClientOutput::Deliver(status) => {
@@ -395,11 +400,11 @@ impl Desk {
             match output {
                 ServerOutput::Send => {
                     if let Some(bytes) = server.response.clone() {
-                        let to = server.reply_to;
+                        let (to, rung) = (server.reply_to, server.rung);
                         if repeats {
                             self.out.counters.bump(Counter::SipRetransmitsOut);
                         }
-                        self.out.send(to, bytes);
+                        self.out.send(to, bytes, rung);
                     }
                 }
                 ServerOutput::Finished(outcome) => {

@@ -5,6 +5,7 @@
 //! Holds: from the moment that a call exists, its one CDR is certain.
 
 use std::hash::Hasher as _;
+use std::rc::Rc;
 
 use shared::cdr::Direction;
 use shared::event::CallStage;
@@ -17,6 +18,7 @@ use crate::b2bua::{Call, INVITER};
 use crate::core::Core;
 use crate::desk::Reply;
 use crate::gate::{self, Asked, Gate};
+use crate::io::Output;
 use crate::locate::{self, Place};
 use crate::mint;
 use crate::slots::Key;
@@ -57,12 +59,6 @@ impl Core {
         request: &Message<'_>,
         trunk: Option<Box<str>>,
     ) {
-        let waited = self.desk.transactions.servers.find(key).is_some_and(|server| {
-            server.response.is_some() // 100, before the backends were asked
-        });
-        if !waited {
-            self.desk.respond(key, Reply::new(100), |_, _, out| out.end());
-        }
         // A call that goes to a trunk becomes outbound when that is decided.
         let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
         let Some(slot) = self.calls.next_key() else {
@@ -82,13 +78,27 @@ impl Core {
             return self.desk.refuse(key, 400);
         };
         self.by_caller.insert(caller_hash, slot);
-        if let Some(server) = self.desk.transactions.servers.find_mut(key) {
-            server.call = Some(slot);
-        }
+        self.claim(key, Some(call.rung(INVITER)));
+        self.take_over(key, slot);
         self.add_call(slot, call);
         match self.desk.snapshot.http_router {
             Some(rules) if !self.is_emergency(slot, request) => self.ask_router(slot, rules),
             _ => self.place_call(slot, request),
+        }
+    }
+
+    /// The INVITE is the call's. It gets its 100, unless it has waited for the user backends: what
+    /// passed by then is told for the ladder.
+    fn take_over(&mut self, key: ServerKey, slot: Key) {
+        let Some(server) = self.desk.transactions.servers.find_mut(key) else { return };
+        server.call = Some(slot);
+        let (Some(response), Some(rung)) = (server.response.clone(), server.rung) else {
+            self.desk.respond(key, Reply::new(100), |_, _, out| out.end());
+            return;
+        };
+        let (request, from, to) = (Rc::clone(&server.request), server.from, server.reply_to);
+        for (came, way, bytes) in [(true, from.back(), request), (false, to, response)] {
+            self.desk.out.push(Output::Keep { rung, came, way, bytes });
         }
     }
 

@@ -11,7 +11,7 @@ use media::edit::{RelayEdit, RelayReport};
 use media::speakers::SpeechNews;
 use shared::command::Command;
 use shared::event::Event;
-use shared::ids::{FlowKey, RelayKey, ShardId};
+use shared::ids::{CallId, FlowKey, RelayKey, ShardId, Side};
 use shared::journal::Entry;
 use shared::net::{Destination, Source};
 
@@ -23,9 +23,15 @@ pub enum Input<'a> {
     FlowClosed(FlowKey),
     /// The journal goes on in a new segment: calls that stand have to be in it, too.
     JournalTurned,
+    /// Of another shard. A shell that looks at a `Message` afterwards feeds it as `Moved`.
     Mesh {
         from: ShardId,
         message: MeshMessage,
+    },
+    /// A message that another shard received and this one owns.
+    Moved {
+        from: Source,
+        bytes: &'a [u8],
     },
     /// One UDP datagram, or one message cut from a stream by `sip::wire::frame`.
     Received {
@@ -51,6 +57,14 @@ pub enum Input<'a> {
 pub enum Output {
     /// Cut this flow.
     CloseFlow(FlowKey),
+    /// A message for the ladder of a call that is no `Send` and was not heard in this input: it leaves
+    /// through another shard, or passed before the call existed.
+    Keep {
+        rung: Rung,
+        came: bool,
+        way: Destination,
+        bytes: Rc<Vec<u8>>,
+    },
     Event(Event),
     /// To be written before any message that follows leaves: a promise is on the disk before it is made.
     Journal(Entry),
@@ -63,7 +77,18 @@ pub enum Output {
     Send {
         to: Destination,
         bytes: Rc<Vec<u8>>,
+        rung: Option<Rung>,
     },
+}
+
+/// Whose message one is: its place in the ladder diagram of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rung {
+    pub call: CallId,
+    /// Of the call's slot: a later tenant has another one.
+    pub generation: u32,
+    /// The side of the leg that it came from or goes to.
+    pub side: Side,
 }
 
 /// What one shard says to another.

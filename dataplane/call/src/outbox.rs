@@ -16,7 +16,7 @@ use shared::metrics::{Counter, Counters};
 use shared::net::Destination;
 use shared::time::Instant;
 
-use crate::io::{MeshMessage, Output};
+use crate::io::{MeshMessage, Output, Rung};
 
 /// Buffers kept for reuse, and the size above which one is not worth keeping.
 const POOL_MAX: usize = 1_024;
@@ -56,15 +56,18 @@ impl Outbox {
         self.queue.push_back(output);
     }
 
-    pub(crate) fn send(&mut self, to: Destination, bytes: Rc<Vec<u8>>) {
+    pub(crate) fn send(&mut self, to: Destination, bytes: Rc<Vec<u8>>, rung: Option<Rung>) {
         self.counters.bump(Counter::SipSent);
         match to.flow {
             // The flow lives on another shard, which has its socket.
             Some(flow) if flow.shard != self.shard => {
                 let message = MeshMessage::Send { to, bytes: bytes.to_vec() };
+                if let Some(rung) = rung {
+                    self.push(Output::Keep { rung, came: false, way: to, bytes });
+                }
                 self.mesh(flow.shard, message);
             }
-            _ => self.push(Output::Send { to, bytes }),
+            _ => self.push(Output::Send { to, bytes, rung }),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::b2bua::{INVITER, orphan};
 use crate::core::Core;
 use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
 use crate::gate::{self, Asked, Gate};
-use crate::io::MeshMessage;
+use crate::io::{MeshMessage, Rung};
 use crate::mint;
 use crate::steer;
 use crate::transactions::{ClientKey, NewServer, ServerKey, ServerMachine};
@@ -78,6 +78,7 @@ impl Core {
             return self.receive_ack(known, request);
         }
         if let Some(key) = known {
+            self.hear_in(key);
             self.desk.count(Counter::SipRetransmitsIn);
             self.desk.server_input(key, ServerInput::Request);
             return;
@@ -147,7 +148,7 @@ impl Core {
             }
             out.end();
         });
-        self.desk.out.send(to, bytes);
+        self.desk.out.send(to, bytes, None);
     }
 
     fn new_transaction(
@@ -172,6 +173,7 @@ impl Core {
 
     fn receive_ack(&mut self, known: Option<ServerKey>, request: &Message<'_>) {
         if let Some(key) = known {
+            self.hear_in(key);
             self.desk.server_input(key, ServerInput::Ack);
         }
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
@@ -185,6 +187,7 @@ impl Core {
         if !self.in_dialog(parts, request) {
             return self.desk.count(Counter::SipStrays);
         }
+        self.desk.heard = self.rung(parts);
         self.with_call(Some(parts.call), |call, desk, _| {
             call.handle_ack(desk, parts.leg, request);
             call.arm(desk);
@@ -203,10 +206,28 @@ impl Core {
         leg.dialog.matches(request.call_id().unwrap_or_default(), &local, &remote)
     }
 
+    fn rung(&self, parts: mint::TagParts) -> Option<Rung> {
+        self.calls.find(parts.call).map(|call| call.rung(parts.leg))
+    }
+
+    /// The message is one more of this transaction.
+    fn hear_in(&mut self, key: ServerKey) {
+        self.desk.heard = self.desk.transactions.servers.find(key).and_then(|server| server.rung);
+    }
+
+    /// The message of this input, its repeats and its responses belong to a call.
+    pub(crate) fn claim(&mut self, key: ServerKey, rung: Option<Rung>) {
+        self.desk.heard = rung;
+        if let Some(server) = self.desk.transactions.servers.find_mut(key) {
+            server.rung = rung;
+        }
+    }
+
     fn receive_in_dialog(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
         let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
         match tag {
             Some(parts) if self.in_dialog(parts, request) => {
+                self.claim(key, self.rung(parts));
                 if request.method() == Method::Refer {
                     return self.receive_refer(key, parts, request);
                 }
@@ -229,7 +250,8 @@ impl Core {
         let (Some(invite_key), Some(invite)) = (invite_key, invite) else {
             return self.desk.refuse(key, 481);
         };
-        let call = invite.call;
+        let (call, rung) = (invite.call, invite.rung);
+        self.claim(key, rung);
         let inviter = call.and_then(|key| self.calls.find(key)?.leg(INVITER));
         let tag = inviter.map(|leg| leg.dialog.local_tag.clone());
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
@@ -326,6 +348,7 @@ impl Core {
     fn response_to(&mut self, key: ClientKey, response: &Message<'_>) {
         let status = response.status().unwrap_or_default();
         let Some(client) = self.desk.transactions.clients.find_mut(key) else { return };
+        self.desk.heard = Some(client.owner.rung());
         if client.method == Method::Invite && status >= 300 {
             let request = Rc::clone(&client.request);
             let to = client.to;
@@ -346,12 +369,13 @@ impl Core {
             return;
         }
         let Some(found) = self.desk.transactions.clients.find(client) else { return };
+        let rung = found.owner.rung();
         let tag = response.to().ok().and_then(|to| to.tag()).unwrap_or_default();
         let acked = found.ack.clone().filter(|(_, ack)| {
             scan(ack).is_ok_and(|ack| ack.to().is_ok_and(|to| to.tag() == Some(tag)))
         });
         match acked {
-            Some((to, ack)) => self.desk.out.send(to, ack),
+            Some((to, ack)) => self.desk.out.send(to, ack, Some(rung)),
             None => orphan::hang_up(&mut self.desk, client, response),
         }
     }

@@ -11,6 +11,7 @@ use shared::originate::{Originate, Unstarted};
 use sip::dialog::{Dialog, Order};
 use sip::wire::{HeaderName, Message, NameAddr, Uri};
 
+use crate::b2bua::INVITER;
 use crate::b2bua::referral::{Place as Told, Referral};
 use crate::b2bua::setup::way_of_caller;
 use crate::b2bua::transfer::Unmoved;
@@ -171,6 +172,8 @@ impl Core {
             Err(why) => return self.desk.refuse(server, status_of(why)),
         };
         let way = way_of_caller(request, from);
+        // Who refers is the first party of the call that we make.
+        self.claim(server, self.calls.find(begun.slot).map(|call| call.rung(INVITER)));
         accept(&mut self.desk, server, Some(&tag), &way, wish.is_silent);
         let place = Told::Own(Box::new(dialog), way);
         let told = (!wish.is_silent).then_some(Referral { place, event_id: None, told: 0 });

@@ -17,6 +17,7 @@ use sip::transaction::{
 };
 use sip::wire::{HeaderName, Message, Method};
 
+use crate::io::Rung;
 use crate::slots::{Key, Slots};
 
 /// RFC 3261 8.1.1.7; a branch that is nothing but this names no transaction.
@@ -28,8 +29,22 @@ pub(crate) type ServerKey = Key;
 /// Who asked, and gets the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Leg { call: Key, leg: u8, asks: Asks },
-    Nobody,
+    Leg {
+        call: Key,
+        leg: u8,
+        asks: Asks,
+        rung: Rung,
+    },
+    /// The call does not wait for the answer; it belongs there nevertheless.
+    Nobody(Rung),
+}
+
+impl Owner {
+    pub(crate) const fn rung(self) -> Rung {
+        match self {
+            Self::Leg { rung, .. } | Self::Nobody(rung) => rung,
+        }
+    }
 }
 
 /// What a leg asked with this transaction.
@@ -75,6 +90,8 @@ pub(crate) struct Server {
     pub request: Rc<Vec<u8>>,
     pub response: Option<Rc<Vec<u8>>>,
     pub call: Option<Key>,
+    /// The call that its messages belong to.
+    pub rung: Option<Rung>,
     /// The question about its sender, while it waits for the answer.
     pub decision: Option<Key>,
     pub armed: Option<Instant>,
@@ -201,6 +218,7 @@ impl Transactions {
             request,
             response: None,
             call: None,
+            rung: None,
             decision: None,
             armed: None,
             hash,

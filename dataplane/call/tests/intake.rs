@@ -22,7 +22,7 @@ fn recording_bench() -> Bench {
 }
 
 fn tell(bench: &mut Bench, calls: bool, recordings: bool) {
-    bench.input(Input::Command(Command::Intake(Intake { calls, recordings })));
+    bench.input(Input::Command(Command::Intake(Intake { calls, recordings, messages: true })));
 }
 
 #[test]

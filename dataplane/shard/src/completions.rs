@@ -145,7 +145,8 @@ impl Shell {
     fn datagram(&mut self, now: Now, group: &Group, listener: u8, loan: &Loan) {
         let Some(datagram) = group.datagram(loan, self.udp.shape(listener)) else { return };
         let Some(from) = self.udp.source(listener, &datagram) else { return };
-        self.input(now, Input::Received { from, bytes: datagram.payload });
+        let bytes = datagram.payload;
+        self.message(now, from, bytes, Input::Received { from, bytes });
     }
 
     /// A piece of a stream: whole messages go to the core, the start of one is kept.
@@ -163,7 +164,9 @@ impl Shell {
                     }
                 }
                 Cut::Malformed(reason, left) => return self.refuse(now, &from, left, reason),
-                Cut::Message(bytes) => self.input(now, Input::Received { from, bytes }),
+                Cut::Message(bytes) => {
+                    self.message(now, from, bytes, Input::Received { from, bytes });
+                }
             }
             if self.tcp.source(seat).is_none() {
                 return; // the core closed the flow

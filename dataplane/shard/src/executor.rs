@@ -21,6 +21,7 @@ use crate::listeners::Listeners;
 use crate::mesh::Mesh;
 use crate::shards::message_of;
 use crate::shell::Shell;
+use crate::sipflow::SipFlow;
 use crate::start_error::{self, StartError, Surroundings};
 
 /// Registered with each of glommio's three rings. Files are written in chunks that we own, so the
@@ -42,6 +43,7 @@ pub(crate) struct Start {
     pub(crate) link: Arc<Link>,
     pub(crate) clock: Clock,
     pub(crate) journal: Journal,
+    pub(crate) sipflow: Option<SipFlow>,
     pub(crate) around: Surroundings,
 }
 

@@ -5,6 +5,7 @@
 //! Holds: nothing mutable is shared between shards; `unsafe` stays in the files that say so.
 #![deny(unsafe_code)]
 
+mod background;
 mod backlog;
 mod bell;
 mod capture;
@@ -26,6 +27,7 @@ mod shards;
 mod shell;
 mod sip_tcp;
 mod sip_udp;
+mod sipflow;
 mod spawn;
 mod start_error;
 mod turn;

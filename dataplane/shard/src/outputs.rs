@@ -15,6 +15,7 @@ use shared::time::Now;
 
 use crate::shell::Shell;
 use crate::sip_tcp::News;
+use crate::sipflow::Passed;
 
 impl Shell {
     pub(crate) fn apply(&mut self, now: Now, output: Output) {
@@ -25,7 +26,12 @@ impl Shell {
                     self.core.plain_counters().bump(Counter::EventsLost);
                 }
             }
-            Output::Journal(entry) => {
+            Output::Keep { rung, came, way, bytes } => {
+                let passed = Passed { rung, came, way, bytes: &bytes };
+                self.flow(|flow, counters| flow.keep(now, &passed, counters));
+            }
+            Output::Journal(mut entry) => {
+                self.flow(|flow, _| flow.stamp(&mut entry));
                 let counters = self.core.plain_counters();
                 self.journal.push(now.mono, &entry, counters);
             }
@@ -37,7 +43,13 @@ impl Shell {
                 }
             }
             Output::Relay(edit) => self.edit(now, edit),
-            Output::Send { to, bytes } => self.send(now, to, bytes),
+            Output::Send { to, bytes, rung } => {
+                if let Some(rung) = rung {
+                    let passed = Passed { rung, came: false, way: to, bytes: &bytes };
+                    self.flow(|flow, counters| flow.keep(now, &passed, counters));
+                }
+                self.send(now, to, bytes);
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use shared::net::Transport;
 use crate::bell::Buzzer;
 use crate::journal::Keeper;
 use crate::link::Link;
+use crate::sipflow::Writer;
 
 #[derive(Debug)]
 pub struct Shards {
@@ -24,8 +25,9 @@ pub struct Shards {
     threads: Vec<JoinHandle<Result<(), String>>>,
     buzzer: Arc<Buzzer>,
     listeners: Vec<(Transport, SocketAddr)>,
-    /// Ends by itself after the last shard.
+    /// They end by themselves after the last shard.
     keeper: Option<Keeper>,
+    writer: Option<Writer>,
 }
 
 impl Shards {
@@ -33,8 +35,10 @@ impl Shards {
         buzzer: Arc<Buzzer>,
         listeners: Vec<(Transport, SocketAddr)>,
         keeper: Keeper,
+        writer: Option<Writer>,
     ) -> Self {
-        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners, keeper: Some(keeper) }
+        let keeper = Some(keeper);
+        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners, keeper, writer }
     }
 
     pub(crate) fn add(&mut self, link: Arc<Link>, thread: JoinHandle<Result<(), String>>) {
@@ -112,8 +116,11 @@ impl Shards {
             .collect();
         // It syncs what the shards wrote last.
         let kept = self.keeper.take().map_or(Ok(()), Keeper::join);
-        if let (Err(reason), Some((_, outcome))) = (kept, ends.first_mut()) {
-            *outcome = outcome.clone().and_then(|()| Err(format!("journal: {reason}")));
+        let written = self.writer.take().map_or(Ok(()), Writer::join);
+        for (of, kept) in [("journal", kept), ("SIP flow", written)] {
+            if let (Err(reason), Some((_, outcome))) = (kept, ends.first_mut()) {
+                *outcome = outcome.clone().and_then(|()| Err(format!("{of}: {reason}")));
+            }
         }
         ends
     }

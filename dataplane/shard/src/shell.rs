@@ -34,6 +34,7 @@ use crate::ring::setup::SetupError;
 use crate::ring::{Completion, GROUP_DATAGRAMS, GROUP_MEDIA, GROUP_STREAMS, Ring};
 use crate::sip_tcp::SipTcp;
 use crate::sip_udp::SipUdp;
+use crate::sipflow::SipFlow;
 
 /// Media packets between two looks at the ring: a turn handles 512, so 1 024 never run dry while
 /// turns keep up, and 2 MiB stay in the cache.
@@ -86,6 +87,8 @@ pub(crate) struct Shell {
     pub(crate) reports: FxHashMap<RelayKey, [StreamQuality; 2]>,
     pub(crate) schedule: Schedule,
     pub(crate) shard: ShardId,
+    /// Where messages are kept, if anywhere.
+    pub(crate) sipflow: Option<SipFlow>,
     pub(crate) sockets: RelaySockets,
     pub(crate) stop_by: Option<Instant>,
     pub(crate) tcp: SipTcp,
@@ -115,7 +118,8 @@ impl Pools {
 impl Shell {
     /// To be called inside the executor of the shard.
     pub(crate) fn new(start: Start) -> Result<(Self, Pools), SetupError> {
-        let Start { settings, snapshot, listeners, mesh, link, clock, journal, .. } = start;
+        let Start { settings, snapshot, listeners, mesh, link, clock, journal, sipflow, .. } =
+            start;
         let pools = Pools::new().map_err(|error| SetupError::Register("memory", error))?;
         let groups = [&pools.datagrams, &pools.media, &pools.streams];
         let ring = make_ring(&link, &groups)?;
@@ -142,6 +146,7 @@ impl Shell {
                 tick: now.mono,
             },
             shard: settings.shard,
+            sipflow,
             sockets: RelaySockets::default(),
             stop_by: None,
             tcp: SipTcp::new(settings.shard, listeners.tcp),
@@ -217,6 +222,9 @@ impl Shell {
         if !self.core.idle() {
             wake_at = wake_at.min(self.journal.beat_at());
         }
+        if let Some(due) = self.sipflow.as_ref().and_then(SipFlow::due) {
+            wake_at = wake_at.min(due);
+        }
         if self.relays.is_speaking() {
             wake_at = wake_at.min(self.schedule.speech);
         }
@@ -258,6 +266,7 @@ impl Shell {
             }
         }
         self.captures.abandon();
+        self.flow(|flow, _| flow.hand_over_all());
         self.take_closed_captures(now);
         self.send_counters();
         if let Some(news) = self.journal.news() {

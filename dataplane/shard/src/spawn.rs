@@ -25,6 +25,7 @@ use crate::listeners::{self, Listener, Listeners};
 use crate::mesh;
 use crate::preflight;
 use crate::shards::Shards;
+use crate::sipflow;
 use crate::start_error::StartError;
 
 /// An executor is up within milliseconds; short memory is retried for two seconds.
@@ -50,11 +51,13 @@ pub fn spawn(
     let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
     let buzzer = Arc::new(Buzzer::new().map_err(no_eventfd(ShardId(0)))?);
     let (journals, keeper) = journal::open(&settings)?;
+    let (flows, writer) = sipflow::open(&settings)?;
     let clock = Clock::start();
-    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]), keeper);
-    let mut parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells).zip(journals);
+    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]), keeper, writer);
+    let files = journals.into_iter().zip(flows);
+    let mut parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells).zip(files);
     let mut failed = None;
-    for ((((settings, listeners), mesh), bell), journal) in &mut parts {
+    for ((((settings, listeners), mesh), bell), (journal, sipflow)) in &mut parts {
         let link = Arc::new(Link::new(bell, Arc::clone(&buzzer)));
         let start = Start {
             settings: Arc::new(settings),
@@ -64,6 +67,7 @@ pub fn spawn(
             link: Arc::clone(&link),
             clock,
             journal,
+            sipflow,
             around: around.clone(),
         };
         if let Err(error) = start_one(&mut shards, start, link) {
@@ -71,7 +75,7 @@ pub fn spawn(
             break;
         }
     }
-    // The keeper waits for every journal, those of shards that were not started, too.
+    // The keeper waits for every journal, the writer for every flow, of shards that were not started, too.
     drop(parts);
     let Some(error) = failed else { return Ok(shards) };
     shards.broadcast(Command::Stop);

@@ -70,6 +70,11 @@ pub enum StartError {
         shard: ShardId,
         reason: String,
     },
+    /// Its folder cannot be had, or its thread.
+    SipFlowRefused {
+        path: PathBuf,
+        error: io::Error,
+    },
     /// The settings contradict each other; a checked configuration never does.
     Settings(String),
     /// A shard said nothing for too long.
@@ -101,6 +106,9 @@ impl fmt::Display for StartError {
             ),
             Self::JournalRefused { path, error } => {
                 write!(f, "no journal can be kept in {}: {error}", path.display())
+            }
+            Self::SipFlowRefused { path, error } => {
+                write!(f, "no SIP flow can be kept in {}: {error}", path.display())
             }
             Self::KernelTooOld { found, missing } => write!(
                 f,

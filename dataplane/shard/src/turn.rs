@@ -8,14 +8,15 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use call::{Input, Output};
+use call::{Input, MeshMessage, Output};
 use media::edit::RelayReport;
 use media::relay::Component;
 use media::speakers::Spoken;
 use media::speech::FRAME;
 use shared::command::Command;
-use shared::event::Event;
-use shared::metrics::Counter;
+use shared::event::{Event, Notice};
+use shared::metrics::{Counter, Counters};
+use shared::net::Source;
 use shared::time::{Instant, Now};
 
 use crate::capture::{Closed, Heard};
@@ -23,6 +24,7 @@ use crate::relay_sockets::leg_of;
 use crate::ring::Released;
 use crate::ring::token::{Seat, Token};
 use crate::shell::{Pools, Shell};
+use crate::sipflow::{Passed, SipFlow};
 
 /// Completions of a turn: some 4 ms of media at the rate where a CPU is full.
 const COMPLETIONS_MAX: usize = 512;
@@ -81,8 +83,10 @@ impl Shell {
     fn take_commands(&mut self, now: Now) -> usize {
         for count in 0..COMMANDS_MAX {
             let Some(command) = self.link.commands.pop() else { return count };
-            if matches!(command, Command::Stop) {
-                self.stop(now.mono);
+            match &command {
+                Command::Stop => self.stop(now.mono),
+                Command::Intake(intake) => self.flow(|flow, _| flow.set_taking(intake.messages)),
+                _ => {}
             }
             self.input(now, Input::Command(command));
         }
@@ -92,7 +96,12 @@ impl Shell {
     fn take_messages(&mut self, now: Now) -> usize {
         for count in 0..MESH_MAX {
             let Some((from, message)) = self.mesh.take() else { return count };
-            self.input(now, Input::Mesh { from, message });
+            match message {
+                MeshMessage::Message { from, bytes } => {
+                    self.message(now, from, &bytes, Input::Moved { from, bytes: &bytes });
+                }
+                message => self.input(now, Input::Mesh { from, message }),
+            }
         }
         MESH_MAX
     }
@@ -109,6 +118,7 @@ impl Shell {
             self.schedule.captures = now.mono + CAPTURE_SWEEP;
             self.captures.sweep(now.mono);
         }
+        self.flow(|flow, _| flow.hand_over_old(now.mono));
         if !self.core.idle() {
             self.journal.beat(now.mono, self.core.plain_counters());
         }
@@ -128,7 +138,7 @@ impl Shell {
         self.settle(now);
         self.journal.report(self.core.plain_counters());
         self.write_journal(now);
-        while let Some(notice) = self.journal.take_notice() {
+        while let Some(notice) = self.journal.take_notice().or_else(|| self.flow_notice()) {
             self.apply(now, Output::Event(Event::Notice(notice)));
         }
         if !self.backlog.is_stuck() {
@@ -174,6 +184,27 @@ impl Shell {
     pub(crate) fn input(&mut self, now: Now, input: Input<'_>) {
         self.core.handle_input(now, input);
         self.settle(now);
+    }
+
+    /// The same for a message, which is kept for its call in front of what follows from it.
+    pub(crate) fn message(&mut self, now: Now, from: Source, bytes: &[u8], input: Input<'_>) {
+        self.core.handle_input(now, input);
+        if let Some(rung) = self.core.heard() {
+            let passed = Passed { rung, came: true, way: from.back(), bytes };
+            self.flow(|flow, counters| flow.keep(now, &passed, counters));
+        }
+        self.settle(now);
+    }
+
+    /// Works on the SIP flow, where messages are kept.
+    pub(crate) fn flow(&mut self, work: impl FnOnce(&mut SipFlow, &mut Counters)) {
+        if let Some(flow) = &mut self.sipflow {
+            work(flow, self.core.plain_counters());
+        }
+    }
+
+    fn flow_notice(&mut self) -> Option<Notice> {
+        self.sipflow.as_mut()?.take_notice(self.core.plain_counters())
     }
 
     pub(crate) fn settle(&mut self, now: Now) {

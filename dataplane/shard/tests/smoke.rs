@@ -21,7 +21,7 @@ use shared::metrics::{Counter, Counters};
 use shared::net::Transport;
 use shared::settings::{
     JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
-    ShardSettings, SipTimers,
+    ShardSettings, SipFlowSettings, SipTimers,
 };
 use shared::snapshot::{Snapshot, Trunk};
 
@@ -169,6 +169,13 @@ fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) ->
             run: 7,
             segment_bytes: SEGMENT_BYTES_MIN,
         },
+        sipflow: Some(SipFlowSettings {
+            folder: folder.join("sipflow"),
+            run: 7,
+            segment_bytes: shared::sipflow::SEGMENT_BYTES_MIN,
+            bytes_max: u64::MAX,
+            ttl: Duration::from_secs(86_400),
+        }),
         random_seed: [shard; 32],
         nonce_key: [9; 32],
     }
@@ -458,7 +465,11 @@ fn a_call_to_a_trunk_relays_audio_records_it_and_leaves_one_cdr() {
     let reader = media::capture::Reader::new(&file).expect("a capture");
     assert_eq!(reader.count() as u64, 2 * packets);
 
+    assert!(cdr.sip_flow.is_some(), "the record names where its messages are");
     let counters = plane.stop();
+    // INVITE, 100, INVITE, 200, ACK, 200, ACK; BYE, 200, BYE, 200. The last may come after the end.
+    assert!(counters.of(Counter::SipFlowMessages) >= 10, "{counters:?}");
+    assert_eq!(counters.of(Counter::SipFlowDropped), 0);
     assert_eq!(counters.of(Counter::RtpForwarded), 2 * packets);
     for gauge in [Counter::Calls, Counter::Relays, Counter::PortsInUse, Counter::Captures] {
         assert_eq!(counters.of(gauge), 0, "{gauge:?}");

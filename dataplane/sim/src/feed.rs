@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use call::io::Rung;
 use call::{Input, MeshMessage, Output};
 use media::speech::FRAME;
 use shared::event::{Answer, Event as Told};
@@ -19,6 +20,7 @@ use shared::time::Instant;
 
 use crate::broken::Broken;
 use crate::ledger::{Breach, Verdict, shard_name};
+use crate::noted::Passed;
 use crate::random::mix;
 use crate::shell::{Done, Said, Shell};
 use crate::spec::GATEWAY;
@@ -55,9 +57,14 @@ impl World {
 
     /// One input, all its outputs, and the inputs that these lead to at once.
     pub(crate) fn feed(&mut self, shard: usize, input: Input<'_>) -> Verdict {
-        let moved = matches!(&input, Input::Mesh { message: MeshMessage::Message { .. }, .. });
+        let moved = matches!(&input, Input::Moved { .. });
+        let heard = match &input {
+            Input::Moved { bytes, .. } | Input::Received { bytes, .. } => *bytes,
+            _ => b"",
+        };
         let clock = self.clock();
         self.shells[shard].core.handle_input(clock, input);
+        self.passed(self.shells[shard].core.heard(), true, heard)?;
         let mut answers: VecDeque<Input<'static>> = VecDeque::new();
         let mut outputs = 0;
         loop {
@@ -102,14 +109,30 @@ impl World {
             }
             Output::Event(event) => self.told(event),
             Output::Journal(entry) => self.journaled(entry),
+            Output::Keep { rung, came, bytes, .. } => self.passed(Some(rung), came, &bytes),
             Output::Mesh { to, message } => self.mesh_out(shard, to, message, moved),
             Output::Relay(edit) => self.edit(shard, edit, answers),
-            Output::Send { to, bytes } => {
+            Output::Send { to, bytes, rung } => {
+                self.passed(rung, false, &bytes)?;
                 let result = self.send(shard, &to, &bytes, answers);
                 self.shells[shard].core.recycle(bytes);
                 result
             }
         }
+    }
+
+    /// A message of a call, for its ladder.
+    fn passed(&mut self, rung: Option<Rung>, came: bool, bytes: &[u8]) -> Verdict {
+        let (Some(rung), Some(message)) = (rung, Glance::read(bytes)) else { return Ok(()) };
+        self.noted.ladder.push(Passed {
+            call: rung.call,
+            side: rung.side,
+            came,
+            method: message.method.to_owned(),
+            status: message.status,
+            call_id: message.call_id.to_owned(),
+        });
+        self.ledger.ladders.passed(rung, bytes)
     }
 
     fn told(&mut self, event: Told) -> Verdict {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use shared::ask::Ask;
 use shared::cdr::Cdr;
 use shared::event::{CallView, Registration};
-use shared::ids::ShardId;
+use shared::ids::{CallId, ShardId, Side};
 use shared::originate::Originated;
 use shared::time::Instant;
 
@@ -43,8 +43,23 @@ pub struct Noted {
     pub silent: u64,
     /// Every SIP message that the gateway sent, in order.
     pub sent: Vec<Sent>,
+    /// Every message that the core said to belong to a call, in order.
+    pub ladder: Vec<Passed>,
     /// What the gateway sent to nobody of this world: answers to raw senders.
     pub heard_raw: Vec<String>,
+}
+
+/// One message in a call's ladder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub call: CallId,
+    pub side: Side,
+    /// It came; else the gateway sent it.
+    pub came: bool,
+    /// Of the request, or of the request that is answered.
+    pub method: String,
+    pub status: Option<u16>,
+    pub call_id: String,
 }
 
 /// One message of the gateway, as tests count them.

@@ -133,6 +133,7 @@ impl WorldSettings {
                 run: 1,
                 segment_bytes: JournalSettings::SEGMENT_BYTES,
             },
+            sipflow: None,
             random_seed: random.bytes32(),
             nonce_key,
         }

@@ -322,7 +322,13 @@ impl World {
                 Ok(())
             }
             Event::Mesh { from, to, message } => {
-                self.feed(usize::from(to.0), Input::Mesh { from, message })
+                let shard = usize::from(to.0);
+                match message {
+                    MeshMessage::Message { from, bytes } => {
+                        self.feed(shard, Input::Moved { from, bytes: &bytes })
+                    }
+                    message => self.feed(shard, Input::Mesh { from, message }),
+                }
             }
             Event::SipIn { from, bytes } => self.sip_in(from, &bytes),
             Event::SipOut { phone, bytes } => {

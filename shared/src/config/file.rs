@@ -33,6 +33,7 @@ pub(super) struct ConfigFile {
     pub(super) console: ConsoleFile,
     pub(super) metrics: MetricsFile,
     pub(super) dataplane: DataplaneFile,
+    pub(super) sipflow: SipFlowFile,
     pub(super) webhooks: WebhooksFile,
 }
 
@@ -223,6 +224,17 @@ pub(super) struct DataplaneFile {
     pub(super) media_lock: Option<String>,
     pub(super) fast_path: Option<String>,
     pub(super) journal_segment_mb: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SipFlowFile {
+    pub(super) enabled: Option<bool>,
+    #[serde(rename = "type")]
+    pub(super) kind: Option<String>,
+    pub(super) root: Option<String>,
+    pub(super) max_size_mb: Option<u64>,
+    pub(super) ttl_secs: Option<u64>,
 }
 
 /// Text that `Debug` does not show.

@@ -22,6 +22,7 @@ mod routes;
 mod rules;
 mod secret;
 mod sip;
+mod sipflow;
 mod storage;
 mod tree;
 mod trunks;
@@ -50,6 +51,7 @@ pub use routes::RouteConfig;
 pub(crate) use rules::nearest;
 pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
+pub use sipflow::KeptMessages;
 pub use storage::{Archive, Bucket, DiskRules, RecordsArchive, Retention, WhenFull};
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
@@ -112,6 +114,7 @@ pub struct Config {
     emergency: Option<Emergency>,
     call_record_push: Option<CallRecordPush>,
     archive: Archive,
+    messages: Option<KeptMessages>,
 }
 
 impl Config {
@@ -170,6 +173,11 @@ impl Config {
 
     pub const fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// `None`: the messages of calls are not kept.
+    pub const fn messages(&self) -> Option<&KeptMessages> {
+        self.messages.as_ref()
     }
 
     pub const fn webhooks(&self) -> &Webhooks {
@@ -245,6 +253,7 @@ impl Config {
         let (rules, modules) = (&file.proxy.acl_rules, &file.proxy.modules);
         let acl = acl::check(rules.as_deref(), modules.as_deref(), report);
         let archive = Archive::check(&file, files.folder(), read, report);
+        let messages = KeptMessages::check(&file.sipflow, files.folder(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
         let trunks = trunks::check(file.proxy.trunks, report);
         let webhooks = Webhooks::check(&file.webhooks, read, report);
@@ -273,6 +282,7 @@ impl Config {
             emergency,
             call_record_push,
             archive,
+            messages,
         }
     }
 }

@@ -17,7 +17,7 @@ use super::compose::{self, Carries, SDP, carries, write_body};
 use super::media::read;
 use super::{Call, Failure, INVITER, LegState, OwedAck, State};
 use crate::desk::{ALLOW, Desk};
-use crate::transactions::{Asks, ClientKey, Owner};
+use crate::transactions::{Asks, ClientKey};
 
 /// From the first wish for it; a person may have to agree to a re-INVITE.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -150,7 +150,7 @@ impl Call {
     }
 
     fn send_reinvite(&mut self, desk: &mut Desk, index: u8, body: &[u8]) -> Option<ClientKey> {
-        let owner = Owner::Leg { call: self.key, leg: index, asks: Asks::Align };
+        let owner = self.owner(index, Asks::Align);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way) = (&leg.dialog, leg.way);

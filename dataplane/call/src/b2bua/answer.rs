@@ -305,8 +305,8 @@ impl Call {
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
     pub(crate) fn acknowledge(&mut self, desk: &mut Desk, owed: OwedAck, answer: Option<&[u8]>) {
         let Some(leg) = self.leg(owed.leg) else { return };
-        let way = leg.way;
-        let ack = desk.send_ack(leg.dialog.request_uri(), way, |mut out| {
+        let (way, rung) = (leg.way, self.rung(owed.leg));
+        let ack = desk.send_ack(leg.dialog.request_uri(), way, rung, |mut out| {
             leg.dialog.write_request_headers(&mut out, owed.cseq, "ACK");
             compose::write_body(out, SDP, answer.unwrap_or_default());
         });
@@ -420,10 +420,11 @@ impl Unacked {
 
 fn resend_ack(desk: &mut Desk, client: ClientKey) {
     desk.count(Counter::SipRetransmitsIn);
-    let ack = desk.transactions.clients.find(client).and_then(|client| client.ack.clone());
-    if let Some((to, ack)) = ack {
+    let Some(found) = desk.transactions.clients.find(client) else { return };
+    let rung = found.owner.rung();
+    if let Some((to, ack)) = found.ack.clone() {
         desk.count(Counter::SipRetransmitsOut);
-        desk.out.send(to, ack);
+        desk.out.send(to, ack, Some(rung));
     }
 }
 

@@ -135,10 +135,10 @@ impl Call {
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let cseq = leg.dialog.next_cseq();
-        let cause = self.hang_up_cause();
+        let (cause, owner) = (self.hang_up_cause(), Owner::Nobody(self.rung(index)));
         let leg = &self.legs[usize::from(index)];
         let (dialog, way) = (&leg.dialog, leg.way);
-        desk.request(Method::Bye, dialog.request_uri(), way, 70, Owner::Nobody, |desk, mut out| {
+        desk.request(Method::Bye, dialog.request_uri(), way, 70, owner, |desk, mut out| {
             dialog.write_request_headers(&mut out, cseq, "BYE");
             out.header("User-Agent", desk.settings.product.as_bytes());
             if !cause.is_empty() {
@@ -266,6 +266,7 @@ impl Call {
                 reason: phrase(failure.status, &failure.reason),
             }),
             shard: desk.settings.shard.0,
+            sip_flow: None,
             metadata: self.orders.extensions.iter().cloned().collect(),
         }
     }

@@ -20,7 +20,7 @@ use super::setup::contact_way;
 use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
-use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
+use crate::transactions::{Asks, ClientKey, ServerKey};
 
 /// Requests of one call that may be on their way at a time; more are answered 500.
 const EXCHANGES_MAX: usize = 8;
@@ -264,7 +264,7 @@ impl Call {
             Ok(offer) if is_offer => self.say(desk, to, &offer),
             _ => request.body().to_vec(),
         };
-        let owner = Owner::Leg { call: self.key, leg: to, asks: Asks::Relayed(number) };
+        let owner = self.owner(to, Asks::Relayed(number));
         let max_forwards = request.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1);
         let leg = &mut self.legs[usize::from(to)];
         let cseq = leg.dialog.next_cseq();
@@ -335,8 +335,9 @@ impl Call {
         response: &Message<'_>,
     ) {
         let found = desk.transactions.clients.find(client);
+        let rung = found.map(|client| client.owner.rung());
         if let Some((to, ack)) = found.and_then(|client| client.ack.clone()) {
-            desk.out.send(to, ack);
+            desk.out.send(to, ack, rung);
         } else if self.ended.is_some() || self.abandoned.contains(&client) {
             orphan::hang_up(desk, client, response);
         }

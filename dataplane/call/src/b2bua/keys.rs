@@ -15,7 +15,7 @@ use sip::wire::Method;
 use super::acts::{Begun, Waits};
 use super::{Call, LegState};
 use crate::desk::Desk;
-use crate::transactions::{Asks, ClientKey, Owner};
+use crate::transactions::{Asks, ClientKey};
 
 /// How long a phone shows that a key is down: what phones themselves write.
 const KEY_MS: u32 = 160;
@@ -65,7 +65,7 @@ impl Call {
     }
 
     fn send_key(&mut self, desk: &mut Desk, index: u8, key: u8) -> Option<ClientKey> {
-        let owner = Owner::Leg { call: self.key, leg: index, asks: Asks::Key };
+        let owner = self.owner(index, Asks::Key);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way) = (&leg.dialog, leg.way);

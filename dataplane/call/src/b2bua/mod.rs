@@ -40,8 +40,9 @@ use sip::dialog::Dialog;
 use sip::wire::Message;
 
 use crate::desk::Desk;
+use crate::io::Rung;
 use crate::slots::Key;
-use crate::transactions::{ClientKey, ServerKey};
+use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
 
 pub(crate) use acts::Act;
 pub(crate) use align::Aligning;
@@ -341,6 +342,17 @@ impl Call {
         self.legs.get_mut(usize::from(leg))
     }
 
+    /// What a message of this leg is in the call's ladder.
+    pub(crate) fn rung(&self, leg: u8) -> Rung {
+        let side = self.leg(leg).map_or(Side::Caller, |leg| leg.side);
+        Rung { call: self.id, generation: self.key.generation, side }
+    }
+
+    /// A request of ours to this leg.
+    pub(crate) fn owner(&self, leg: u8, asks: Asks) -> Owner {
+        Owner::Leg { call: self.key, leg, asks, rung: self.rung(leg) }
+    }
+
     /// The leg that talks on this side, or is to.
     pub(crate) fn joined_on(&self, side: Side) -> Option<&Leg> {
         self.leg(self.joined[side.index()]?)
@@ -421,7 +433,7 @@ impl Call {
     /// Repeats our 2xx until its ACK comes; without one the call ends (RFC 3261 13.3.1.4).
     fn resend_answer(&mut self, desk: &mut Desk, index: u8) {
         let now = desk.now.mono;
-        let t2 = desk.timers.t2;
+        let (t2, rung) = (desk.timers.t2, self.rung(index));
         let Some(leg) = self.leg_mut(index) else { return };
         let Some(unacked) = &mut leg.unacked else { return };
         if unacked.give_up_at <= now {
@@ -433,7 +445,7 @@ impl Call {
             unacked.resend_at = now + unacked.wait;
             let (to, response) = (unacked.to, Rc::clone(&unacked.response));
             desk.count(shared::metrics::Counter::SipRetransmitsOut);
-            desk.out.send(to, response);
+            desk.out.send(to, response, Some(rung));
         }
     }
 

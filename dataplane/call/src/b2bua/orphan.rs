@@ -16,12 +16,13 @@ use crate::transactions::{ClientKey, Owner};
 pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>) {
     let Some(found) = desk.transactions.clients.find(client) else { return };
     let (to, invite) = (found.to, std::rc::Rc::clone(&found.request));
+    let rung = found.owner.rung();
     let Ok(invite) = scan(&invite) else { return };
     let Some((mut dialog, cseq)) = dialog_of(&invite, response) else { return };
     // An offer in the 2xx has to be answered even now (RFC 3261 13.2.2.4).
     let offered = invite.body().is_empty() && carries(response) == Carries::Sdp;
     let answer = if offered { refusal(desk, &to, response.body()) } else { Vec::new() };
-    desk.send_ack(dialog.request_uri(), to, |mut out| {
+    desk.send_ack(dialog.request_uri(), to, rung, |mut out| {
         dialog.write_request_headers(&mut out, cseq, "ACK");
         write_body(out, SDP, &answer);
     });
@@ -38,7 +39,8 @@ pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>
         return;
     }
     let number = dialog.next_cseq();
-    desk.request(Method::Bye, dialog.request_uri(), to, 70, Owner::Nobody, |_, mut out| {
+    let owner = Owner::Nobody(rung);
+    desk.request(Method::Bye, dialog.request_uri(), to, 70, owner, |_, mut out| {
         dialog.write_request_headers(&mut out, number, "BYE");
         out.end();
     });

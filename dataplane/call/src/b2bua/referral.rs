@@ -8,7 +8,7 @@ use shared::net::Destination;
 use sip::dialog::Dialog;
 use sip::wire::{Method, reason_phrase};
 
-use super::{Call, LegState};
+use super::{Call, INVITER, LegState};
 use crate::desk::Desk;
 use crate::transactions::Owner;
 
@@ -48,15 +48,18 @@ impl Call {
         }
         referral.told = status;
         let event_id = referral.event_id;
+        let of_leg = if let Place::Leg(leg) = referral.place { leg } else { INVITER };
+        let owner = Owner::Nobody(self.rung(of_leg));
+        let told = Told { event_id, status, reason };
         match &mut referral.place {
             Place::Leg(index) => {
                 let leg = &mut self.legs[usize::from(*index)];
                 // After its BYE a dialog takes nothing more.
                 if leg.state == LegState::Up {
-                    notify(desk, &mut leg.dialog, leg.way, event_id, status, reason);
+                    notify(desk, &mut leg.dialog, leg.way, owner, &told);
                 }
             }
-            Place::Own(dialog, way) => notify(desk, dialog, *way, event_id, status, reason),
+            Place::Own(dialog, way) => notify(desk, dialog, *way, owner, &told),
         }
         if status < 200 {
             self.referral = Some(referral);
@@ -64,14 +67,15 @@ impl Call {
     }
 }
 
-fn notify(
-    desk: &mut Desk,
-    dialog: &mut Dialog,
-    way: Destination,
+/// What a NOTIFY says.
+struct Told<'t> {
     event_id: Option<u32>,
     status: u16,
-    reason: &[u8],
-) {
+    reason: &'t [u8],
+}
+
+fn notify(desk: &mut Desk, dialog: &mut Dialog, way: Destination, owner: Owner, told: &Told<'_>) {
+    let Told { event_id, status, reason } = *told;
     let cseq = dialog.next_cseq();
     let phrase = if reason.is_empty() { reason_phrase(status).as_bytes() } else { reason };
     let clean = phrase.iter().map(|&byte| if byte < b' ' || byte == 0x7f { b' ' } else { byte });
@@ -79,7 +83,7 @@ fn notify(
     body.extend(clean.take(120));
     body.extend_from_slice(b"\r\n");
     let dialog = &*dialog;
-    desk.request(Method::Notify, dialog.request_uri(), way, 70, Owner::Nobody, |desk, mut out| {
+    desk.request(Method::Notify, dialog.request_uri(), way, 70, owner, |desk, mut out| {
         dialog.write_request_headers(&mut out, cseq, "NOTIFY");
         desk.write_contact(&mut out, &way);
         out.header("User-Agent", desk.settings.product.as_bytes());

@@ -29,7 +29,7 @@ use super::{
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::slots::Key;
-use crate::transactions::{Asks, Owner, ServerKey};
+use crate::transactions::{Asks, ServerKey};
 
 /// What the core found out about an INVITE before it became a call.
 #[derive(Debug)]
@@ -286,11 +286,10 @@ impl Call {
     }
 
     fn send_invite(&mut self, desk: &mut Desk, index: u8, outgoing: &Outgoing<'_>, body: &[u8]) {
-        let (key, max_forwards) = (self.key, self.max_forwards);
+        let (owner, max_forwards) = (self.owner(index, Asks::Invite), self.max_forwards);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way) = (&leg.dialog, leg.way);
-        let owner = Owner::Leg { call: key, leg: index, asks: Asks::Invite };
         let sent = desk.request(
             Method::Invite,
             dialog.request_uri(),

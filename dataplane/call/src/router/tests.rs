@@ -57,6 +57,7 @@ fn settings() -> ShardSettings {
             run: 1,
             segment_bytes: JournalSettings::SEGMENT_BYTES,
         },
+        sipflow: None,
         random_seed: [7; 32],
         nonce_key: [9; 32],
     }

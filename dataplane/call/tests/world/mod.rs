@@ -11,11 +11,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use call::io::Rung;
 use call::{Core, Input, Output};
 use media::edit::{RelayEdit, RelayReport};
 use shared::cdr::{Cdr, StreamQuality};
 use shared::event::Event;
-use shared::ids::ShardId;
+use shared::ids::{CallId, ShardId};
 use shared::journal::Entry;
 use shared::net::{Source, Transport};
 use shared::settings::{
@@ -41,6 +42,8 @@ pub struct Bench {
     /// Starts of calls, in the order of the journal.
     pub starts: Vec<Cdr>,
     pub events: Vec<Event>,
+    /// Every message that the core said to be of a call.
+    pub ladder: Vec<(Rung, String)>,
     /// Refuse this many relay openings.
     pub refuse_relays: usize,
 }
@@ -78,6 +81,7 @@ pub fn settings() -> ShardSettings {
             run: 1,
             segment_bytes: JournalSettings::SEGMENT_BYTES,
         },
+        sipflow: None,
         random_seed: [7; 32],
         nonce_key: [9; 32],
     }
@@ -124,6 +128,7 @@ impl Bench {
             cdrs: Vec::new(),
             starts: Vec::new(),
             events: Vec::new(),
+            ladder: Vec::new(),
             refuse_relays: 0,
         }
     }
@@ -134,11 +139,19 @@ impl Bench {
     }
 
     pub fn input(&mut self, input: Input<'_>) {
+        let heard = match &input {
+            Input::Moved { bytes, .. } | Input::Received { bytes, .. } => {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
+            _ => String::new(),
+        };
         self.core.handle_input(self.clock(), input);
+        self.passed(self.core.heard(), true, &heard);
         while let Some(output) = self.core.poll_output() {
             let answer = match output {
-                Output::Send { to, bytes } => {
+                Output::Send { to, bytes, rung } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
+                    self.passed(rung, false, &text);
                     self.sent.push((to.peer, text));
                     None
                 }
@@ -158,12 +171,39 @@ impl Bench {
                     self.events.push(event);
                     None
                 }
+                Output::Keep { rung, came, bytes, .. } => {
+                    self.passed(Some(rung), came, &String::from_utf8_lossy(&bytes));
+                    None
+                }
                 Output::CloseFlow(_) | Output::Mesh { .. } => None,
             };
             if let Some(answer) = answer {
                 self.core.handle_input(self.clock(), answer);
             }
         }
+    }
+
+    /// Notes a message of a call as `> INVITE` or `< 200 INVITE`, `>` being towards us.
+    fn passed(&mut self, rung: Option<Rung>, came: bool, text: &str) {
+        let Some(rung) = rung else { return };
+        let start = text.lines().next().unwrap_or_default();
+        let mut words = start.split(' ');
+        let what = match words.next() {
+            Some("SIP/2.0") => {
+                let cseq = header(text, "CSeq");
+                let method = cseq.split(' ').next_back().unwrap_or_default();
+                format!("{} {method}", words.next().unwrap_or_default())
+            }
+            first => first.unwrap_or_default().to_owned(),
+        };
+        let way = if came { '>' } else { '<' };
+        self.ladder.push((rung, format!("{way} {what}")));
+    }
+
+    /// What passed for the one call there is, with who is on the other end.
+    pub fn ladder_of(&self, call: CallId) -> Vec<String> {
+        let own = self.ladder.iter().filter(|(rung, _)| rung.call == call);
+        own.map(|(rung, what)| format!("{:?} {what}", rung.side)).collect()
     }
 
     fn relay_answer(&mut self, edit: RelayEdit) -> Option<Input<'static>> {

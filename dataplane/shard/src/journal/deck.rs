@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use crossbeam::queue::ArrayQueue;
 use shared::journal::Segment;
 
+use crate::background::{self, Troubles};
+
 /// Segments made ahead. On a full disk they are what calls are still written to.
 pub(super) const SPARES: usize = 1;
-/// Troubles that wait for the shard's next second; more of one kind say nothing new.
-const TROUBLES: usize = 8;
 
 /// A segment with its header and room for frames, all of it allocated.
 #[derive(Debug)]
@@ -33,16 +33,7 @@ pub(super) struct Deck {
     pub(super) dirty: AtomicBool,
     /// The shard is gone.
     pub(super) ended: AtomicBool,
-    pub(super) troubles: ArrayQueue<Trouble>,
-}
-
-/// What an operator should hear of the keeper's work.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    /// Or over.
-    pub(super) failed: bool,
-    pub(super) code: &'static str,
-    pub(super) text: String,
+    pub(super) troubles: Troubles,
 }
 
 impl Deck {
@@ -53,7 +44,7 @@ impl Deck {
             writing: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             ended: AtomicBool::new(false),
-            troubles: ArrayQueue::new(TROUBLES),
+            troubles: background::troubles(),
         }
     }
 }

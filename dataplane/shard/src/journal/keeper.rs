@@ -13,22 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::journal::{Segment, Stream};
 use shared::limits;
 use shared::settings::ShardSettings;
 
 use super::Journal;
-use super::deck::{Deck, SPARES, Spare, Trouble};
+use super::deck::{Deck, SPARES, Spare};
+use crate::background::{Outcome, leave_cpus};
 use crate::start_error::StartError;
 
 /// Between two looks. With the time of a sync it stays within 200 ms (reliability.md DU2).
 const LOOK: Duration = Duration::from_millis(150);
-/// A trouble that lasts is told again after this.
-const REMIND: Duration = Duration::from_secs(60);
-/// A disk without room is asked again after this.
-const RETRY: Duration = Duration::from_secs(1);
 static ZEROS: [u8; 64 * 1_024] = [0; 64 * 1_024];
 
 /// The running thread; it ends when every shard's journal is dropped.
@@ -85,14 +82,6 @@ struct Shelf {
     syncing: Outcome,
 }
 
-/// Whether something works, and when it is to be said or tried again.
-#[derive(Debug, Default)]
-struct Outcome {
-    failing: bool,
-    told_at: Option<Instant>,
-    tried_at: Option<Instant>,
-}
-
 impl Shelf {
     fn new(settings: &ShardSettings) -> Self {
         let journal = &settings.journal;
@@ -118,7 +107,7 @@ impl Shelf {
         if !ended && self.deck.spares.len() < SPARES && self.stocking.may_try() {
             let outcome = self.stock();
             let text = "there is no spare segment of the journal";
-            self.stocking.tell(&self.deck, "journal_no_spare", text, outcome);
+            self.stocking.tell(&self.deck.troubles, "journal_no_spare", text, outcome);
         }
         !ended
     }
@@ -132,7 +121,12 @@ impl Shelf {
             Ok(()) => self.files.retain(|(number, _)| *number >= writing),
             Err(_) => self.deck.dirty.store(true, Ordering::Release),
         }
-        self.syncing.tell(&self.deck, "journal_unsynced", "the journal is not synced", outcome);
+        self.syncing.tell(
+            &self.deck.troubles,
+            "journal_unsynced",
+            "the journal is not synced",
+            outcome,
+        );
     }
 
     fn stock(&mut self) -> io::Result<()> {
@@ -162,33 +156,6 @@ impl Shelf {
         let spare = Spare { segment, file, bytes: self.bytes };
         // It is asked for room first, so this is never refused.
         self.deck.spares.push(spare).map_err(|_| io::Error::other("too many spare segments"))
-    }
-}
-
-impl Outcome {
-    fn may_try(&self) -> bool {
-        !self.failing || self.tried_at.is_none_or(|at| at.elapsed() >= RETRY)
-    }
-
-    fn tell(&mut self, deck: &Deck, code: &'static str, what: &str, outcome: io::Result<()>) {
-        let now = Instant::now();
-        self.tried_at = Some(now);
-        let trouble = match outcome {
-            Ok(()) if std::mem::take(&mut self.failing) => {
-                Trouble { failed: false, code, text: format!("it is over that {what}") }
-            }
-            Ok(()) => return,
-            Err(error) => {
-                let remind = self.told_at.is_none_or(|at| now.duration_since(at) >= REMIND);
-                if std::mem::replace(&mut self.failing, true) && !remind {
-                    return;
-                }
-                Trouble { failed: true, code, text: format!("{what}: {error}") }
-            }
-        };
-        self.told_at = Some(now);
-        // A full queue holds the same words already.
-        drop(deck.troubles.push(trouble));
     }
 }
 
@@ -234,26 +201,4 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
         offset += piece as u64;
     }
     Ok(())
-}
-
-/// Keeps this thread off the shards' CPUs, when it may use others.
-#[allow(unsafe_code)]
-fn leave_cpus(shards: &[usize]) {
-    let size = size_of::<libc::cpu_set_t>();
-    // SAFETY: the set is plain bits, for which all zeros is a value; both calls get its true size and
-    // the thread that makes them; the macros take CPUs below the size of the set, which `spawn`
-    // checked. The standard library knows no CPUs.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        if libc::sched_getaffinity(0, size, &raw mut set) != 0 {
-            return;
-        }
-        for cpu in shards {
-            libc::CPU_CLR(*cpu, &mut set);
-        }
-        if libc::CPU_COUNT(&set) > 0 {
-            // A refusal costs a shard a moment now and then, and nothing else.
-            libc::sched_setaffinity(0, size, &raw const set);
-        }
-    }
 }

@@ -174,9 +174,8 @@ impl Journal {
     /// Once a second: what the keeper met, as numbers and as words.
     pub(crate) fn report(&mut self, counters: &mut Counters) {
         while let Some(trouble) = self.deck.troubles.pop() {
-            let severity = if trouble.failed { Severity::Error } else { Severity::Info };
             counters.add(Counter::JournalFailures, u64::from(trouble.failed));
-            self.notice(severity, trouble.code, trouble.text);
+            self.notices.push(trouble.into_notice(self.shard));
         }
         counters.set(Counter::JournalSpares, self.deck.spares.len() as u64);
         counters.set(Counter::JournalWaiting, self.frames.len() as u64);

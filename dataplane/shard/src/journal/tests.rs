@@ -74,6 +74,7 @@ fn cdr(number: u128) -> Cdr {
         user_agent: None,
         recorded: false,
         media_quality: Vec::new(),
+        sip_flow: None,
         metadata: std::collections::BTreeMap::new(),
         last_error: None,
         shard: 3,

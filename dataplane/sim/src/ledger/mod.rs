@@ -6,6 +6,7 @@
 
 mod asks;
 pub mod commands;
+mod ladders;
 mod legs;
 pub mod media;
 mod news;
@@ -25,6 +26,7 @@ use shared::time::Instant;
 
 use crate::ledger::asks::Asks;
 use crate::ledger::commands::Commands;
+use crate::ledger::ladders::Ladders;
 use crate::ledger::legs::Legs;
 use crate::ledger::media::Media;
 use crate::ledger::news::News;
@@ -56,6 +58,7 @@ pub type Verdict = Result<(), Breach>;
 pub struct Ledger {
     asks: Asks,
     pub commands: Commands,
+    pub(crate) ladders: Ladders,
     legs: Legs,
     pub media: Media,
     news: News,
@@ -116,6 +119,7 @@ impl Ledger {
         match entry {
             Entry::Beat => Ok(()),
             Entry::End(record) => {
+                self.ladders.ended(record)?;
                 let wished = self.wishes.find(record.session_id).is_some();
                 self.records.ended(now, record, &mut self.legs, wished)
             }

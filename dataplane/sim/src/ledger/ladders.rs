@@ -1,0 +1,41 @@
+//! Whose message is whose: the ladder of a call, as the core tells it.
+//! Owns:  which call the messages of each Call-ID were said to belong to.
+//! Gives: a breach for a Call-ID of two calls, or a leg of a record that had no message.
+//! Never: the order of messages; tests look at that.
+//! Holds: every leg that a record names is in the ladder of its call, and in no other.
+
+use std::collections::HashMap;
+
+use call::io::Rung;
+use shared::cdr::Cdr;
+use shared::ids::CallId;
+
+use super::{Breach, Verdict};
+use crate::speech::glance::Glance;
+
+#[derive(Debug, Default)]
+pub(crate) struct Ladders {
+    by_call_id: HashMap<String, CallId>,
+}
+
+impl Ladders {
+    pub(crate) fn passed(&mut self, rung: Rung, message: &[u8]) -> Verdict {
+        let Some(Glance { call_id, .. }) = Glance::read(message) else { return Ok(()) };
+        let known = *self.by_call_id.entry(call_id.to_owned()).or_insert(rung.call);
+        if known == rung.call {
+            return Ok(());
+        }
+        let facts = format!("{call_id} belongs to {known} and to {}", rung.call);
+        Err(Breach::new("ladder of another call", facts))
+    }
+
+    pub(crate) fn ended(&self, record: &Cdr) -> Verdict {
+        for leg in &record.sip_leg_roles {
+            if self.by_call_id.get(&leg.call_id) != Some(&record.session_id) {
+                let facts = format!("{} of {} has no message", leg.call_id, record.session_id);
+                return Err(Breach::new("ladder without a leg", facts));
+            }
+        }
+        Ok(())
+    }
+}
