@@ -14,7 +14,7 @@ use controlplane::store::{
     Connections, Db, NewEvent, Next, Outbox, Recording, RecordingState, Recordings, Records,
     Section, Settlement, Store, Tried, Uploads, now_ms,
 };
-use shared::config::{Archive as Rules, Sources, load};
+use shared::config::{Archive as Rules, Database, Sources, load};
 use shared::ids::CallId;
 use shared::time::WallMs;
 use stand_ins::bucket::{BucketServer, Fault};
@@ -59,7 +59,9 @@ impl Desk {
     async fn new() -> Self {
         let folder = Folder::new("archive");
         let server = BucketServer::start(&folder.path().join("bucket")).await;
-        let store = Arc::new(Db::in_memory().await.expect("a database in memory"));
+        // A file: one in memory is gone with its connection, when a task is cut off in a transaction.
+        let file = Database::Sqlite(folder.path().join("gate.sqlite3"));
+        let store = Arc::new(Db::open(&file).await.expect("it opens"));
         Self { folder, server, store, board: Arc::new(Board::new(&[0])) }
     }
 
