@@ -48,7 +48,7 @@ impl Bench {
         let ask = RouteAsk {
             call: call_id(self.asked),
             call_id: format!("call-{}", self.asked),
-            from: "<sip:1001@pbx.com>;tag=1".to_owned(),
+            from: "<sip:1001@pbx.com>".to_owned(),
             to: "<sip:200@pbx.com>".to_owned(),
             caller: "1001".to_owned(),
             callee: "200".to_owned(),

@@ -26,7 +26,7 @@ pub struct RouteAsk {
     pub call: CallId,
     /// SIP Call-ID.
     pub call_id: String,
-    /// Header values as written.
+    /// The URIs in angle brackets; `headers` has the values as written.
     pub from: String,
     pub to: String,
     /// User parts, and the Request-URI.

@@ -15,7 +15,7 @@ use shared::limits::{ASK_BACKLOG_MAX, TARGETS_PER_CALL_MAX};
 use shared::metrics::Counter;
 use shared::net::Source;
 use shared::snapshot::{HttpRouterRules, RemoteUsers, User};
-use sip::wire::{HeaderName, Message, Start, scan};
+use sip::wire::{HeaderName, Message, NameAddr, Start, scan};
 
 use crate::b2bua::{Call, Changes, Hop, Hunt, State};
 use crate::core::Core;
@@ -261,8 +261,8 @@ impl Core {
         Some(RouteAsk {
             call: call.id,
             call_id: first(HeaderName::CallId),
-            from: first(HeaderName::From),
-            to: first(HeaderName::To),
+            from: bare(request.first(HeaderName::From)),
+            to: bare(request.first(HeaderName::To)),
             caller: call.caller.clone(),
             callee: call.callee.clone(),
             uri: text(uri),
@@ -283,6 +283,12 @@ impl Call {
             _ => Vec::new(),
         }
     }
+}
+
+/// The URI in angle brackets and nothing beside it: name and tag are in `headers`.
+fn bare(value: Option<&[u8]>) -> String {
+    let value = value.unwrap_or_default();
+    NameAddr::parse(value).map_or_else(|_| text(value), |one| format!("<{}>", text(one.uri)))
 }
 
 /// What a program may see: everything but credentials.

@@ -98,7 +98,7 @@ fn the_ask_tells_what_the_invite_said_but_its_credentials() {
     let expected = RouteAsk {
         call: ask.call,
         call_id: "call-ann".to_owned(),
-        from: "\"Ann\" <sip:1001@pbx.test>;tag=ann".to_owned(),
+        from: "<sip:1001@pbx.test>".to_owned(),
         to: "<sip:200@pbx.test>".to_owned(),
         caller: "1001".to_owned(),
         callee: "200".to_owned(),
