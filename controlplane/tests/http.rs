@@ -152,6 +152,7 @@ async fn active_calls_of_all_shards_answer_under_every_prefix() {
         let body = answer.json();
         assert_eq!(body["total"], 2);
         let first = json!({
+            "call_id": call_id(1).to_string(),
             "node": "gate-1",
             "meta": {
                 "session_id": call_id(1).to_string(),

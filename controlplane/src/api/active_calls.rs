@@ -88,6 +88,7 @@ fn show(app: &App, call: &CallView) -> Value {
         CallState::Talking => "talking",
     };
     json!({
+        "call_id": call.id,
         "node": app.node.as_ref(),
         "meta": {
             "session_id": call.id,
@@ -119,6 +120,7 @@ fn sides([caller, callee]: [bool; 2]) -> Value {
 
 fn example() -> Value {
     json!({
+        "call_id": "019db5d0c8617a3e9d3b6b5a2f1c4e77",
         "node": "gate-1",
         "meta": {
             "session_id": "019db5d0c8617a3e9d3b6b5a2f1c4e77",
