@@ -203,6 +203,8 @@ pub struct CallView {
     pub muted: [bool; 2],
     /// Relays open for this call.
     pub relays: u32,
+    /// The legs send to each other.
+    pub media_past_us: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

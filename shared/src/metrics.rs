@@ -88,6 +88,7 @@ counters! {
     CallsStarted "calls_started_total" Total "Call attempts that became a call";
     CallsAnswered "calls_answered_total" Total "Calls answered";
     CallsFailed "calls_failed_total" Total "Call attempts that ended without an answer";
+    CallsPastUs "calls_past_us_total" Total "Calls whose media went past the gateway, as the router wanted";
     CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
     CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";

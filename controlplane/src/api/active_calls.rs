@@ -87,6 +87,11 @@ fn show(app: &App, call: &CallView) -> Value {
         CallState::Ringing => "ringing",
         CallState::Talking => "talking",
     };
+    let media_path = match call.relays {
+        _ if call.media_past_us => "bypass",
+        0 => "none",
+        _ => "anchored",
+    };
     json!({
         "call_id": call.id,
         "node": app.node.as_ref(),
@@ -104,7 +109,7 @@ fn show(app: &App, call: &CallView) -> Value {
             "state": state,
             "leg_count": call.legs,
             "bridge_active": talking,
-            "media_path": if call.relays > 0 { "anchored" } else { "none" },
+            "media_path": media_path,
             "recording": call.recording,
             "held": sides(call.held),
             "muted": sides(call.muted),

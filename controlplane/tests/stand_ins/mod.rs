@@ -427,6 +427,7 @@ pub(crate) fn call_view(number: u64, shard: u8, talking: bool) -> CallView {
         held: [true, false],
         muted: [false; 2],
         relays: 1,
+        media_past_us: false,
     }
 }
 

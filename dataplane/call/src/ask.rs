@@ -183,14 +183,8 @@ impl Core {
         let Forward { mut targets, strategy, ring_timeout, orders } = forward;
         targets.truncate(TARGETS_PER_CALL_MAX);
         let Some(call) = self.calls.find_mut(slot) else { return };
-        let id = call.id;
         let changes =
             Changes { headers: orders.headers.clone(), ring: ring_timeout, ..Changes::default() };
-        if orders.media_proxy.avoids_us() {
-            self.desk.notice(Severity::Info, "media_anchored", || {
-                format!("call {id}: the router wants media past us, which is not built; it flows through")
-            });
-        }
         call.orders = orders;
         let asked_uri = call.invited_uri(&self.desk);
         let hop = |target: &RouteTarget| locate::hop(&self.desk, target, &asked_uri, &call.source);

@@ -60,6 +60,8 @@ pub struct WorldSettings {
     pub known_remotely: Vec<String>,
     /// Place of the shard's own users in the chain; behind `remote_users.first` they are asked about.
     pub own_backend: u8,
+    /// Phones may be led to each other, as a router may want it.
+    pub media_past_us: bool,
     pub loud: bool,
     pub broken: Option<Broken>,
 }
@@ -86,6 +88,7 @@ impl WorldSettings {
             remote_users: None,
             known_remotely: Vec::new(),
             own_backend: 0,
+            media_past_us: false,
             loud: false,
             broken: None,
         }

@@ -154,6 +154,7 @@ impl World {
         let line = Line::new(settings.weather, random.fork());
         let loops = vec![Loops::default(); shells.len()];
         let trace = Trace::new(settings.loud);
+        let ledger = Ledger::new(settings.media_past_us);
         Self {
             settings,
             random,
@@ -166,7 +167,7 @@ impl World {
             line,
             flows: Flows::default(),
             mesh_arrival: BTreeMap::new(),
-            ledger: Ledger::default(),
+            ledger,
             trace,
             broke: false,
             sweeping: false,

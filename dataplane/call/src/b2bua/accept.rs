@@ -3,7 +3,7 @@
 //! Gives: `accept`; the callee's own answer later finds the caller connected already.
 //! Never: a stop to the ringing; a second 2xx to the caller.
 //! Holds: when the callee answers, a re-INVITE tells the caller what it speaks, unless both say the
-//!        same; media has gone through our relay from the start.
+//!        same; media has gone through our relay from the start, or past us to where the program said.
 
 use std::rc::Rc;
 
@@ -30,6 +30,8 @@ impl Call {
         }
         let offer = read(request.body()).map_err(|_| Refusal::NoOffer)?;
         let body = match sdp {
+            // Nobody would hear the caller: there is no relay of ours, and no address was given.
+            None if self.media.past_us => return Err(Refusal::NoMedia),
             None => {
                 let answer = sdp::answer_plain(&offer).ok_or(Refusal::CodecUnknown)?;
                 let answer = read(&answer).map_err(|_| Refusal::CodecUnknown)?;

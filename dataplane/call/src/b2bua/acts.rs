@@ -126,7 +126,7 @@ impl Call {
 
     fn mute(&mut self, desk: &mut Desk, side: Side, on: bool) -> Result<Begun, Refusal> {
         // Before the first description of a call nobody knows what it will carry.
-        let described = !self.media.lines.is_empty();
+        let described = self.media.past_us || !self.media.lines.is_empty();
         if described && !self.media.has_audio() {
             return Err(Refusal::NoMedia);
         }

@@ -74,12 +74,35 @@ impl Call {
     pub(crate) fn align(&mut self, desk: &mut Desk, leg: u8) {
         self.end_aligning();
         let suits = |mine: &Description<'_>, theirs: &Description<'_>| formats_agree(mine, theirs);
-        if self.compare_with_peer(leg, suits) {
-            return;
+        // Without a relay between them the leg has to know the address of its new peer, too.
+        let agrees = match self.media.past_us {
+            true => self.knows_peer(leg),
+            false => self.compare_with_peer(leg, suits),
+        };
+        if !agrees {
+            self.begin_aligning(desk, leg, Wish::Agree);
         }
-        self.aligning = Some(Box::new(Aligning::new(desk.now.mono, leg, Wish::Agree)));
+    }
+
+    /// Tells `leg` once more what its peer said: it may have kept to what it heard first (RFC 3261
+    /// 13.2.1).
+    pub(crate) fn restate_peer(&mut self, desk: &mut Desk, leg: u8) {
+        self.end_aligning();
+        self.begin_aligning(desk, leg, Wish::Agree);
+    }
+
+    fn begin_aligning(&mut self, desk: &mut Desk, leg: u8, wish: Wish) {
+        self.aligning = Some(Box::new(Aligning::new(desk.now.mono, leg, wish)));
         self.try_to_align(desk);
         self.arm(desk);
+    }
+
+    /// What `leg` was told last is what its peer says.
+    fn knows_peer(&self, leg: u8) -> bool {
+        let peer = self.peer_of(leg).and_then(|peer| self.leg(peer));
+        let said = peer.and_then(|peer| read(&peer.said).ok());
+        let told = self.leg(leg).map(|leg| leg.last_sdp.as_slice());
+        said.is_some_and(|said| Some(self.passed(leg, &said, None).as_slice()) == told)
     }
 
     /// No INVITE is under way, so that one of ours may be sent for an act.
@@ -93,10 +116,7 @@ impl Call {
     pub(crate) fn turn(&mut self, desk: &mut Desk, act: u64, leg: u8, on: bool) {
         self.turning(act);
         self.legs[usize::from(leg)].held = on;
-        let aligning = Aligning::new(desk.now.mono, leg, Wish::Hold { act, on });
-        self.aligning = Some(Box::new(aligning));
-        self.try_to_align(desk);
-        self.arm(desk);
+        self.begin_aligning(desk, leg, Wish::Hold { act, on });
     }
 
     /// What `leg` said and what its peer said; `false` where one of them said nothing yet.

@@ -199,8 +199,14 @@ impl Call {
                 self.talk(desk);
                 return self.align(desk, INVITER);
             }
+            let before = self.legs[usize::from(INVITER)].last_sdp.clone();
             let body = self.say(desk, INVITER, &said);
-            return self.answer_caller(desk, response, &body, None);
+            self.answer_caller(desk, response, &body, None);
+            // Somebody else's early media was promised to it, and no relay of ours hides the change.
+            if self.media.past_us && !before.is_empty() && before != body {
+                self.restate_peer(desk, INVITER);
+            }
+            return;
         }
         let ips = [INVITER, index].map(|leg| self.legs[usize::from(leg)].way.local.ip());
         match self.open_lines(desk, owners, &said, ips) {

@@ -1,6 +1,6 @@
 //! The media of a call: which relay serves which media line, and what SDP says to each side.
 //! Owns:  the lines with their ports; the rewriting of SDP between legs (RFC 3264, RFC 4566).
-//! Gives: `open_lines`, `heard` (an SDP from a leg), `say` (an SDP to a leg).
+//! Gives: `choose_road`, `open_lines`, `heard` (an SDP from a leg), `say` (an SDP to a leg).
 //! Never: a packet.
 //! Holds: every port that was taken is given back exactly once, when its relay closes.
 
@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use media::edit::{LocalPair, Mute, RelayEdit, RelayReport, Remote};
 use shared::cdr::StreamQuality;
+use shared::event::Severity;
 use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
 use shared::metrics::Counter;
@@ -16,7 +17,7 @@ use sip::sdp::{self, Description, Direction, LineChange, Rewrite, SdpError};
 
 use super::recording::Recorded;
 use super::speech::Voice;
-use super::{Call, small};
+use super::{Call, INVITER, small};
 use crate::desk::Desk;
 use crate::relays::RelayOwners;
 
@@ -25,6 +26,8 @@ const OPEN_ATTEMPTS_MAX: u8 = 8;
 
 #[derive(Debug, Default)]
 pub(crate) struct Media {
+    /// The legs send to each other: there are no lines, no ports and nothing to hear here.
+    pub past_us: bool,
     /// By media line of the SDP; `None` is a line that we do not relay.
     pub lines: Vec<Option<Line>>,
     /// Relays that were asked for and have not answered.
@@ -66,6 +69,9 @@ impl Call {
         offer: &Description<'_>,
         ips: [IpAddr; 2],
     ) -> Result<bool, u16> {
+        if self.media.past_us {
+            return Ok(false);
+        }
         self.media.lines.resize_with(self.media.lines.len().max(offer.media.len()), || None);
         for (index, offered) in offer.media.iter().enumerate() {
             let allowed = sdp::keeps_codec(offered, &self.orders.allow_codecs);
@@ -227,6 +233,11 @@ impl Call {
         said: &Description<'_>,
         direction: Option<Direction>,
     ) -> Vec<u8> {
+        if self.media.past_us {
+            let body = self.passed(leg, said, direction);
+            self.legs[usize::from(leg)].last_sdp.clone_from(&body);
+            return body;
+        }
         let lines = &self.media.lines;
         let leg = &mut self.legs[usize::from(leg)];
         let ip = desk.advertised_ip(leg.way.local.ip());
@@ -269,6 +280,43 @@ impl Call {
         body
     }
 
+    /// The same without us in it.
+    pub(super) fn passed(
+        &self,
+        leg: u8,
+        said: &Description<'_>,
+        direction: Option<Direction>,
+    ) -> Vec<u8> {
+        let leg = &self.legs[usize::from(leg)];
+        let (before, hold) = (leg.last_sdp.as_slice(), leg.held);
+        let codecs = &self.orders.allow_codecs;
+        sdp::pass(said, &sdp::Pass { before, codecs, direction, hold })
+    }
+
+    /// Decides once for the whole call whether media goes past us. `theirs`: our address facing who is
+    /// called first.
+    pub(crate) fn choose_road(&mut self, desk: &mut Desk, theirs: IpAddr) {
+        let is_new = self.media.lines.is_empty() && !self.media.past_us;
+        if !is_new || !self.orders.media_proxy.avoids_us() {
+            return;
+        }
+        let own = self.leg(INVITER).map(|leg| leg.way.local);
+        let why = if self.wants_recording(desk) {
+            "it is to be recorded"
+        } else if self.media.muted != [false; 2] {
+            "one side is muted"
+        } else if own.is_none_or(|own| own.is_ipv4() != theirs.is_ipv4()) {
+            "its sides are of two address families"
+        } else {
+            self.media.past_us = true;
+            return desk.count(Counter::CallsPastUs);
+        };
+        let id = self.id;
+        desk.notice(Severity::Info, "media_anchored", || {
+            format!("call {id}: the router wants media past us, but {why}; it flows through")
+        });
+    }
+
     /// Nobody is on this side for now: nothing is sent there, and nothing that comes is passed on.
     pub(crate) fn silence_side(&mut self, desk: &mut Desk, side: Side) {
         for line in self.media.lines.iter_mut().flatten() {
@@ -279,8 +327,13 @@ impl Call {
         }
     }
 
-    /// Whether any line of `offer` has a relay of ours.
+    /// Whether any line of `offer` has a relay of ours, or needs none.
     pub(crate) fn can_carry(&self, offer: &Description<'_>) -> bool {
+        if self.media.past_us {
+            let mut live = offer.media.iter().filter(|line| line.port != 0).peekable();
+            let allowed = &self.orders.allow_codecs;
+            return live.peek().is_none() || live.any(|line| sdp::keeps_codec(line, allowed));
+        }
         let relayed = self.media.lines.iter().zip(&offer.media);
         let mut asked = offer.media.iter().filter(|line| line.port != 0).peekable();
         asked.peek().is_none() || relayed.into_iter().any(|(line, _)| line.is_some())
@@ -327,6 +380,7 @@ impl Call {
 }
 
 impl Media {
+    /// Audio that we could do something about.
     pub(crate) fn has_audio(&self) -> bool {
         self.lines.iter().flatten().any(|line| line.audio)
     }

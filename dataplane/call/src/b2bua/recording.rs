@@ -38,7 +38,7 @@ impl Call {
             (Recording::Stop, Recorded::Now | Recorded::Paused) => Recorded::Stopped,
             _ => return Err(Refusal::NotRecording),
         };
-        if self.media.lines.is_empty() && self.state == State::Talking {
+        if self.media.past_us || (self.media.lines.is_empty() && self.state == State::Talking) {
             return Err(Refusal::NoMedia);
         }
         self.set_recorded(desk, next);
@@ -70,13 +70,8 @@ impl Call {
     /// A relay opens: it is recorded as the others are.
     pub(crate) fn begin_recording(&mut self, desk: &mut Desk, index: usize) {
         let Some(relay) = self.media.lines[index].as_ref().map(|line| line.relay) else { return };
-        let always = desk.settings.recording.auto_start;
-        let wanted = match self.orders.record {
-            None => self.media.wants_recording.unwrap_or(always),
-            Some(Record::FromAnswer) => self.answered.is_some(),
-            Some(Record::FromMedia) => true,
-            Some(Record::Never) => false,
-        };
+        let early = self.orders.record == Some(Record::FromAnswer) && self.answered.is_none();
+        let wanted = self.wants_recording(desk) && !early;
         if self.media.recorded == Recorded::Never && wanted && desk.intake.recordings {
             self.media.recorded = Recorded::Now;
         }
@@ -88,6 +83,17 @@ impl Call {
         if self.media.recorded != Recorded::Now {
             desk.out.relay(RelayEdit::RecordPause { relay, line, paused: true });
         }
+    }
+
+    /// Whether it is to be recorded, now or from the answer on.
+    pub(crate) fn wants_recording(&self, desk: &Desk) -> bool {
+        let always = desk.settings.recording.auto_start;
+        self.media.recorded != Recorded::Never
+            || match self.orders.record {
+                None => self.media.wants_recording.unwrap_or(always),
+                Some(Record::FromAnswer | Record::FromMedia) => true,
+                Some(Record::Never) => false,
+            }
     }
 
     fn capture(&self, desk: &Desk, relay: shared::ids::RelayKey, line: u8) -> RelayEdit {

@@ -170,6 +170,7 @@ impl Call {
         if self.dial.is_some() {
             return self.open_dial(desk, owners, theirs);
         }
+        self.choose_road(desk, theirs);
         let ips = [self.legs[usize::from(INVITER)].way.local.ip(), theirs];
         let Some(request) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&request) else { return self.refuse(desk, 500) };
@@ -332,15 +333,25 @@ impl Call {
     }
 
     /// Ports of a call are of one address family on each side: targets of the other one cannot be
-    /// reached once they are open.
+    /// reached once they are open. Without ports of ours both sides are of one family.
     fn drop_other_family(&mut self, desk: &mut Desk) {
-        let Some(open) = self.media.lines.iter().flatten().next() else { return };
-        let is_ipv4 = open.local[Side::Callee.index()].ip.is_ipv4();
+        let Some(bound) = self.bound_ip(Side::Callee) else { return };
+        let is_ipv4 = bound.is_ipv4();
         let (kept, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.targets)
             .into_iter()
             .partition(|target| target.way.local.is_ipv4() == is_ipv4);
         self.targets = kept;
         self.note_other_family(desk, others);
+    }
+
+    /// An address of the family that the media of this side has for the rest of the call.
+    pub(crate) fn bound_ip(&self, side: Side) -> Option<IpAddr> {
+        let open = self.media.lines.iter().flatten().next();
+        let past_us = || {
+            let leg = self.joined_on(side.other()).filter(|_| self.media.past_us);
+            leg.map(|leg| leg.way.local.ip())
+        };
+        open.map(|line| line.local[side.index()].ip).or_else(past_us)
     }
 
     pub(crate) fn note_other_family(&mut self, desk: &mut Desk, others: Vec<Target>) {

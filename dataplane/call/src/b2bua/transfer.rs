@@ -113,8 +113,7 @@ impl Call {
 
     /// Targets that the open relays can face: they are bound to one address on each side.
     fn reachable(&mut self, desk: &mut Desk, side: Side, targets: Vec<Target>) -> Vec<Target> {
-        let bound =
-            self.media.lines.iter().flatten().next().map(|line| line.local[side.index()].ip);
+        let bound = self.bound_ip(side);
         let fits =
             |target: &Target| bound.is_none_or(|ip| ip.is_ipv4() == target.way.local.is_ipv4());
         let (mut fitting, others): (Vec<_>, Vec<_>) = targets.into_iter().partition(fits);

@@ -39,6 +39,7 @@ impl Call {
             held: Side::BOTH.map(|side| self.joined_on(side).is_some_and(|leg| leg.held)),
             muted: self.media.muted,
             relays: count(self.media.open),
+            media_past_us: self.media.past_us,
         }
     }
 

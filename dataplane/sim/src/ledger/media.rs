@@ -16,6 +16,7 @@ use shared::time::Instant;
 
 use crate::ledger::asks::HOP;
 use crate::ledger::{Breach, Verdict};
+use crate::spec::GATEWAY_IP;
 
 #[derive(Debug, Default)]
 pub struct Media {
@@ -25,6 +26,8 @@ pub struct Media {
     /// Places that the SDP of a leg named, by Call-ID.
     places: BTreeMap<String, BTreeSet<SocketAddr>>,
     attackers: BTreeSet<SocketAddr>,
+    /// Phones may be led to each other.
+    pub past_us: bool,
 }
 
 #[derive(Debug)]
@@ -107,6 +110,13 @@ impl Media {
 
     /// The gateway told a leg to send to `place`.
     pub fn announced(&mut self, now: Instant, call_id: &str, place: SocketAddr) -> Verdict {
+        if self.past_us && place.ip() != GATEWAY_IP {
+            if self.places.values().any(|places| places.contains(&place)) {
+                return Ok(());
+            }
+            let facts = format!("SDP for {call_id} names {place}, which no phone has named");
+            return Err(Breach::new("SDP leads astray", facts));
+        }
         let Some(open) = self.open.get_mut(&place.port()) else {
             // It may have closed while the message was on its way to the shard that has the flow.
             if self.closed_at.get(&place.port()).is_some_and(|closed_at| now - *closed_at <= HOP) {

@@ -68,6 +68,12 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    pub fn new(media_past_us: bool) -> Self {
+        let mut ledger = Self::default();
+        ledger.media.past_us = media_past_us;
+        ledger
+    }
+
     /// A message reached the gateway.
     pub fn received(&mut self, now: Instant, from: &Source, bytes: &[u8]) -> Verdict {
         let Some(message) = Glance::read(bytes) else { return Ok(()) };

@@ -1,6 +1,7 @@
 //! The part of SDP (RFC 8866) that a relay needs: read where media flows, write it anew.
 //! Owns:  the views over a body, the reasons why one is refused.
-//! Gives: `parse` for reading, `rewrite` for the body that the other leg gets.
+//! Gives: `parse` for reading; for the body that the other leg gets `rewrite`, or `pass` where media
+//!        does not go through us.
 //! Never: decides what is offered or answered; a codec is a name that the caller of `rewrite` allows.
 //! Holds: every line that some peer could read as a line is one here, so no address hides.
 
@@ -9,6 +10,7 @@ mod lines;
 mod narrow;
 mod offer;
 mod parse;
+mod pass;
 #[cfg(test)]
 mod random;
 mod rewrite;
@@ -22,6 +24,7 @@ pub use codecs::keeps_codec;
 pub use narrow::narrow;
 pub use offer::{AUDIO, Codec, answer_plain, audio_after, formats_agree, offer_audio};
 pub use parse::parse;
+pub use pass::{Pass, pass};
 pub use rewrite::{LineChange, Rewrite, rewrite};
 
 /// A description and its media lines; borrows the body.
