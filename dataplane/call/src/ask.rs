@@ -31,8 +31,17 @@ const SLACK: Duration = Duration::from_millis(500);
 /// Who waits for a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pending {
-    Route { call: Key },
-    User { server: ServerKey, asked: Asked },
+    /// Another shard knows whether the called user takes guests.
+    Guest {
+        server: ServerKey,
+    },
+    Route {
+        call: Key,
+    },
+    User {
+        server: ServerKey,
+        asked: Asked,
+    },
 }
 
 impl Core {
@@ -126,6 +135,9 @@ impl Core {
     /// The deadline of an ask: nobody answered, not even that there is no answer.
     pub(crate) fn decision_timed_out(&mut self, key: Key) {
         let Some(pending) = self.pending.remove(key) else { return };
+        if let Pending::Guest { server } = pending {
+            return self.guest_decided(server, false);
+        }
         self.desk.count(Counter::AsksTimedOut);
         self.desk.notice(Severity::Warning, "decision_late", || {
             "the control plane did not answer within the budget of an ask".to_owned()
@@ -135,6 +147,7 @@ impl Core {
 
     fn give_up_waiting(&mut self, pending: Pending) {
         match pending {
+            Pending::Guest { server } => self.guest_decided(server, false),
             Pending::Route { call } => self.undecided(call),
             Pending::User { server, asked } => {
                 self.user_decided(server, asked, UserDecision::Unavailable);
@@ -156,7 +169,9 @@ impl Core {
     /// The gateway stops: what waits without a call of its own is answered.
     pub(crate) fn stop_waiting(&mut self) {
         for key in self.pending.keys() {
-            if let Some(Pending::User { server, .. }) = self.pending.find(key).copied() {
+            if let Some(Pending::Guest { server } | Pending::User { server, .. }) =
+                self.pending.find(key).copied()
+            {
                 self.pending.remove(key);
                 gate::refuse_overload(&mut self.desk, server);
             }
@@ -232,13 +247,16 @@ impl Core {
             }
             UserDecision::Unavailable | UserDecision::Unknown => {}
         }
+        let takes_guests = user.as_ref().map(|user| user.allow_guest_calls);
         let gate = gate::settle(&mut self.desk, &request, asked, user);
         match asked {
             // Much may have happened while the backends were asked.
             Asked::Call if self.turned_away(server, &request) => {}
             Asked::Call => self.invite_identified(server, from, &request, gate),
             Asked::Referral => self.refer_identified(server, &from, &request, gate),
-            Asked::Registration => self.registration(server, &from, &request, gate),
+            Asked::Registration => {
+                self.registration(server, &from, &request, gate, takes_guests);
+            }
         }
     }
 

@@ -367,6 +367,11 @@ impl Core {
                 let targets = self.registrar.targets(&aor);
                 self.desk.out.mesh(from, MeshMessage::Bindings { ask, targets });
             }
+            MeshMessage::AskGuests { ask, aor } => {
+                let welcome = self.registrar.takes_guests(&aor);
+                self.desk.out.mesh(from, MeshMessage::Guests { ask, welcome });
+            }
+            MeshMessage::Guests { ask, welcome } => self.guests_told(ask, welcome),
             MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
             MeshMessage::Message { from, bytes } => self.receive(from, &bytes, false),

@@ -11,7 +11,7 @@ use shared::cdr::Direction;
 use shared::event::CallStage;
 use shared::metrics::Counter;
 use shared::net::Source;
-use sip::wire::{HeaderName, Message, NameAddr, Start, Via};
+use sip::wire::{HeaderName, Message, NameAddr, Via};
 
 use crate::b2bua::setup::Invitation;
 use crate::b2bua::{Call, INVITER};
@@ -19,7 +19,6 @@ use crate::core::Core;
 use crate::desk::Reply;
 use crate::gate::{self, Asked, Gate};
 use crate::io::Output;
-use crate::locate::{self, Place};
 use crate::mint;
 use crate::slots::Key;
 use crate::transactions::ServerKey;
@@ -30,13 +29,10 @@ impl Core {
             return;
         }
         let trunk = self.source_trunk(request, &from);
-        if trunk.is_some() || !self.needs_identity(request, &from) {
-            return self.admit(key, from, request, trunk);
+        if trunk.is_some() || !self.desk.settings.call_auth {
+            return self.admit(key, from, request, trunk, false);
         }
-        match gate::authenticate(&mut self.desk, request, Asked::Call) {
-            Err(user) => self.ask_user(key, &from, request, Asked::Call, user),
-            Ok(gate) => self.invite_identified(key, from, request, gate),
-        }
+        self.receive_stranger(key, from, request);
     }
 
     /// No room, a loop, a merged request: answered before anything is made of it.
@@ -52,12 +48,13 @@ impl Core {
     }
 
     /// The call begins.
-    fn admit(
+    pub(crate) fn admit(
         &mut self,
         key: ServerKey,
         from: Source,
         request: &Message<'_>,
         trunk: Option<Box<str>>,
+        is_guests: bool,
     ) {
         // A call that goes to a trunk becomes outbound when that is decided.
         let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
@@ -72,6 +69,7 @@ impl Core {
             from,
             direction,
             inbound_trunk: trunk,
+            is_guests,
             caller_hash,
         };
         let Some(call) = Call::begin(&mut self.desk, invitation) else {
@@ -140,20 +138,6 @@ impl Core {
         inviter.is_some_and(|leg| leg.dialog.remote_cseq == number).then_some(482)
     }
 
-    /// Whether a caller that is no trunk has to prove who it is: a guest may call who lets guests
-    /// call.
-    fn needs_identity(&self, request: &Message<'_>, from: &Source) -> bool {
-        let Start::Request { uri, .. } = request.start() else { return true };
-        let guest = match locate::locate(&self.desk, uri, from) {
-            Place::User(name) => {
-                self.desk.snapshot.users.get(&name).is_some_and(|user| user.allow_guest_calls)
-            }
-            _ => false,
-        };
-        let offered = request.first(HeaderName::ProxyAuthorization).is_some();
-        self.desk.settings.call_auth && (!guest || offered)
-    }
-
     /// An INVITE whose sender is decided about: it becomes a call or is answered.
     pub(crate) fn invite_identified(
         &mut self,
@@ -168,7 +152,7 @@ impl Core {
             Gate::Passed(user) => {
                 let caller = request.from().ok().and_then(|from| from.parsed_uri().ok());
                 if caller.is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes()) {
-                    return self.admit(key, from, request, None);
+                    return self.admit(key, from, request, None, false);
                 }
                 self.desk.count(Counter::AuthFailed);
                 self.desk.refuse(key, 403); // another one's identity

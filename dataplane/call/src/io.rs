@@ -99,12 +99,21 @@ pub enum MeshMessage {
         ask: u64,
         aor: Box<str>,
     },
+    /// May somebody without credentials call `aor` (user part)? `ask` comes back with the answer.
+    AskGuests {
+        ask: u64,
+        aor: Box<str>,
+    },
     Bindings {
         ask: u64,
         targets: Vec<BindingTarget>,
     },
     /// A flow of the sending shard is gone; bindings and calls over it end.
     FlowClosed(FlowKey),
+    Guests {
+        ask: u64,
+        welcome: bool,
+    },
     /// A message that the receiving shard owns, and where it came from.
     Message {
         from: Source,

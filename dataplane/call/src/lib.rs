@@ -11,6 +11,7 @@ mod b2bua;
 mod core;
 mod desk;
 mod gate;
+mod guests;
 mod hunting;
 mod invite;
 pub mod io;

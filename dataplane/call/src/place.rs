@@ -36,6 +36,10 @@ impl Core {
 
     /// Nobody of the dialled name is registered: the rules may know the number.
     pub(crate) fn place_by_rules(&mut self, slot: Key) {
+        if self.calls.find(slot).is_some_and(|call| call.is_guests && call.transfer.is_none()) {
+            // A guest reaches who was dialled, and no rule or trunk.
+            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 480));
+        }
         self.place_again(slot, true);
     }
 

@@ -19,6 +19,7 @@ use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Rung};
 use crate::mint;
+use crate::registrar::Registrant;
 use crate::steer;
 use crate::transactions::{ClientKey, NewServer, ServerKey, ServerMachine};
 
@@ -264,17 +265,18 @@ impl Core {
     fn receive_register(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
         match gate::authenticate(&mut self.desk, request, Asked::Registration) {
             Err(user) => self.ask_user(key, from, request, Asked::Registration, user),
-            Ok(gate) => self.registration(key, from, request, gate),
+            Ok(gate) => self.registration(key, from, request, gate, None),
         }
     }
 
-    /// A REGISTER whose sender is decided about.
+    /// A REGISTER whose sender is decided about. `takes_guests`: what a backend said, if one knows it.
     pub(crate) fn registration(
         &mut self,
         key: ServerKey,
         from: &Source,
         request: &Message<'_>,
         gate: Gate,
+        takes_guests: Option<bool>,
     ) {
         let user = match gate {
             Gate::Challenge { stale } => {
@@ -292,7 +294,11 @@ impl Core {
         if let Some(flow) = from.flow {
             self.flows.insert(flow);
         }
-        self.registrar.register(&mut self.desk, key, request, from, &user);
+        let listed =
+            || self.desk.snapshot.users.get(&user).is_some_and(|user| user.allow_guest_calls);
+        let takes_guests = takes_guests.unwrap_or_else(listed);
+        let registrant = Registrant { name: &user, takes_guests };
+        self.registrar.register(&mut self.desk, key, request, from, registrant);
     }
 
     fn receive_options(&mut self, key: ServerKey) {

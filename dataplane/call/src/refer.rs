@@ -91,11 +91,14 @@ impl Core {
         let Some(call) = self.calls.find_mut(parts.call).filter(|call| call.ended.is_none()) else {
             return self.desk.refuse(server, 481);
         };
+        let is_guest = call.is_guests && parts.leg == INVITER;
         let Some(leg) = call.leg_mut(parts.leg) else { return self.desk.refuse(server, 481) };
         if leg.dialog.accept_cseq(number) == Order::OutOfOrder {
             return self.desk.refuse(server, 500);
         }
         let wish = match Wish::read(request) {
+            // It would send the user who let it call to wherever it likes, at our expense.
+            Ok(_) if is_guest => return self.desk.refuse(server, 403),
             Ok(wish) => wish,
             Err(status) => return self.desk.refuse(server, status),
         };

@@ -33,6 +33,8 @@ pub(crate) struct Registrar {
 struct Aor {
     name: Box<str>,
     bindings: Vec<Binding>,
+    /// Its user lets people call who have no account; as the backends said at the last REGISTER.
+    takes_guests: bool,
     armed: Option<Instant>,
 }
 
@@ -46,6 +48,14 @@ struct Binding {
     registered_at: Instant,
     expires_at: Instant,
     user_agent: Option<String>,
+}
+
+/// Who registers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Registrant<'r> {
+    /// The user part of its AOR.
+    pub name: &'r str,
+    pub takes_guests: bool,
 }
 
 /// One Contact of a REGISTER, read and bounded.
@@ -92,6 +102,12 @@ impl Registrar {
         targets
     }
 
+    /// Whether `aor` is registered, and lets people call who have no account.
+    pub(crate) fn takes_guests(&self, aor: &str) -> bool {
+        let found = self.by_name.get(aor).and_then(|&key| self.aors.find(key));
+        found.is_some_and(|aor| aor.takes_guests)
+    }
+
     /// The bindings of these users, for people.
     pub(crate) fn views(
         &self,
@@ -123,10 +139,14 @@ impl Registrar {
         key: ServerKey,
         request: &Message<'_>,
         from: &Source,
-        aor: &str,
+        Registrant { name: aor, takes_guests }: Registrant<'_>,
     ) {
         match self.apply(desk, request, from, aor) {
             Ok(()) => {
+                let found = self.by_name.get(aor).and_then(|&key| self.aors.find_mut(key));
+                if let Some(found) = found {
+                    found.takes_guests = takes_guests;
+                }
                 desk.count(Counter::RegistrationsAccepted);
                 self.answer(desk, key, request, aor);
             }
@@ -226,7 +246,12 @@ impl Registrar {
             Some(&key) => key,
             None => {
                 let name: Box<str> = aor.into();
-                let empty = Aor { name: name.clone(), bindings: Vec::new(), armed: None };
+                let empty = Aor {
+                    name: name.clone(),
+                    bindings: Vec::new(),
+                    takes_guests: false,
+                    armed: None,
+                };
                 let key = self.aors.insert(empty).map_err(|_| Refusal::Status(503))?;
                 self.by_name.insert(name, key);
                 key

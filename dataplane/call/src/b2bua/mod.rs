@@ -70,6 +70,8 @@ pub(crate) struct Call {
     pub callee_uri: String,
     pub source: Source,
     pub user_agent: Option<String>,
+    /// Whoever asked for it has no account.
+    pub is_guests: bool,
     pub started: Now,
     pub ringing: Option<Now>,
     pub answered: Option<Now>,

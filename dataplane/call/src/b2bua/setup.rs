@@ -40,6 +40,7 @@ pub(crate) struct Invitation<'m> {
     pub from: Source,
     pub direction: Direction,
     pub inbound_trunk: Option<Box<str>>,
+    pub is_guests: bool,
     pub caller_hash: u64,
 }
 
@@ -90,6 +91,7 @@ impl Call {
             invite: Some(server),
             max_forwards: max_forwards.saturating_sub(1),
             inbound_trunk: invitation.inbound_trunk,
+            is_guests: invitation.is_guests,
             caller_hash: Some(invitation.caller_hash),
             ..Self::blank(key, id, desk.now, from)
         })
@@ -108,6 +110,7 @@ impl Call {
             callee_uri: String::new(),
             source,
             user_agent: None,
+            is_guests: false,
             started,
             ringing: None,
             answered: None,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use call::io::Rung;
-use call::{Core, Input, Output};
+use call::{Core, Input, MeshMessage, Output};
 use media::edit::{RelayEdit, RelayReport};
 use shared::cdr::{Cdr, StreamQuality};
 use shared::event::Event;
@@ -44,6 +44,8 @@ pub struct Bench {
     pub events: Vec<Event>,
     /// Every message that the core said to be of a call.
     pub ladder: Vec<(Rung, String)>,
+    /// What other shards were told.
+    pub mesh: Vec<(ShardId, MeshMessage)>,
     /// Refuse this many relay openings.
     pub refuse_relays: usize,
 }
@@ -129,6 +131,7 @@ impl Bench {
             starts: Vec::new(),
             events: Vec::new(),
             ladder: Vec::new(),
+            mesh: Vec::new(),
             refuse_relays: 0,
         }
     }
@@ -175,7 +178,11 @@ impl Bench {
                     self.passed(Some(rung), came, &String::from_utf8_lossy(&bytes));
                     None
                 }
-                Output::CloseFlow(_) | Output::Mesh { .. } => None,
+                Output::Mesh { to, message } => {
+                    self.mesh.push((to, message));
+                    None
+                }
+                Output::CloseFlow(_) => None,
             };
             if let Some(answer) = answer {
                 self.core.handle_input(self.clock(), answer);
