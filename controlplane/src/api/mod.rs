@@ -25,6 +25,7 @@ mod extensions;
 mod fields;
 mod gate;
 mod health;
+mod html;
 mod idempotency;
 mod listing;
 mod login;
@@ -127,6 +128,7 @@ enum Clients {
 }
 
 pub fn router(app: App) -> Router {
+    let console: Arc<str> = app.http.console_prefix().into();
     let (root, _) = all(&app.http).into_parts();
     root.fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
@@ -134,6 +136,7 @@ pub fn router(app: App) -> Router {
             ServiceBuilder::new()
                 .layer(TraceLayer::new_for_http())
                 .layer(middleware::from_fn(own_headers))
+                .layer(middleware::from_fn_with_state(console, html::for_browsers))
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 .layer(middleware::from_fn(in_time))
                 .layer(DefaultBodyLimit::max(BODY_BYTES_MAX)),
