@@ -208,6 +208,64 @@ async fn who_has_no_credentials_is_answered_as_the_document_says() {
     }
 }
 
+/// A section of `docs/api-objects.md`: its example, and the fields of its table.
+fn section(text: &str, title: &str) -> (Value, BTreeSet<String>) {
+    let start = text.find(&format!("\n## {title}\n")).expect(title) + 4;
+    let rest = &text[start..];
+    let section = &rest[..rest.find("\n## ").unwrap_or(rest.len())];
+    let example = section.split("```").nth(1).expect("a block");
+    let example = example.strip_prefix("json\n").expect("JSON");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let fields = rows.flat_map(|row| row.split("`, `"));
+    let fields = fields.map(|field| field.trim_matches('`').to_owned()).collect();
+    (serde_json::from_str(example).expect(title), fields)
+}
+
+#[tokio::test]
+async fn the_written_page_says_what_the_document_says() {
+    let gate = furnished().await;
+    let document = document(&gate).await;
+    let text = include_str!("../../docs/api-objects.md");
+    let titles = [
+        ("Extensions", "/api/v1/extensions"),
+        ("Trunks", "/api/v1/trunks"),
+        ("Routes", "/api/v1/routes"),
+    ];
+    let schema = |path: &str| {
+        let operation = &document["paths"][path]["post"];
+        operation["requestBody"]["content"]["application/json"]["schema"].clone()
+    };
+    for (title, path) in titles {
+        let (example, fields) = section(text, title);
+        let properties = schema(path)["properties"].clone();
+        let known: BTreeSet<_> =
+            properties.as_object().expect("an object").keys().cloned().collect();
+        assert_eq!(fields, known, "{title}");
+        assert_eq!(mismatch(&document, &schema(path), &example, title), None);
+        let answer = gate.ask(Ask::post(path).bearer(TOKEN).json(&example)).await;
+        let made = answer.json();
+        assert_eq!(answer.status, StatusCode::CREATED, "{title}: {made}");
+        assert_eq!(made["warnings"], json!([]), "{title}: {made}");
+        let one = format!("{path}/{}", made["id"]);
+        let read = gate.ask(Ask::get(&one).bearer(TOKEN)).await.json();
+        for (name, value) in example.as_object().expect("an object") {
+            if name != "sip_password" {
+                assert_eq!(&read[name], value, "{title}: {name} of {read}");
+            }
+        }
+    }
+    let (example, fields) = section(text, "Playing into a call");
+    let schema = schema("/api/v1/calls/active/{call_id}/commands");
+    let known = schema["properties"].as_object().expect("an object");
+    assert!(fields.iter().all(|field| known.contains_key(field)), "{fields:?}");
+    assert_eq!(mismatch(&document, &schema, &example, "play"), None);
+    let call = call_view(1, 0, true).id;
+    let path = format!("/api/v1/calls/active/{call}/commands");
+    let answer = gate.ask(Ask::post(&path).bearer(TOKEN).json(&example)).await;
+    // The body is in order; the file is not there.
+    answer.assert_problem(StatusCode::NOT_FOUND, "prompt_absent");
+}
+
 /// The check above must be able to fail.
 #[test]
 fn a_mismatch_is_found() {

@@ -27,6 +27,13 @@ const ACTIONS: [&str; 14] = [
 ];
 
 pub(super) fn doc() -> Doc {
+    // What `play` plays; a path is below the prompts folder.
+    let source = doc::object(&[
+        ("!type", doc::word(&["file", "silence", "tone"])),
+        ("path", doc::text()),
+        ("frequency", json!({ "type": "number" })),
+        ("duration_ms", doc::number(1, 60_000)),
+    ]);
     let schema = json!({
         "type": "object",
         "required": ["action"],
@@ -39,7 +46,8 @@ pub(super) fn doc() -> Doc {
             "leg_id": doc::text(),
             "digits": doc::text(),
             "sdp": doc::text(),
-            "source": { "type": "object" },
+            "source": source,
+            "loop_playback": doc::flag(),
         },
     });
     let done =

@@ -2,7 +2,7 @@
 //! Owns:  the schemas and examples of what operators configure.
 //! Gives: one `Doc` per verb, for the kind and the clients of a `Resource`.
 //! Never: a password.
-//! Holds: a body may have more fields than its schema names; `directory` says which.
+//! Holds: the fields are those of `docs/api-objects.md`; `directory` takes a few more of the original's.
 
 use serde_json::{Value, json};
 
@@ -34,15 +34,92 @@ fn written(kind: Kind) -> Value {
 
 fn schema(kind: Kind, needed: bool) -> Value {
     let (name, fields) = match kind {
-        Kind::Extension => ("extension", json!({ "extension": doc::text() })),
-        Kind::Route => (
-            "name",
-            json!({ "name": doc::text(), "priority": { "type": "integer" }, "match": { "type": "object" } }),
-        ),
-        Kind::Trunk => ("name", json!({ "name": doc::text(), "sip_server": doc::text() })),
+        Kind::Extension => ("extension", extension()),
+        Kind::Route => ("name", route()),
+        Kind::Trunk => ("name", trunk()),
     };
     let required: &[&str] = if needed { &[name] } else { &[] };
     json!({ "type": "object", "properties": fields, "required": required })
+}
+
+fn extension() -> Value {
+    const FORWARDING: [&str; 4] = ["none", "always", "when_busy", "when_not_answered"];
+    json!({
+        "extension": doc::text(),
+        "sip_password": doc::text(),
+        "ha1": doc::text(),
+        "ha1_sha256": doc::text(),
+        "ha1_sha512_256": doc::text(),
+        "display_name": doc::text_or_null(),
+        "email": doc::text_or_null(),
+        "notes": doc::text_or_null(),
+        "status": doc::word(&["active", "disabled"]),
+        "login_disabled": doc::flag(),
+        "voicemail_disabled": doc::flag(),
+        "allow_guest_calls": doc::flag(),
+        "call_forwarding_mode": doc::word(&FORWARDING),
+        "call_forwarding_destination": doc::text_or_null(),
+        "call_forwarding_timeout": doc::number(5, 120),
+        "department_ids": {},
+    })
+}
+
+fn trunk() -> Value {
+    let mut fields = json!({
+        "name": doc::text(),
+        "sip_server": doc::text(),
+        "sip_transport": doc::word(&["udp", "tcp"]),
+        "direction": doc::word(&["inbound", "outbound", "bidirectional"]),
+        "allowed_ips": doc::list_of(doc::text()),
+        "is_active": doc::flag(),
+        "max_concurrent": doc::number(0, 1_000_000),
+        "weight": doc::number(0, 1_000_000),
+        "max_ring_time": doc::number(0, 3_600),
+        "incoming_from_user_prefix": doc::text_or_null(),
+        "incoming_to_user_prefix": doc::text_or_null(),
+        "rewrite_hostport": doc::flag(),
+        "status": doc::word(&["healthy", "warning", "standby", "offline"]),
+        "utilisation_percent": doc::number(0, 1_000),
+        "warning_threshold_percent": doc::number(0, 1_000),
+        "max_cps": doc::number(0, 100_000),
+        "max_call_duration": doc::number(0, 31_536_000),
+        "did_numbers": doc::list_of(doc::text()),
+        "register_enabled": doc::flag(),
+        "register_expires": doc::number(0, 604_800),
+    });
+    for text in ["display_name", "carrier", "description", "default_route_label"] {
+        fields[text] = doc::text_or_null();
+    }
+    for text in ["outbound_proxy", "auth_username", "auth_password"] {
+        fields[text] = doc::text_or_null();
+    }
+    for kept in ["tags", "metadata", "analytics", "billing_snapshot", "register_extra_headers"] {
+        fields[kept] = json!({});
+    }
+    fields
+}
+
+fn route() -> Value {
+    const SELECT: [&str; 5] = ["rr", "weighted", "random", "hash", "sequential"];
+    json!({
+        "name": doc::text(),
+        "priority": doc::number(-1_000_000, 1_000_000),
+        "disabled": doc::flag(),
+        "direction": doc::word(&["any", "inbound", "outbound"]),
+        "source_trunks": doc::list_of(doc::text()),
+        "source_ips": doc::list_of(doc::text()),
+        "match": { "type": "object" },
+        "rewrite": { "type": "object" },
+        "action": {},
+        "dest": {},
+        "select": doc::word(&SELECT),
+        "hash_key": doc::text_or_null(),
+        "reject": {},
+        "max_ring_time": doc::number(0, 3_600),
+        "description": doc::text_or_null(),
+        "owner": doc::text_or_null(),
+        "notes": {},
+    })
 }
 
 /// One of them, for readers of every generation.

@@ -77,9 +77,11 @@ async fn contract_5_recording_is_started_paused_resumed_and_stopped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn contract_5_play_and_stop_playback_are_taken_for_a_standing_call() {
     let scene = Scene::talking().await;
-    let tone = scene.gate.folder.path.join("tone-600.wav");
-    loadtest::tones::write_wav(&scene.gate.folder.path, 600).expect("a file");
-    let source = json!({"type": "file", "path": tone.display().to_string()});
+    // What is played lies in the folder that docs/api-objects.md names.
+    let prompts = scene.gate.folder.path.join("data/prompts");
+    std::fs::create_dir_all(&prompts).expect("a folder");
+    loadtest::tones::write_wav(&prompts, 600).expect("a file");
+    let source = json!({"type": "file", "path": "tone-600.wav"});
     let body = json!({"action": "play", "source": source});
     scene.command(&body).await.expect(&[200, 202]);
     scene.command(&json!({"action": "stop_playback"})).await.expect(&[200, 202]);
