@@ -81,6 +81,7 @@ impl Walk {
             questions,
             news: Arc::new(News::new(MORNING)),
             http: Arc::new(config.http().clone()),
+            captures: config.files().captures().into(),
             prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };

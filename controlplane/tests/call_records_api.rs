@@ -212,3 +212,23 @@ async fn a_removed_record_takes_its_recording_along() {
     let log = gate.audit().await;
     assert!(log.iter().any(|(action, ..)| action == "cdr.remove"), "{log:?}");
 }
+
+/// Marked as recorded and without a row: while there is a capture it may still get one; when that is
+/// gone too, nothing can come any more.
+#[tokio::test]
+async fn a_record_whose_recording_was_lost_can_be_removed() {
+    let folder = Folder::new("lost");
+    let gate = Gate::new(&format!("data_dir = \"{}\"\n", folder.path().display())).await;
+    let recorded = Cdr { recorded: true, ..cdr(1) };
+    gate.store.add_cdrs(&[recorded]).await.expect("it is stored");
+    let captures = folder.path().join("captures");
+    std::fs::create_dir_all(&captures).expect("it is writable");
+    let capture = captures.join(format!("{}.rgcap", call_id(1)));
+    std::fs::write(&capture, "not finished").expect("it is written");
+    let path = format!("/api/v1/call-records/{}", call_id(1));
+    let remove = async || gate.ask(Ask::new(Method::DELETE, &path).bearer(TOKEN)).await;
+    remove().await.assert_problem(StatusCode::CONFLICT, "recording_pending");
+    std::fs::remove_file(&capture).expect("it was there");
+    assert_eq!(remove().await.status, StatusCode::NO_CONTENT);
+    remove().await.assert_problem(StatusCode::NOT_FOUND, "no_such_record");
+}

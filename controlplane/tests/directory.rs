@@ -81,6 +81,7 @@ impl Gate {
             directory: Arc::clone(&directory),
             news: Arc::new(News::new(MORNING)),
             http,
+            captures: config.files().captures().into(),
             prompts: config.files().prompts().into(),
             node: "gate-1".into(),
         };

@@ -19,6 +19,7 @@ use super::record_shapes::{asked_router, detail, item};
 use super::routes::{Need, Routes};
 use super::{App, Code, Prefix, Problem, etag, export, page, record_doc, record_query, search};
 use crate::access::{Caller, Deed, Right};
+use crate::recordings::CAPTURE_EXTENSION;
 use crate::store::{CallRecord, RecordChange, RecordSearch, RecordingState, SliceSearch};
 
 const TAGS_MAX: usize = 32;
@@ -224,8 +225,7 @@ async fn remove(
     let record = find(&app, &id).await?;
     let before = shown(&app, &record, &prefix).await?;
     etag::check(&headers, &before)?;
-    let state = record.recording.as_ref().map(|recording| recording.state);
-    if state == Some(RecordingState::Pending) || (state.is_none() && record.cdr.recorded) {
+    if is_being_recorded(&app, &record).await? {
         let text = "its recording is being made; it can be removed when that is over";
         return Err(Problem::new(Code::RecordingPending, text));
     }
@@ -240,6 +240,24 @@ async fn remove(
     let object = format!("call record {}", record.cdr.session_id);
     app.access.record(&caller, Deed::done("cdr.remove", &object).change(Some(before), None)).await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether a recording of it may still come. A call may be marked as recorded and never get one: its
+/// capture was lost with a disk.
+async fn is_being_recorded(app: &App, record: &CallRecord) -> Result<bool, Problem> {
+    match &record.recording {
+        Some(recording) => return Ok(recording.state == RecordingState::Pending),
+        None if !record.cdr.recorded => return Ok(false),
+        None => {}
+    }
+    let call = record.cdr.session_id;
+    let capture = app.captures.join(format!("{call}.{CAPTURE_EXTENSION}"));
+    let stands = tokio::fs::try_exists(&capture).await.map_err(|error| {
+        tracing::error!(file = %capture.display(), %error, "a capture cannot be looked for");
+        Problem::new(Code::Internal, "the log of the gateway says why")
+    })?;
+    // A capture goes when its row is there, which may have come since the record was read.
+    Ok(stands || app.store.recording(call).await?.is_some())
 }
 
 async fn remove_file(path: &Path) -> Result<(), Problem> {

@@ -107,6 +107,8 @@ pub struct App {
     pub archive: Arc<Archive>,
     pub ladders: Arc<Ladders>,
     pub http: Arc<Http>,
+    /// The folder of what is being recorded, or waits to become a recording.
+    pub captures: Arc<Path>,
     /// The folder of what can be played into a call.
     pub prompts: Arc<Path>,
     /// This host, for answers that name the node.

@@ -13,7 +13,7 @@ use shared::ids::CallId;
 use crate::store::{RecordingState, Store, StoreError};
 
 /// The ending of capture files; the stem is the call's id.
-const EXTENSION: &str = "rgcap";
+pub const CAPTURE_EXTENSION: &str = "rgcap";
 
 /// Every capture in `folder` that has no recording yet, oldest call first.
 pub async fn leftovers(store: &dyn Store, folder: &Path) -> io::Result<Vec<CaptureClosed>> {
@@ -42,7 +42,7 @@ fn captures(folder: &Path) -> io::Result<Vec<(CallId, PathBuf)>> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let stem = path.file_stem().and_then(|stem| stem.to_str());
-        let is_capture = path.extension().is_some_and(|extension| extension == EXTENSION);
+        let is_capture = path.extension().is_some_and(|extension| extension == CAPTURE_EXTENSION);
         match stem.and_then(|stem| stem.parse::<CallId>().ok()) {
             Some(call) if is_capture => captures.push((call, path)),
             _ => tracing::warn!(file = %path.display(), "not a capture of ours, left alone"),

@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub use finalize::{Finished, NotFinished, finalize};
-pub use leftovers::leftovers;
+pub use leftovers::{CAPTURE_EXTENSION, leftovers};
 
 use crate::archive::Archive;
 use crate::board::Board;

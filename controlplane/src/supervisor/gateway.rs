@@ -149,6 +149,7 @@ impl Gateway {
             ending: Arc::clone(&ending),
             news: Arc::clone(&news),
             http: Arc::new(config.http().clone()),
+            captures: config.files().captures().into(),
             prompts: config.files().prompts().into(),
             archive: Arc::clone(&keeping.archive),
             ladders: ladders(config),

@@ -161,6 +161,7 @@ impl Gate {
             directory,
             news: Arc::clone(&news),
             http,
+            captures: config.files().captures().into(),
             prompts: config.files().prompts().into(),
             archive: no_archive(store.clone(), &board),
             ladders: Arc::new(controlplane::sipflow::Ladders::new(None)),
