@@ -132,7 +132,6 @@ impl Gateway {
             decider: Arc::clone(&deciding.decider),
             registrations,
         });
-        let users = prepared.contents.counts().users;
         let publisher = Publisher::new(plane, Arc::clone(&board)).telling(Arc::clone(&news));
         let directory = directory(prepared.contents, &store, publisher, prepared.ipv6);
         let access = access(config, &store);
@@ -144,7 +143,7 @@ impl Gateway {
             board: Arc::clone(&board),
             questions,
             deliveries,
-            directory,
+            directory: Arc::clone(&directory),
             reloader: Arc::clone(&reloader),
             ending: Arc::clone(&ending),
             news: Arc::clone(&news),
@@ -156,17 +155,17 @@ impl Gateway {
             node: node_name().into(),
         };
         let http = HttpServer::start(prepared.listener, app);
-        let banner = Banner {
-            config,
-            listeners: shards.listeners(),
-            cores: &cores,
-            http: http.addr,
-            first_user: prepared.first_user.as_ref(),
-            extensions: &prepared.extensions,
-            users,
-        };
         Self {
-            banner: banner.text(),
+            banner: Banner {
+                config,
+                listeners: shards.listeners(),
+                cores: &cores,
+                http: http.addr,
+                first_user: prepared.first_user.as_ref(),
+                extensions: &prepared.extensions,
+                users: directory.contents().counts().users,
+            }
+            .text(),
             shards,
             board,
             store,
