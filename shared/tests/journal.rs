@@ -102,6 +102,51 @@ fn texts() -> impl Strategy<Value = Vec<String>> {
 }
 
 proptest! {
+    /// The rest of a page may be left out before any frame; a reader of pieces finds the same.
+    #[test]
+    fn pages_that_were_left_are_no_damage(
+        texts in texts(),
+        leaves in prop::collection::vec(any::<bool>(), 24),
+        piece in 1_usize..20_000,
+    ) {
+        let entries = entries(&texts);
+        let mut bytes = Vec::new();
+        let mut frames = Frames::default();
+        for (number, entry) in entries.iter().enumerate() {
+            let mut offset = BASE + bytes.len() as u64;
+            if leaves[number] {
+                offset = Segment::next_page(offset);
+                bytes.resize((offset - BASE) as usize, 0);
+            }
+            frames.push(1_000 + number as u64, entry);
+            let sealed = frames.seal(SEGMENT, offset, u64::MAX).to_vec();
+            frames.written(sealed.len());
+            bytes.extend_from_slice(&sealed);
+        }
+        let written = bytes.len();
+        bytes.resize(written + 9_000, 0);
+        let all = numbered(entries);
+        prop_assert_eq!(read(&bytes), (all.clone(), vec![]));
+        // Pieces: whatever one does not decide, a longer one does.
+        let (mut found, mut at, mut length) = (Vec::new(), 0, piece);
+        while at < written {
+            let until = bytes.len().min(at + length);
+            let mut scan = Scan::piece(SEGMENT, BASE + at as u64, &bytes[at..until]);
+            length = loop {
+                match scan.next() {
+                    Found::Record(record) => {
+                        found.push((record.at_ms, record.entry().expect("of this version")));
+                        at = (record.next - BASE) as usize;
+                    }
+                    Found::Short { needed, .. } => break piece.max(needed),
+                    Found::Unclear { .. } => break usize::MAX >> 1,
+                    other => panic!("{other:?} in a piece"),
+                }
+            };
+        }
+        prop_assert_eq!(found, all);
+    }
+
     #[test]
     fn what_was_written_is_read(texts in texts(), room in 0_usize..2_000) {
         let entries = entries(&texts);

@@ -8,7 +8,8 @@
 //! All numbers are little-endian. A segment starts with the header of its family (`segment`). Frames
 //! follow, each at a multiple of 8: length of the payload (4), checksum (4), time (6), kind (1), zero (1),
 //! payload, zeros up to the next multiple of 8. The time is that of the shard's monotonic clock in
-//! ms. A segment is allocated ahead and therefore ends in zeros; kind 0 is never written.
+//! ms. A segment is allocated ahead and therefore ends in zeros; kind 0 is never written. A writer may
+//! leave the rest of a page out: behind zeros up to a multiple of `PAGE` the frames go on.
 
 mod entry;
 mod frames;
@@ -26,6 +27,8 @@ use crate::segment::{Family, u32_at, u64_at};
 const FAMILY: Family = Family { magic: *b"\x8dRNGJRN\n", version: 1, extension: EXTENSION };
 pub const FRAME_BYTES: usize = 16;
 const ALIGN: usize = 8;
+/// The kernel writes files back in pages of this size, and holds up who writes to one of them meanwhile.
+pub const PAGE: u64 = 4_096;
 /// A record of a call has some 700 bytes; one with the most legs and the longest texts 60 KiB.
 pub const PAYLOAD_BYTES_MAX: usize = 128 * 1_024;
 /// A segment has room for several of the longest frames.
@@ -42,6 +45,12 @@ impl Segment {
 
     pub fn read(bytes: &[u8]) -> Result<Self, NotSegment> {
         Self::read_of(&FAMILY, bytes)
+    }
+
+    /// Where frames may go on when the page that has `offset` is not to be written to: at the next one,
+    /// or at `offset` itself when nothing of its page is written yet.
+    pub const fn next_page(offset: u64) -> u64 {
+        offset.next_multiple_of(PAGE)
     }
 
     /// Sorts as the segments do.

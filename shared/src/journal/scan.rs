@@ -76,6 +76,9 @@ impl<'b> Scan<'b> {
     /// Asked again after anything but a record or damage, it says the same again.
     #[expect(clippy::should_implement_trait, reason = "its end has more than one form")]
     pub fn next(&mut self) -> Found<'b> {
+        if let Some(page) = self.behind_gap() {
+            self.at = page;
+        }
         let from = self.base + self.at as u64;
         match (self.frame_at(self.at), self.whole) {
             (Frame::Good(record), _) => {
@@ -89,6 +92,17 @@ impl<'b> Scan<'b> {
             (Frame::Blank, true) if self.is_blank() => Found::End,
             (Frame::Bad | Frame::Blank | Frame::Cut(_), true) => self.skip_damage(from),
         }
+    }
+
+    /// Where the next page begins, when the rest of this one was left out and frames go on there. Zeros
+    /// that a lost page leaves look the same up to there: what was not synced yet may be lost.
+    fn behind_gap(&self) -> Option<usize> {
+        let from = self.base + self.at as u64;
+        let page = self.at + usize::try_from(Segment::next_page(from) - from).ok()?;
+        let is_gap = page > self.at
+            && self.bytes.get(self.at..page)?.iter().all(|byte| *byte == 0)
+            && matches!(self.frame_at(page), Frame::Good(_));
+        is_gap.then_some(page)
     }
 
     fn is_blank(&self) -> bool {

@@ -6,12 +6,18 @@
 
 use std::fs::File;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 use shared::journal::Segment;
 
 use crate::background::{self, Troubles};
+
+/// A write goes into the cache and is over in microseconds; on a busy CPU its thread may have to wait.
+const WRITE_WAIT: Duration = Duration::from_micros(50);
+const WRITE_WAITS_MAX: usize = 2_000;
 
 /// Segments made ahead. On a full disk they are what calls are still written to.
 pub(super) const SPARES: usize = 1;
@@ -33,6 +39,9 @@ pub(super) struct Deck {
     pub(super) dirty: AtomicBool,
     /// The shard is gone.
     pub(super) ended: AtomicBool,
+    /// The keeper is in a sync, the shard in a write.
+    syncing: AtomicBool,
+    writing_now: AtomicBool,
     pub(super) troubles: Troubles,
 }
 
@@ -44,7 +53,35 @@ impl Deck {
             writing: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            syncing: AtomicBool::new(false),
+            writing_now: AtomicBool::new(false),
             troubles: background::troubles(),
         }
+    }
+
+    /// The shard begins to write. `true`: a sync is under way, and pages that it may be writing back
+    /// would hold the shard up until the disk has them.
+    pub(super) fn begin_write(&self) -> bool {
+        self.writing_now.store(true, Ordering::SeqCst);
+        self.syncing.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn end_write(&self) {
+        self.writing_now.store(false, Ordering::SeqCst);
+    }
+
+    /// The keeper begins a sync: later writes see it, and one that did not is over when this returns.
+    pub(super) fn begin_sync(&self) {
+        self.syncing.store(true, Ordering::SeqCst);
+        for _ in 0..WRITE_WAITS_MAX {
+            if !self.writing_now.load(Ordering::SeqCst) {
+                break;
+            }
+            thread::sleep(WRITE_WAIT);
+        }
+    }
+
+    pub(super) fn end_sync(&self) {
+        self.syncing.store(false, Ordering::SeqCst);
     }
 }

@@ -114,9 +114,11 @@ impl Shelf {
 
     /// On the disk what was written, then lets go of complete segments.
     fn sync(&mut self) {
+        self.deck.begin_sync();
         let writing = self.deck.writing.load(Ordering::Acquire);
         let written = self.files.iter().filter(|(number, _)| *number <= writing);
         let outcome = written.map(|(_, file)| file.sync_data()).fold(Ok(()), Result::and);
+        self.deck.end_sync();
         match &outcome {
             Ok(()) => self.files.retain(|(number, _)| *number >= writing),
             Err(_) => self.deck.dirty.store(true, Ordering::Release),

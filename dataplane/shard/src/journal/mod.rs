@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use shared::event::{Event, Notice, Severity};
 use shared::ids::ShardId;
-use shared::journal::{Entry, Frames, Position};
+use shared::journal::{Entry, Frames, Position, Segment};
 use shared::limits;
 use shared::metrics::{Counter, Counters};
 use shared::time::Instant;
@@ -108,13 +108,16 @@ impl Journal {
                 break;
             }
             let Some(open) = &self.open else { break };
-            let bytes = self.frames.seal(open.segment, self.offset, open.bytes);
-            if bytes.is_empty() {
-                self.open = None; // full
-                continue;
+            if self.deck.begin_write() {
+                self.offset = Segment::next_page(self.offset);
             }
+            let bytes = self.frames.seal(open.segment, self.offset, open.bytes);
             let count = bytes.len();
-            match open.file.write_all_at(bytes, self.offset) {
+            // Nothing to write: it is full.
+            let outcome = open.file.write_all_at(bytes, self.offset);
+            self.deck.end_write();
+            match outcome {
+                Ok(()) if count == 0 => self.open = None,
                 Ok(()) => {
                     self.offset += count as u64;
                     self.frames.written(count);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason};
 use shared::ids::CallId;
-use shared::journal::{Found, HEADER_BYTES, SEGMENT_BYTES_MIN, Scan, Segment, Stream};
+use shared::journal::{Found, HEADER_BYTES, PAGE, SEGMENT_BYTES_MIN, Scan, Stream};
 use shared::time::WallMs;
 
 use super::deck::Spare;
@@ -210,4 +210,38 @@ fn a_file_that_cannot_be_allocated_leaves_nothing_behind() {
     let error = keeper::make(&folder.0, segment(1), 1 << 60).expect_err("an exabyte");
     assert!(error.raw_os_error().is_some(), "{error}");
     assert_eq!(fs::read_dir(&folder.0).expect("the folder").count(), 0);
+}
+
+/// The kernel holds up who writes to a page on its way to the disk, so none is written to then.
+#[test]
+fn a_write_during_a_sync_begins_a_page_of_its_own() {
+    const FIRST: u128 = 1_000; // all numbers are of one length
+    let folder = Folder::new("sync");
+    let (mut journal, mut counters) = (journal(), Counters::default());
+    supply(&journal, &folder.0, 1);
+    supply(&journal, &folder.0, 2);
+    let mut number = FIRST;
+    let mut add = |journal: &mut Journal| {
+        let before = journal.written;
+        journal.push(Instant::from_millis(1_000), &end(number), &mut counters);
+        journal.write(Instant::from_millis(1_000), &mut counters);
+        number += 1;
+        (before, journal.written)
+    };
+    let (_, first) = add(&mut journal);
+    let length = first.offset - HEADER_BYTES as u64;
+    while journal.written.segment == 1 {
+        let (before, after) = add(&mut journal);
+        assert!(before.segment != after.segment || after.offset == before.offset + length);
+        journal.deck.begin_sync();
+        for _ in 0..3 {
+            let (before, after) = add(&mut journal);
+            let fresh = Segment::next_page(before.offset);
+            let expected = if before.segment == after.segment { fresh } else { PAGE };
+            assert_eq!(after.offset, expected + length, "{before:?} {after:?}");
+        }
+        journal.deck.end_sync();
+    }
+    assert!(journal.is_written() && number > FIRST + 200);
+    assert_eq!(read(&folder.0, 1..=2), (FIRST..number).collect::<Vec<_>>());
 }
