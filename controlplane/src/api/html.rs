@@ -75,7 +75,7 @@ pub(super) async fn for_browsers(
         login_page(&console, "", parts.status, value["detail"].as_str().unwrap_or_default())
     } else {
         let text = serde_json::to_string_pretty(&value).unwrap_or_default();
-        let title = value["title"].as_str().unwrap_or(below.trim_start_matches('/'));
+        let title = value["title"].as_str().unwrap_or_else(|| below.trim_start_matches('/'));
         page(&console, parts.status, title, NOT_BUILT, &text)
     };
     for name in [header::ETAG, header::RETRY_AFTER, header::SET_COOKIE, header::WWW_AUTHENTICATE] {
