@@ -28,6 +28,12 @@ use crate::start_error::{self, StartError, Surroundings};
 /// executor needs its own memory for next to nothing.
 const IO_MEMORY_BYTES: usize = 64 * 1_024;
 const RING_DEPTH: usize = 256;
+/// The executor must not be interrupted. glommio arms this timer, then looks whether it has run out, and
+/// if so runs no task and goes to sleep over those that are ready, with no timer at all. A thread that
+/// does not get its CPU for so long between the two, on a busy host, slept for good.
+const INTERRUPT_NEVER: Duration = Duration::from_secs(30 * 86_400);
+/// A timer that is always armed: whatever else makes glommio sleep over ready tasks costs so much.
+const GUARD: Duration = Duration::from_secs(1);
 /// The kernel frees the rings of a process that just ended a little after it ended, so a ring for
 /// which there is no memory is tried again for two seconds.
 pub(crate) const MEMORY_TRIES: u32 = 20;
@@ -62,6 +68,12 @@ pub(crate) fn run(
     };
     executor.run(async move {
         let around = start.around.clone();
+        glommio::spawn_local(async {
+            loop {
+                glommio::timer::sleep(GUARD).await;
+            }
+        })
+        .detach();
         match Shell::new(start) {
             Ok((shell, pools)) => {
                 report(Ok(()));
@@ -81,6 +93,7 @@ fn make(shard: ShardId, cpu: usize, around: &Surroundings) -> Result<LocalExecut
         let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu))
             .name(&format!("shard-{}", shard.0))
             .io_memory(IO_MEMORY_BYTES)
+            .preempt_timer(INTERRUPT_NEVER)
             .ring_depth(RING_DEPTH);
         // glommio panics where its own probe of the kernel fails.
         let reason = match catch_unwind(AssertUnwindSafe(|| builder.make())) {

@@ -18,9 +18,6 @@ const WINDOW: Duration = Duration::from_millis(100);
 const TICK_FROM: u32 = 40;
 /// And below which it is not, with room between so that a steady rate does not flap.
 const EVENT_BELOW: u32 = 20;
-/// One tick of so many is slept inside the executor, whose files and tasks get their turn then: that
-/// way costs 59 us, a plain sleep 21 us.
-const TICKS_PER_PASS: u32 = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -35,22 +32,15 @@ pub(crate) struct Pace {
     mode: Mode,
     window_ends: Instant,
     seen: u32,
-    ticks: u32,
 }
 
 impl Pace {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { mode: Mode::Event, window_ends: now + WINDOW, seen: 0, ticks: 0 }
+        Self { mode: Mode::Event, window_ends: now + WINDOW, seen: 0 }
     }
 
     pub(crate) const fn mode(&self) -> Mode {
         self.mode
-    }
-
-    /// Whether the tick that begins now is slept inside the executor.
-    pub(crate) const fn passes_executor(&mut self) -> bool {
-        self.ticks = self.ticks.wrapping_add(1);
-        self.ticks.is_multiple_of(TICKS_PER_PASS)
     }
 
     /// One turn handled `completions`.
@@ -126,14 +116,6 @@ mod tests {
             let modes = feed(&mut pace, 0, 2_000, 300);
             assert!(modes.iter().all(|mode| *mode == start), "{start:?}");
         }
-    }
-
-    #[test]
-    fn the_executor_is_passed_at_a_steady_rate() {
-        let mut pace = Pace::new(Instant::ZERO);
-        let passes: Vec<bool> = (0..32).map(|_| pace.passes_executor()).collect();
-        assert_eq!(passes.iter().filter(|passes| **passes).count(), 4);
-        assert!(passes.chunks(8).all(|chunk| chunk[7]));
     }
 
     #[test]

@@ -52,8 +52,8 @@ const STREAM_BUFFER_BYTES: usize = 16 * 1_024;
 const STOP_WAIT: Duration = Duration::from_secs(2);
 /// Turns that closing every socket may take; each ends hundreds of requests.
 const CLOSE_TURNS: usize = 256;
-/// Longest sleep while files are open, whose completions only the executor sees.
-const FILES_WAIT: Duration = Duration::from_millis(5);
+/// Between two ways through the executor, each of some ten system calls.
+const PASS: Duration = Duration::from_millis(100);
 /// Floor of a sleep: a deadline that stays in the past must not spin the CPU.
 const SLEEP_MIN: Duration = Duration::from_micros(50);
 
@@ -100,6 +100,8 @@ pub(crate) struct Shell {
 pub(crate) struct Schedule {
     pub(crate) captures: Instant,
     pub(crate) second: Instant,
+    /// The next way through the executor.
+    pass: Instant,
     /// The next beat of our own speech, while there is any.
     pub(crate) speech: Instant,
     pub(crate) tick: Instant,
@@ -142,6 +144,7 @@ impl Shell {
             schedule: Schedule {
                 captures: now.mono,
                 second: now.mono,
+                pass: now.mono,
                 speech: now.mono,
                 tick: now.mono,
             },
@@ -165,8 +168,7 @@ impl Shell {
                 break;
             }
             if more {
-                // Files and their tasks get a turn as well.
-                glommio::executor().yield_task_queue_now().await;
+                self.pass().await;
             } else {
                 self.rest().await;
             }
@@ -186,27 +188,33 @@ impl Shell {
             self.bell_on = !ticking;
             self.ring.set_bell(self.bell_on);
         }
-        if ticking && !self.pace.passes_executor() {
-            // Queues, media and timers are looked at on every tick; a way through the executor costs
-            // more than the work of a light tick, so its files get a turn only now and then.
+        if ticking {
+            // Queues, media and timers are looked at on every tick.
             std::thread::sleep(self.wait(ticking));
-            return;
+        } else {
+            self.link.bell.park();
+            // Whoever pushed before `park` may not have rung, so look once more.
+            let waiting =
+                !self.link.commands.is_empty() || self.mesh.has_incoming() || self.ring.has_work();
+            if !waiting {
+                // The thread itself sleeps, not glommio's reactor.
+                let wait = self.wait(ticking);
+                self.link.bell.wait(wait);
+            }
+            self.link.bell.unpark();
         }
-        self.link.bell.park();
-        // Whoever pushed before `park` may not have rung, so look once more. While ticking, media
-        // waits for the tick: that is the point of it.
-        let waiting = !self.link.commands.is_empty()
-            || self.mesh.has_incoming()
-            || (!ticking && self.ring.has_work());
-        if !waiting {
-            // The thread itself sleeps, not glommio's reactor: that one was seen to sleep through its
-            // own timers under load. Files need the executor, so with files open it gets a turn soon.
-            let files = self.captures.open_count() > 0;
-            let wait = self.wait(ticking);
-            self.link.bell.wait(if files { wait.min(FILES_WAIT) } else { wait });
+        self.pass().await;
+    }
+
+    /// Lets the executor go through its rings and its other tasks, which write files, now and then.
+    /// Whoever only yields is run again at once: nothing but its interrupting timer, which is off, or
+    /// the want of a task that is ready makes the executor look at its rings.
+    async fn pass(&mut self) {
+        let now = self.clock.now().mono;
+        if now >= self.schedule.pass {
+            self.schedule.pass = now + PASS;
+            glommio::timer::sleep(SLEEP_MIN).await;
         }
-        self.link.bell.unpark();
-        glommio::executor().yield_task_queue_now().await;
     }
 
     fn wait(&mut self, ticking: bool) -> Duration {
@@ -217,7 +225,8 @@ impl Shell {
     fn wake_at(&mut self, ticking: bool, now: Instant) -> Instant {
         let mut wake_at = self.schedule.second;
         if self.captures.open_count() > 0 {
-            wake_at = wake_at.min(self.schedule.captures);
+            // What becomes of files only the executor sees.
+            wake_at = wake_at.min(self.schedule.captures).min(self.schedule.pass);
         }
         if !self.core.idle() {
             wake_at = wake_at.min(self.journal.beat_at());
