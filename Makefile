@@ -2,8 +2,9 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 SEEDS ?= 200
+EXAMPLES ?= 200
 
-.PHONY: help run test check bench sim demo test-tools fmt torture-run kills reloads package
+.PHONY: help run test check bench sim demo test-tools fmt torture-run kills reloads contract package
 
 help:
 	@echo "make run      build the gateway and start it on embedded defaults"
@@ -15,6 +16,7 @@ help:
 	@echo "make torture-run  200 000 broken datagrams against a running gateway"
 	@echo "make kills    500 times kill -9 under load, then every answered call against its record"
 	@echo "make reloads  100 reloads and 300 changes over HTTP under 200 calls a second"
+	@echo "make contract schemathesis with EXAMPLES=$(EXAMPLES) requests per operation and more, under every prefix"
 	@echo "make package  the stripped binary that is shipped"
 
 run:
@@ -28,7 +30,7 @@ demo:
 	./target/release/ringgate demo
 
 test-tools:
-	@echo "== test peers: SIPp, baresip, sippy, network namespaces, PostgreSQL"
+	@echo "== test peers: SIPp, baresip, sippy, schemathesis, network namespaces, PostgreSQL"
 	@sh loadtest/peers/install.sh target/peers
 
 test: test-tools
@@ -68,6 +70,9 @@ kills:
 reloads:
 	$(CARGO) build --release --workspace
 	./target/release/reload
+
+contract: test-tools
+	CONTRACT_EXAMPLES=$(EXAMPLES) $(CARGO) test -p controlplane --test schemathesis -- --nocapture
 
 package:
 	$(CARGO) build --profile shipped -p controlplane

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the foreign peers of the tests: SIPp, baresip, the namespace tools and the PostgreSQL server
-# from the distribution, sippy into a Python environment of its own.
+# from the distribution, sippy and schemathesis (requirements.txt) into a Python environment of their own.
 # Usage: install.sh FOLDER   (the environment; the tests give target/peers)
 set -eu
 folder=${1:?usage: install.sh FOLDER}
@@ -18,11 +18,12 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
 fi
-if ! "$folder/bin/python" -c 'import sippy' 2>/dev/null; then
-    echo "peers: installing sippy into $folder"
+wanted=$(dirname "$0")/requirements.txt
+# What is written there last is what was installed whole.
+if ! cmp -s "$wanted" "$folder/installed.txt"; then
+    echo "peers: installing sippy and schemathesis into $folder"
     python3 -m venv "$folder"
-    # sippy's own list of requirements brings a web server along; these three are what it loads.
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps \
-        sippy==2.5.0 ElPeriodic==1.5.2 pycryptodome==4.4.0
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$wanted"
+    cp "$wanted" "$folder/installed.txt"
 fi
-echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy, PostgreSQL ready"
+echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy, schemathesis, PostgreSQL ready"

@@ -18,6 +18,7 @@ pub mod message;
 pub mod mutate;
 pub mod netns;
 pub mod outage;
+pub mod peers;
 pub mod phone;
 pub mod postgres;
 pub mod process;

@@ -32,6 +32,7 @@ fn written(kind: Kind) -> Value {
     }
 }
 
+/// A body; one that changes something may leave everything out.
 fn schema(kind: Kind, needed: bool) -> Value {
     let (name, fields) = match kind {
         Kind::Extension => ("extension", extension()),
@@ -100,6 +101,9 @@ fn trunk() -> Value {
 }
 
 fn route() -> Value {
+    // A part of an INVITE, such as `to.user`, and a pattern or a template.
+    let by_field = || json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let reject = doc::object(&[("code", doc::number(300, 699)), ("reason", doc::text_or_null())]);
     const SELECT: [&str; 5] = ["rr", "weighted", "random", "hash", "sequential"];
     json!({
         "name": doc::text(),
@@ -108,13 +112,13 @@ fn route() -> Value {
         "direction": doc::word(&["any", "inbound", "outbound"]),
         "source_trunks": doc::list_of(doc::text()),
         "source_ips": doc::list_of(doc::text()),
-        "match": { "type": "object" },
-        "rewrite": { "type": "object" },
-        "action": {},
-        "dest": {},
+        "match": by_field(),
+        "rewrite": by_field(),
+        "action": doc::word(&["forward", "reject", "busy"]),
+        "dest": { "oneOf": [doc::text(), doc::list_of(doc::text())] },
         "select": doc::word(&SELECT),
         "hash_key": doc::text_or_null(),
-        "reject": {},
+        "reject": { "oneOf": [doc::number(300, 699), reject] },
         "max_ring_time": doc::number(0, 3_600),
         "description": doc::text_or_null(),
         "owner": doc::text_or_null(),
@@ -144,8 +148,32 @@ fn shown(of: Resource) -> Value {
 fn changed(of: Resource) -> Value {
     let mut body = shown(of);
     body["generation"] = json!(7);
-    body["warnings"] = json!([{ "pointer": "/max_cps", "code": "not_used", "detail": "..." }]);
+    body["warnings"] = json!([{ "pointer": "/max_cps", "code": "not_used_yet", "detail": "..." }]);
     body
+}
+
+/// What a file defines has the text "file:NAME" for an id.
+fn shape(example: Value) -> Value {
+    fn widen(schema: &mut Value) {
+        let Value::Object(words) = schema else { return };
+        for (word, inner) in words {
+            match (word.as_str(), inner) {
+                ("properties", Value::Object(fields)) => {
+                    for (name, field) in fields {
+                        if name == "id" {
+                            field["type"] = json!(["integer", "string", "null"]);
+                        }
+                        widen(field);
+                    }
+                }
+                ("items", items) => widen(items),
+                _ => {}
+            }
+        }
+    }
+    let mut schema = doc::shape_of(&example);
+    widen(&mut schema);
+    schema
 }
 
 fn listed(of: Resource) -> Value {
@@ -165,11 +193,20 @@ pub(super) fn list(of: Resource) -> Doc {
             .query("page", doc::number(1, 1_000_000), "From 1")
             .query("per_page", doc::number(5, 100), "20 if not said"),
     };
-    doc.query("q", doc::text(), "Part of a name or a text")
+    let doc = doc
+        .query("q", doc::text(), "Part of a name or a text")
         .query("source", doc::word(&["database", "file"]), "Where it is defined")
         .query("status", doc::text(), "any, or a state")
-        .answer(200, "A page", listed(of))
-        .refuses(&[Code::NotBuilt])
+        .answer_by(200, "A page", listed(of), shape(listed(of)));
+    lacking(of.kind, doc)
+}
+
+/// Filters of the original that are not built.
+fn lacking(kind: Kind, doc: Doc) -> Doc {
+    match kind {
+        Kind::Extension => doc.lacks("filters: registered_at_from, registered_at_to"),
+        Kind::Route | Kind::Trunk => doc,
+    }
 }
 
 pub(super) fn query(of: Resource) -> Doc {
@@ -181,16 +218,17 @@ pub(super) fn query(of: Resource) -> Doc {
             "filters": { "type": "object" },
         },
     });
-    Doc::new("The same, asked with a body")
+    let doc = Doc::new("The same, asked with a body")
         .body(schema, json!({ "page": 1, "per_page": 20, "filters": { "q": "a" } }))
-        .answer(200, "A page", listed(of))
-        .refuses(&[Code::FilterInvalid, Code::FilterUnknown, Code::NotBuilt])
+        .answer_by(200, "A page", listed(of), shape(listed(of)))
+        .refuses(&[Code::FilterInvalid, Code::FilterUnknown]);
+    lacking(of.kind, doc)
 }
 
 pub(super) fn create(of: Resource) -> Doc {
     Doc::new("Make one; every shard serves it before the answer")
         .body(schema(of.kind, true), written(of.kind))
-        .answer(201, "What there is now", changed(of))
+        .answer_by(201, "What there is now", changed(of), shape(changed(of)))
         .refuses(&CHANGE_REFUSED)
         .refuses(&[Code::TooMany])
 }
@@ -198,7 +236,7 @@ pub(super) fn create(of: Resource) -> Doc {
 pub(super) fn one(of: Resource) -> Doc {
     Doc::new("One of them, by its number or its name")
         .at("id", "1")
-        .answer(200, "It", shown(of))
+        .answer_by(200, "It", shown(of), shape(shown(of)))
         .refuses(&[no_such(of.kind)])
         .versioned()
 }
@@ -216,7 +254,7 @@ fn write(of: Resource, summary: &'static str, whole: bool) -> Doc {
     Doc::new(summary)
         .at("id", "1")
         .body(schema(of.kind, whole), example)
-        .answer(200, "What there is now", changed(of))
+        .answer_by(200, "What there is now", changed(of), shape(changed(of)))
         .refuses(&CHANGE_REFUSED)
         .refuses(&[no_such(of.kind), Code::TrunkInUse])
         .versioned()
@@ -224,7 +262,7 @@ fn write(of: Resource, summary: &'static str, whole: bool) -> Doc {
 
 pub(super) fn remove(of: Resource) -> Doc {
     Doc::new("Remove it")
-        .at("id", "99")
+        .at("id", "1")
         .answer(200, "It is gone", json!({ "status": "deleted", "id": 1, "generation": 7 }))
         .refuses(&[no_such(of.kind), Code::DefinedInFile, Code::ShardsSilent, Code::TrunkInUse])
         .versioned()
@@ -233,7 +271,7 @@ pub(super) fn remove(of: Resource) -> Doc {
 pub(super) fn toggle(of: Resource) -> Doc {
     Doc::new("Switch it off, or on again")
         .at("id", "1")
-        .answer(200, "What there is now", changed(of))
+        .answer_by(200, "What there is now", changed(of), shape(changed(of)))
         .refuses(&CHANGE_REFUSED)
         .refuses(&[no_such(of.kind)])
         .versioned()
@@ -242,7 +280,7 @@ pub(super) fn toggle(of: Resource) -> Doc {
 pub(super) fn copy(of: Resource) -> Doc {
     Doc::new("The same under a new name, switched off")
         .at("id", "1")
-        .answer(201, "The copy", changed(of))
+        .answer_by(201, "The copy", changed(of), shape(changed(of)))
         .refuses(&CHANGE_REFUSED)
         .refuses(&[no_such(of.kind), Code::TooMany])
 }

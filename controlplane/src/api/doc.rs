@@ -13,14 +13,23 @@ pub struct Doc {
     pub(super) summary: &'static str,
     /// Not built: whoever asks hears so.
     pub(super) is_missing: bool,
-    /// Values for the parameters of the path that a test can ask with.
-    pub(super) path: Vec<(&'static str, String)>,
+    /// What it cannot do yet although it can be asked for: that is answered 501.
+    pub(super) lacks: Vec<&'static str>,
+    /// Parameters of the path: a value that a test can ask with, and the others if there are few.
+    pub(super) path: Vec<PathParam>,
     pub(super) query: Vec<Param>,
     pub(super) body: Option<Body>,
     pub(super) answers: Vec<Answer>,
     pub(super) refuses: Vec<Code>,
     /// Its answers carry an ETag, its writes take If-Match.
     pub(super) is_versioned: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PathParam {
+    pub(super) name: &'static str,
+    pub(super) example: String,
+    pub(super) words: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,7 +42,8 @@ pub(super) struct Param {
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub(super) schema: Value,
-    pub(super) example: Value,
+    /// Each leads to the first answer.
+    pub(super) examples: Vec<Value>,
     /// A form with the same fields is taken too.
     pub(super) or_form: bool,
     /// It may be left out.
@@ -51,8 +61,11 @@ pub(super) struct Answer {
 pub(super) enum Content {
     /// Of this media type.
     File(&'static str),
-    /// Like this example.
-    Json(Value),
+    /// Like this example, by this schema.
+    Json {
+        example: Value,
+        schema: Value,
+    },
     None,
 }
 
@@ -61,6 +74,7 @@ impl Doc {
         Self {
             summary,
             is_missing: false,
+            lacks: Vec::new(),
             path: Vec::new(),
             query: Vec::new(),
             body: None,
@@ -75,9 +89,22 @@ impl Doc {
         Self { is_missing: true, ..Self::new("Not built yet") }.refuses(&[Code::NotBuilt])
     }
 
+    /// A part that answers 501.
+    pub(super) fn lacks(mut self, part: &'static str) -> Self {
+        self.lacks.push(part);
+        self.refuses(&[Code::NotBuilt])
+    }
+
     /// A value for a parameter of the path.
     pub(super) fn at(mut self, name: &'static str, example: impl Into<String>) -> Self {
-        self.path.push((name, example.into()));
+        self.path.push(PathParam { name, example: example.into(), words: Vec::new() });
+        self
+    }
+
+    /// A parameter of the path that is one of these; the first one is the example.
+    pub(super) fn at_one_of(mut self, name: &'static str, words: &[&'static str]) -> Self {
+        let example = words.first().copied().unwrap_or_default().to_owned();
+        self.path.push(PathParam { name, example, words: words.to_vec() });
         self
     }
 
@@ -96,8 +123,17 @@ impl Doc {
     }
 
     pub(super) fn body(mut self, schema: Value, example: Value) -> Self {
-        self.body = Some(Body { schema, example, or_form: false, or_nothing: false });
+        let examples = vec![example];
+        self.body = Some(Body { schema, examples, or_form: false, or_nothing: false });
         self.refuses(&[Code::BodyUnreadable, Code::BodyTooLong])
+    }
+
+    /// More examples of the body.
+    pub(super) fn bodies(mut self, examples: impl IntoIterator<Item = Value>) -> Self {
+        if let Some(body) = &mut self.body {
+            body.examples.extend(examples);
+        }
+        self
     }
 
     pub(super) fn or_form(mut self) -> Self {
@@ -116,7 +152,19 @@ impl Doc {
 
     /// The first one that is added is what the examples of the request lead to.
     pub(super) fn answer(self, status: u16, text: &'static str, example: Value) -> Self {
-        self.push(status, text, Content::Json(example))
+        let schema = shape_of(&example);
+        self.push(status, text, Content::Json { example, schema })
+    }
+
+    /// With a schema that allows more than what follows from the example.
+    pub(super) fn answer_by(
+        self,
+        status: u16,
+        text: &'static str,
+        example: Value,
+        schema: Value,
+    ) -> Self {
+        self.push(status, text, Content::Json { example, schema })
     }
 
     pub(super) fn empty(self, status: u16, text: &'static str) -> Self {
@@ -186,8 +234,8 @@ pub(super) fn object(fields: &[(&str, Value)]) -> Value {
     })
 }
 
-/// What values look like that look like this one. Fields may be missing or null, and others may be
-/// there: clients of today go on when we add something.
+/// What values look like that look like this one. Its fields are there, some may be null, and there may
+/// be others: clients of today go on when we add something.
 pub(super) fn shape_of(example: &Value) -> Value {
     match example {
         Value::Null => json!({}),
@@ -202,7 +250,8 @@ pub(super) fn shape_of(example: &Value) -> Value {
         Value::Object(fields) => {
             let properties: Map<String, Value> =
                 fields.iter().map(|(name, value)| (name.clone(), shape_of(value))).collect();
-            json!({ "type": ["object", "null"], "properties": properties })
+            let required: Vec<&String> = fields.keys().collect();
+            json!({ "type": ["object", "null"], "properties": properties, "required": required })
         }
     }
 }
@@ -221,6 +270,7 @@ mod tests {
     #[test]
     fn a_shape_follows_its_example_all_the_way_down() {
         let shape = shape_of(&json!({ "a": [{ "b": 1.5 }], "c": null }));
+        assert_eq!(shape["required"], json!(["a", "c"]));
         let b = &shape["properties"]["a"]["items"]["properties"]["b"];
         assert_eq!(b["type"], json!(["number", "null"]));
         assert_eq!(shape["properties"]["c"], json!({}));

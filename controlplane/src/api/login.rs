@@ -38,7 +38,7 @@ pub(super) fn routes() -> Routes {
                         ("!password", doc::text()),
                         ("next", doc::text()),
                     ]),
-                    json!({ "identifier": "nobody", "password": "not a password" }),
+                    json!({ "identifier": "dora", "password": "a long enough password" }),
                 )
                 .or_form()
                 .answer(

@@ -165,12 +165,26 @@ fn operation(http: &Http, row: &Row) -> Value {
         "parameters": parameters(row, doc),
         "responses": responses(row, doc),
     });
+    // Who checks us against this document knows by this mark which 501 is meant.
+    if doc.is_missing {
+        operation["x-not-built"] = true.into();
+    } else if !doc.lacks.is_empty() {
+        operation["x-not-built"] = json!(doc.lacks);
+    }
     if let Some(text) = needs(row.need) {
         operation["description"] = text.into();
         operation["security"] = json!([{ "token": [] }, { "session": [] }]);
     }
     if let Some(body) = &doc.body {
-        let media = json!({ "schema": body.schema, "example": body.example });
+        let mut media = json!({ "schema": body.schema });
+        if let [only] = body.examples.as_slice() {
+            media["example"] = only.clone();
+        } else {
+            let named = body.examples.iter().enumerate();
+            media["examples"] = named
+                .map(|(place, value)| (place.to_string(), json!({ "value": value })))
+                .collect();
+        }
         let mut content = json!({ "application/json": media });
         if body.or_form {
             content["application/x-www-form-urlencoded"] = json!({ "schema": body.schema });
@@ -197,16 +211,20 @@ fn needs(need: Need) -> Option<String> {
 }
 
 fn parameters(row: &Row, doc: &Doc) -> Vec<Value> {
-    let example = |name: &str| doc.path.iter().find(|(known, _)| *known == name);
     let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let mut parameters: Vec<Value> = names
         .map(|name| {
+            let known = doc.path.iter().find(|known| known.name == name);
+            let mut schema = json!({ "type": "string", "minLength": 1 });
+            if let Some(known) = known.filter(|known| !known.words.is_empty()) {
+                schema["enum"] = json!(known.words);
+            }
             json!({
                 "name": name,
                 "in": "path",
                 "required": true,
-                "schema": { "type": "string", "minLength": 1 },
-                "example": example(name).map_or("x", |(_, value)| value.as_str()),
+                "schema": schema,
+                "example": known.map_or("x", |known| known.example.as_str()),
             })
         })
         .collect();
@@ -241,8 +259,7 @@ fn responses(row: &Row, doc: &Doc) -> Value {
         match content {
             Content::None => {}
             Content::File(media) => response["content"][media] = json!({}),
-            Content::Json(example) => {
-                let schema = super::doc::shape_of(example);
+            Content::Json { example, schema } => {
                 response["content"]["application/json"] =
                     json!({ "schema": schema, "example": example });
             }
@@ -253,13 +270,37 @@ fn responses(row: &Row, doc: &Doc) -> Value {
         by_status.entry(code.status().as_u16()).or_default().insert(code.as_str());
     }
     for (status, codes) in by_status {
-        let codes: Vec<_> = codes.into_iter().map(|code| format!("`{code}`")).collect();
+        let named: Vec<_> = codes.iter().map(|code| format!("`{code}`")).collect();
         let response = responses.entry(status.to_string()).or_insert_with(|| json!({}));
-        response["description"] = codes.join(", ").into();
-        response["content"]["application/problem+json"] =
-            json!({ "schema": { "$ref": "#/components/schemas/Problem" } });
+        response["description"] = named.join(", ").into();
+        let schema = json!({
+            "$ref": "#/components/schemas/Problem",
+            "properties": { "code": { "enum": codes } },
+        });
+        response["content"]["application/problem+json"] = json!({ "schema": schema });
+    }
+    for (status, response) in &mut responses {
+        for (name, schema, text) in headers(status, row, doc) {
+            response["headers"][name] =
+                json!({ "required": true, "schema": schema, "description": text });
+        }
     }
     json!(responses)
+}
+
+/// Headers that every answer with this status has.
+fn headers(status: &str, row: &Row, doc: &Doc) -> Vec<(&'static str, Value, &'static str)> {
+    let text = || json!({ "type": "string", "minLength": 1 });
+    let seconds = || json!({ "type": "integer", "minimum": 1 });
+    match status {
+        "200" if doc.is_versioned && row.method != Method::DELETE => {
+            vec![("ETag", text(), "The version, for If-Match")]
+        }
+        "303" | "308" => vec![("Location", text(), "Where to go on")],
+        "401" => vec![("WWW-Authenticate", text(), "How to say who asks")],
+        "429" | "503" => vec![("Retry-After", seconds(), "Seconds until another try may help")],
+        _ => Vec::new(),
+    }
 }
 
 /// What a route can refuse: its own, and what the layers before it do.

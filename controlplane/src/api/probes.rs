@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
-use serde_json::{Value, json};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
 use tokio::time::timeout;
 
 use super::App;
@@ -38,7 +39,7 @@ async fn live() -> &'static str {
     "ok\n"
 }
 
-async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+async fn ready(State(app): State<App>) -> Response {
     let mut reasons = Vec::new();
     let published = Counts::of(&app.board.counts.published);
     for (number, shard) in app.board.shards().iter().enumerate() {
@@ -67,6 +68,11 @@ async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
         }
         Err(_) => reasons.push("the database does not answer".to_owned()),
     }
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons })))
+    let ready = reasons.is_empty();
+    let body = Json(json!({ "ready": ready, "reasons": reasons }));
+    if ready {
+        return body.into_response();
+    }
+    let soon = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+    (StatusCode::SERVICE_UNAVAILABLE, soon, body).into_response()
 }

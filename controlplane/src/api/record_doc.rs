@@ -13,7 +13,8 @@ use super::page;
 const OLDER_SORTS: [&str; 4] =
     ["duration_asc", "duration_desc", "started_at_asc", "started_at_desc"];
 const SORTS: [&str; 4] = ["-started_at", "started_at", "-duration", "duration"];
-const REFUSED: [Code; 3] = [Code::FilterInvalid, Code::FilterUnknown, Code::NotBuilt];
+const REFUSED: [Code; 2] = [Code::FilterInvalid, Code::FilterUnknown];
+const LACKS: &str = "filters: onlyTranscribed, departmentIds, sipTrunkIds, outboundSipTrunkIds";
 
 fn item() -> Value {
     json!({
@@ -60,6 +61,7 @@ pub(super) fn pages() -> Doc {
         .query("dateTo", doc::text(), "A day, included, or RFC 3339")
         .query("sort", doc::word(&OLDER_SORTS), "")
         .answer(200, "A page of records", page::envelope(1, 20, 1, vec![item()]))
+        .lacks(LACKS)
         .refuses(&REFUSED)
 }
 
@@ -73,6 +75,7 @@ pub(super) fn pages_by_body() -> Doc {
     Doc::new("The same, asked with a body")
         .body(schema, json!({ "page": 1, "per_page": 20, "filters": { "caller": "1001" } }))
         .answer(200, "A page of records", page::envelope(1, 20, 1, vec![item()]))
+        .lacks(LACKS)
         .refuses(&REFUSED)
 }
 
@@ -145,7 +148,7 @@ pub(super) fn change() -> Doc {
 
 pub(super) fn remove() -> Doc {
     Doc::new("Remove a record and its recording")
-        .at("id", "99")
+        .at("id", "1")
         .empty(204, "Both are gone")
         .refuses(&[Code::NoSuchRecord, Code::RecordingPending])
         .versioned()

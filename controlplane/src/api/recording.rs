@@ -29,10 +29,13 @@ pub(super) fn routes() -> Routes {
             .file(206, "A part of it", "audio/wav")
             .empty(304, "It has not changed")
             .empty(416, "It has no such part")
+            .lacks("stream: one side alone")
             .refuses(&[
+                Code::ArchiveUnavailable,
                 Code::NoSuchRecord,
-                Code::NotBuilt,
                 Code::RecordingAbsent,
+                Code::RecordingElsewhere,
+                Code::RecordingExpired,
                 Code::RecordingFailed,
                 Code::RecordingPending,
             ]),

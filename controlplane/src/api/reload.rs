@@ -29,7 +29,7 @@ pub(super) fn routes() -> Routes {
     });
     Routes::new().post("/reload/{what}", Need::Ami(Right::Ami), reload).doc(
         Doc::new("Read trunks, routes, acl or all of the configuration again, while calls go on")
-            .at("what", "routes")
+            .at_one_of("what", &["routes", "trunks", "acl", "all"])
             .answer(200, "Every shard serves it", done)
             .refuses(&[Code::ConfigInvalid, Code::NoSuchPath, Code::ShardsSilent]),
     )

@@ -4,16 +4,16 @@
 //! Never: a rule of its own.
 //! Holds: the list is in the order in which the rules are asked.
 
+use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::asked::Id;
 use super::crud::{Asking, Resource};
 use super::routes::Routes;
-use super::{App, Clients, Prefix, Problem, crud_doc, explain};
+use super::{App, Clients, Prefix, Problem, crud_doc, etag, explain};
 use crate::access::Caller;
 use crate::directory::{self, Kind, Object};
 
@@ -35,7 +35,7 @@ pub(super) fn own_routes() -> Routes {
 fn under(rules: Resource) -> Routes {
     let read = move |State(app): State<App>, Id(id): Id| async move {
         let object = rules.find(&app, &id)?;
-        Ok::<_, Problem>(Json(Value::Object(object.shown())))
+        Ok::<_, Problem>(etag::tagged(Value::Object(object.shown())))
     };
     let switch = move |State(app): State<App>,
                        caller: Caller,

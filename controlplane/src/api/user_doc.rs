@@ -10,7 +10,16 @@ use super::Code;
 use super::doc::{self, Doc};
 use super::page;
 
+/// With its roles and what they come to.
 fn example() -> Value {
+    let mut user = item();
+    user["roles"] = json!([{ "id": 4, "name": "operator" }]);
+    user["rights"] = json!(["calls:read"]);
+    user
+}
+
+/// As a list has it.
+fn item() -> Value {
     json!({
         "id": 7,
         "username": "carol",
@@ -22,8 +31,6 @@ fn example() -> Value {
         "last_login_ip": null,
         "created_at": "2026-11-24T10:00:00.000Z",
         "updated_at": "2026-11-24T10:00:00.000Z",
-        "roles": [{ "id": 4, "name": "operator" }],
-        "rights": ["calls:read"],
     })
 }
 
@@ -46,7 +53,7 @@ pub(super) fn list() -> Doc {
         .pages()
         .query("q", doc::text(), "Part of the name or the email")
         .query("active", doc::flag(), "Only those who may log in, or only the others")
-        .answer(200, "A page of users", json!({ "data": [example()], "page": page }))
+        .answer(200, "A page of users", json!({ "data": [item()], "page": page }))
 }
 
 pub(super) fn search() -> Doc {
@@ -60,7 +67,7 @@ pub(super) fn search() -> Doc {
     ]);
     Doc::new("Users, a page at a time")
         .body(schema, json!({ "page": 1, "per_page": 20, "filters": { "q": "car" } }))
-        .answer(200, "A page of users", page::envelope(1, 20, 1, vec![example()]))
+        .answer(200, "A page of users", page::envelope(1, 20, 1, vec![item()]))
         .refuses(&[Code::BodyInvalid])
 }
 
@@ -91,7 +98,7 @@ pub(super) fn change() -> Doc {
 
 pub(super) fn remove() -> Doc {
     Doc::new("Remove a user")
-        .at("id", "99")
+        .at("id", "2")
         .empty(204, "The user is gone")
         .refuses(&[Code::LastAdmin, Code::NoSuchUser])
         .versioned()
@@ -119,7 +126,7 @@ pub(super) fn set_roles() -> Doc {
 
 pub(super) fn own_password() -> Doc {
     let schema = doc::object(&[("!old_password", doc::text()), ("!new_password", doc::text())]);
-    let written = json!({ "old_password": "what it was", "new_password": "what it will be" });
+    let written = json!({ "old_password": "a long enough password", "new_password": "an even longer password" });
     Doc::new("Change the own password; all own sessions end")
         .body(schema, written)
         .empty(204, "It is changed")

@@ -39,7 +39,7 @@ pub(super) fn endpoints() -> Doc {
 
 pub(super) fn endpoint() -> Doc {
     Doc::new("One endpoint")
-        .at("id", NAMES[0])
+        .at_one_of("id", &NAMES)
         .answer(200, "How it stands", standing())
         .refuses(&[Code::NoSuchEndpoint])
 }
@@ -77,7 +77,7 @@ pub(super) fn replay() -> Doc {
 pub(super) fn replay_dead() -> Doc {
     let since = "2026-11-24T10:00:00.000Z";
     Doc::new("Deliver once more what was given up since then")
-        .at("id", NAMES[0])
+        .at_one_of("id", &NAMES)
         .body(doc::object(&[("!since", doc::text())]), json!({ "since": since }))
         .answer(202, "How many", json!({ "endpoint": NAMES[0], "since": since, "replayed": 3 }))
         .refuses(&[Code::BodyInvalid, Code::NoSuchEndpoint])
@@ -85,14 +85,14 @@ pub(super) fn replay_dead() -> Doc {
 
 pub(super) fn switch(summary: &'static str) -> Doc {
     Doc::new(summary)
-        .at("id", NAMES[0])
+        .at_one_of("id", &NAMES)
         .answer(200, "How it stands", standing())
         .refuses(&[Code::EndpointNotConfigured, Code::NoSuchEndpoint])
 }
 
 pub(super) fn test() -> Doc {
     Doc::new("Send a test event")
-        .at("id", NAMES[0])
+        .at_one_of("id", &NAMES)
         .answer(202, "It waits for its turn", json!({ "endpoint": NAMES[0], "event_id": "..." }))
         .refuses(&[Code::EndpointNotConfigured, Code::NoSuchEndpoint])
 }
