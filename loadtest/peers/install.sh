@@ -23,7 +23,7 @@ wanted=$(dirname "$0")/requirements.txt
 if ! cmp -s "$wanted" "$folder/installed.txt"; then
     echo "peers: installing sippy and schemathesis into $folder"
     python3 -m venv "$folder"
-    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps -r "$wanted"
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$wanted"
     cp "$wanted" "$folder/installed.txt"
 fi
 echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy, schemathesis, PostgreSQL ready"
