@@ -78,16 +78,21 @@ async fn recording(
             return Err(Problem::new(Code::RecordingFailed, reason));
         }
     };
+    let (call, headers) = (record.cdr.session_id, request.headers().clone());
     let served = ServeFile::new(&path).oneshot(request).await;
     let response = match served {
         Ok(response) => response.into_response(),
         Err(never) => match never {},
     };
     if response.status() == StatusCode::NOT_FOUND {
+        // An uploaded file goes a moment before its row says so.
+        if app.archive.find_remote(call).await?.is_some() {
+            return named(remote_recording::serve(&app, call, &headers).await?, call);
+        }
         tracing::error!(file = %path.display(), "a recording that was made is gone");
         return Err(Problem::new(Code::RecordingFailed, "the file of the recording is gone"));
     }
-    named(response, record.cdr.session_id)
+    named(response, call)
 }
 
 /// What it is, and what a person who saves it sees.
