@@ -77,7 +77,7 @@ fn ready(number: u64) -> Recording {
 }
 
 fn uploaded(section: Section) -> Uploaded {
-    Uploaded { section, key: "a/b.wav".to_owned(), size: 1_000, sha256: "00".repeat(32) }
+    Uploaded { section, key: Some("a/b.wav".to_owned()), size: 1_000, sha256: "00".repeat(32) }
 }
 
 /// The call record of this call has to be sent to somebody.

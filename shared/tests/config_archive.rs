@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use shared::config::{Loaded, RecordsArchive, SecretRef, Sources, WhenFull, load};
+use shared::config::{
+    Loaded, RecordingsArchive, RecordsArchive, SecretRef, Sources, WhenFull, load,
+};
 
 fn check(text: &str) -> Loaded {
     let read_secret = |place: SecretRef<'_>| match place {
@@ -55,7 +57,7 @@ secret_key = "sk"
     assert_eq!(lines(text), [""; 0]);
     let config = check(text).config.expect("it is valid");
     let archive = config.archive();
-    let bucket = archive.recordings().expect("a bucket");
+    let Some(RecordingsArchive::S3(bucket)) = archive.recordings() else { panic!("{archive:?}") };
     assert_eq!((bucket.root.as_str(), bucket.region.as_str()), ("pbx/a", "us-east-1"));
     assert_eq!(bucket.secret_key, "from-a-file");
     assert!(bucket.path_style, "a server of one's own has no name per bucket");
@@ -98,12 +100,41 @@ root = "a/../b"
 
 #[test]
 fn what_is_not_built_is_named_and_recordings_stay_local() {
-    let text = "[recording]\ntype = \"http\"\nurl = \"https://upload.example/\"\n";
+    let text = "[recording]\ntype = \"sipflow\"\n";
     let found = lines(text);
-    let line = "upload by \"http\" is not built yet: recordings stay local";
+    let line = "upload by \"sipflow\" is not built yet: recordings stay local";
     assert!(found.iter().any(|found| found.contains(line)), "{found:#?}");
     let config = check(text).config.expect("a warning refuses nothing");
     assert!(config.archive().recordings().is_none());
+}
+
+#[test]
+fn a_program_that_takes_recordings_has_a_url_and_may_lie_in_our_own_network() {
+    let text = r#"[recording]
+type = "http"
+url = "http://10.0.0.7/upload"
+timeout_ms = 90000
+[recording.headers]
+X-Key = "file:/run/secrets/s3"
+"#;
+    assert_eq!(lines(text), [""; 0]);
+    let config = check(text).config.expect("it is valid");
+    let Some(RecordingsArchive::Http(target)) = config.archive().recordings() else {
+        panic!("{:?}", config.archive())
+    };
+    assert_eq!(target.timeout, Duration::from_secs(90));
+    assert_eq!(target.headers[0].value, "from-a-file");
+    let named: Vec<String> = config.named_urls().map(ToString::to_string).collect();
+    assert_eq!(named, ["http://10.0.0.7/upload"]);
+    assert!(!format!("{:?}", config.archive()).contains("from-a-file"));
+    for (wrong, line) in [
+        ("type = \"http\"", "recording.url: is missing"),
+        ("type = \"http\"\nurl = \"upload.example\"", "recording.url: is not a URL"),
+        ("url = \"https://upload.example/\"", "recording.url: is used with type = \"http\" only"),
+    ] {
+        let found = lines(&format!("[recording]\n{wrong}\n"));
+        assert!(found.iter().any(|found| found.contains(line)), "{found:#?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! A recording that was uploaded and is no longer on this disk: read back from its bucket.
+//! A recording that was uploaded and is no longer on this disk: read back from where it lies.
 //! Owns:  the one range that a player asks for.
 //! Gives: 200, 206 or 416 as for a local file.
-//! Never: the bucket's address or keys to the asker.
+//! Never: the address or keys of that place to the asker.
 //! Holds: bytes pass through; nothing is kept here.
 
 use std::ops::RangeInclusive;
@@ -27,7 +27,8 @@ pub(super) async fn serve(
 ) -> Result<Response, Problem> {
     let found = app.archive.find_remote(call).await?;
     let Some((target, uploaded)) = found else {
-        let text = "it was uploaded to a target that the configuration no longer names";
+        let text = "it was uploaded to a target that does not give it back, or that the configuration \
+                    no longer names";
         return Err(Problem::new(Code::RecordingElsewhere, text));
     };
     let range = headers.get(header::RANGE).and_then(|value| value.to_str().ok());

@@ -37,14 +37,15 @@ impl Folder {
 }
 
 impl Target for Folder {
-    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, ()> {
+    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, Option<String>> {
         Box::pin(async move {
             let (path, source) = (self.path(key)?, source.clone());
             let written = tokio::task::spawn_blocking(move || {
                 write(&path, &source.content)
                     .map_err(|error| NotStored::Target(format!("{}: {error}", path.display())))
             });
-            written.await.map_err(|error| NotStored::Target(error.to_string()))?
+            written.await.map_err(|error| NotStored::Target(error.to_string()))??;
+            Ok(Some(key.to_owned()))
         })
     }
 

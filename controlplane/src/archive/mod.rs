@@ -5,6 +5,7 @@
 //! Holds: an upload is tried until it is stored and verified; a restart goes on where it was.
 
 mod folder;
+mod form;
 mod retention;
 #[cfg(feature = "s3")]
 mod s3;
@@ -17,18 +18,20 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use shared::config::{Archive as Rules, RecordsArchive, Retention};
+use shared::config::{Archive as Rules, RecordingsArchive, RecordsArchive, Retention};
 use shared::ids::CallId;
 use tokio::sync::Notify;
 
 pub use folder::Folder;
+pub use form::Form;
 #[cfg(feature = "s3")]
 pub use s3::{PART_BYTES, REQUEST_TIMEOUT, S3};
 pub use schedule::wait_after;
-pub use target::{Content, NotStored, Object, Source, Storing, Target};
+pub use target::{Content, Label, NotStored, Object, Source, Storing, Target};
 
 use crate::board::Board;
-use crate::store::{RecordingState, Section, Store, StoreError, Uploaded};
+use crate::store::{Found, RecordingState, Section, Store, StoreError};
+use crate::webhooks::Client;
 
 /// Where each section's uploads go.
 #[derive(Clone, Debug, Default)]
@@ -52,13 +55,19 @@ pub struct Archive {
 
 impl Targets {
     /// The error is one line for the operator.
-    pub fn of(rules: &Rules) -> Result<Self, String> {
+    pub fn of(rules: &Rules, client: &Arc<Client>) -> Result<Self, String> {
         let call_records: Option<Arc<dyn Target>> = match rules.records() {
             None => None,
             Some(RecordsArchive::Local(root)) => Some(Arc::new(Folder::new(root.clone()))),
             Some(RecordsArchive::S3(bucket)) => Some(of_bucket(bucket)?),
         };
-        let recordings = rules.recordings().map(of_bucket).transpose()?;
+        let recordings: Option<Arc<dyn Target>> = match rules.recordings() {
+            None => None,
+            Some(RecordingsArchive::Http(target)) => {
+                Some(Arc::new(Form::new(Arc::clone(client), target)))
+            }
+            Some(RecordingsArchive::S3(bucket)) => Some(of_bucket(bucket)?),
+        };
         let recordings_beside = matches!(rules.records(), Some(RecordsArchive::S3(_)));
         Ok(Self { call_records, recordings_beside, recordings })
     }
@@ -147,11 +156,11 @@ impl Archive {
     pub async fn find_remote(
         &self,
         call: CallId,
-    ) -> Result<Option<(Arc<dyn Target>, Uploaded)>, StoreError> {
+    ) -> Result<Option<(Arc<dyn Target>, Found)>, StoreError> {
         let done = self.store.uploads_of(call).await?;
         Ok(done.into_iter().find_map(|uploaded| {
             let target = self.targets.of_section(uploaded.section)?;
-            Some((Arc::clone(target), uploaded))
+            Some((Arc::clone(target), uploaded.into_found()?))
         }))
     }
 }

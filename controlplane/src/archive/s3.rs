@@ -224,7 +224,7 @@ impl S3 {
 }
 
 impl Target for S3 {
-    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, ()> {
+    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, Option<String>> {
         Box::pin(async move {
             match &source.content {
                 Content::File(path) if source.size > PART_BYTES as u64 => {
@@ -232,7 +232,8 @@ impl Target for S3 {
                 }
                 _ => self.put(key, source).await?,
             }
-            self.verify(key, source).await
+            self.verify(key, source).await?;
+            Ok(Some(key.to_owned()))
         })
     }
 

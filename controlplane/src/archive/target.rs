@@ -1,7 +1,7 @@
-//! Where uploads go: a bucket, or a folder on this machine.
+//! Where uploads go: a bucket, a program that takes a form, or a folder on this machine.
 //! Owns:  the trait `Target`, `Source` (what is uploaded), `NotStored`.
 //! Gives: one way to store and to read back, whatever is behind it.
-//! Never: says that something is stored before it was read back or its checksum was compared.
+//! Never: says that something can be read back before it was, or before its checksum was compared.
 //! Holds: storing the same source twice under one key leaves one object.
 
 use std::fmt;
@@ -28,6 +28,16 @@ pub struct Source {
     pub size: u64,
     pub sha256: [u8; 32],
     pub media_type: &'static str,
+    /// For a target that takes a form.
+    pub label: Option<Label>,
+}
+
+/// Whose recording it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub session_id: String,
+    /// The Call-ID of the caller's leg, as in the call record.
+    pub call_id: String,
 }
 
 #[derive(Clone, Debug)]
@@ -68,20 +78,27 @@ pub struct Object {
 }
 
 pub trait Target: fmt::Debug + Send + Sync {
-    /// Stores and verifies.
-    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, ()>;
+    /// Stores and verifies. Gives the key under which it can be read back; none when the target took it
+    /// and does not give it back, so that our copy is the only one that we know of.
+    fn store<'a>(&'a self, key: &'a str, source: &'a Source) -> Storing<'a, Option<String>>;
 
     /// Reads back: everything, or the bytes of `range`.
     fn read<'a>(&'a self, key: &'a str, range: Option<RangeInclusive<u64>>) -> Storing<'a, Object>;
 
     /// The key under which something of this call's day is stored: with the target's root.
     fn key_for(&self, below_root: &str) -> String;
+
+    /// Whether a recording needs its `Label`.
+    fn wants_label(&self) -> bool {
+        false
+    }
 }
 
 impl Source {
     pub fn of_bytes(bytes: Vec<u8>, media_type: &'static str) -> Self {
         let sha256 = Sha256::digest(&bytes).into();
-        Self { size: bytes.len() as u64, content: Content::Bytes(bytes), sha256, media_type }
+        let size = bytes.len() as u64;
+        Self { content: Content::Bytes(bytes), size, sha256, media_type, label: None }
     }
 
     /// Reads the file from end to end; call it where blocking is allowed.
@@ -98,7 +115,7 @@ impl Source {
             size += count as u64;
         }
         let content = Content::File(path.to_owned());
-        Ok(Self { content, size, sha256: hash.finalize().into(), media_type })
+        Ok(Self { content, size, sha256: hash.finalize().into(), media_type, label: None })
     }
 }
 

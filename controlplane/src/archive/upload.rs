@@ -13,7 +13,7 @@ use shared::ids::CallId;
 use tokio::time::timeout;
 
 use super::schedule::wait_after;
-use super::target::{NotStored, Source, hex};
+use super::target::{Label, NotStored, Source, hex};
 use super::{Archive, worker};
 use crate::recordings::day_of;
 use crate::store::{Load, StoreError, Upload, Uploaded};
@@ -87,22 +87,33 @@ impl Archive {
         let Some(target) = self.targets.of_section(upload.section) else {
             return Err(NotUploaded::Source("its section names no target".to_owned()));
         };
-        let (name, source) = match upload.load {
+        let (name, mut source) = match upload.load {
             Load::Record => self.record(upload.call).await?,
             Load::Recording => self.recording(upload.call).await?,
         };
+        if target.wants_label() {
+            source.label = Some(self.label(upload.call).await?);
+        }
         let key = target.key_for(&name);
         let stored = timeout(LONGEST, target.store(&key, &source)).await;
         let stored = stored.unwrap_or_else(|_| {
             Err(NotStored::Target(format!("not done within {} h", LONGEST.as_secs() / 3_600)))
         });
-        stored.map_err(|error| match error {
+        let key = stored.map_err(|error| match error {
             // Whether it is gone for good shows when it is opened the next time.
             NotStored::Source(_) | NotStored::Corrupt(_) => NotUploaded::Source(error.to_string()),
             NotStored::Target(_) => NotUploaded::Target(error.to_string()),
         })?;
         let sha256 = hex(&source.sha256);
         Ok(Uploaded { section: upload.section, key, size: source.size, sha256 })
+    }
+
+    async fn label(&self, call: CallId) -> Result<Label, NotUploaded> {
+        let found = self.store.record(&call.to_string()).await?;
+        // The record comes with the next batch of the journal, or with the journal of a crashed run.
+        let not_yet = || NotUploaded::Source("its call record is not stored yet".to_owned());
+        let call_id = found.ok_or_else(not_yet)?.cdr.call_id;
+        Ok(Label { session_id: call.to_string(), call_id })
     }
 
     /// `YYYYMMDD/CALLID.json`; a Call-ID that comes a second time does not replace the first.

@@ -26,13 +26,14 @@ macro_rules! nobody_needs_it {
     };
 }
 
-/// That it was uploaded as well, and that its call record is stored or will never be.
+/// That it was uploaded as well to where it can be read back, and that its call record is stored or will never be.
 macro_rules! it_is_spent {
     () => {
         concat!(
             nobody_needs_it!(),
             " AND EXISTS (SELECT 1 FROM uploads d WHERE d.session_id = r.session_id \
-             AND d.load_kind = 'recording' AND d.state = 'done') AND (r.updated_at < $1 \
+             AND d.load_kind = 'recording' AND d.state = 'done' AND d.object_key IS NOT NULL) \
+             AND (r.updated_at < $1 \
              OR EXISTS (SELECT 1 FROM call_records c WHERE c.session_id = r.session_id))"
         )
     };

@@ -58,7 +58,7 @@ pub use rows::{Row, Rows, Table};
 pub use sessions::{Bounds, Session, Sessions};
 pub use tokens::{Token, Tokens};
 pub use trunks::TRUNKS;
-pub use uploads::{Load, Section, Upload, UploadBacklog, Uploaded, Uploads};
+pub use uploads::{Found, Load, Section, Upload, UploadBacklog, Uploaded, Uploads};
 pub use users::{Edited, Login, User, UserEdit, UserSearch, Users};
 
 /// An answer that is on its way.

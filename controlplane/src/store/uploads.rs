@@ -50,11 +50,24 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     pub section: Section,
-    /// The object's key, or the path of a local archive.
-    pub key: String,
+    /// The object's key, the path of a local archive, or a URL; none when it cannot be read back.
+    pub key: Option<String>,
     pub size: u64,
     /// SHA-256 in hex.
     pub sha256: String,
+}
+
+/// A finished upload that can be read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub key: String,
+    pub size: u64,
+}
+
+impl Uploaded {
+    pub fn into_found(self) -> Option<Found> {
+        Some(Found { key: self.key?, size: self.size })
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -393,7 +406,7 @@ async fn done_of(db: &Db, call: CallId) -> Result<Vec<Uploaded>, StoreError> {
         let text = |column: &str| row.try_get::<String, _>(column).map_err(of_sqlx);
         Ok(Uploaded {
             section: text("section")?.parse()?,
-            key: text("object_key")?,
+            key: row.try_get("object_key").map_err(of_sqlx)?,
             size: from_sql(row.try_get("size").map_err(of_sqlx)?),
             sha256: text("sha256")?,
         })

@@ -96,7 +96,8 @@ impl Prepared {
         for path in own.iter().chain(config.messages().map(|kept| &kept.folder)) {
             private_folder(path).map_err(failed)?;
         }
-        let targets = Targets::of(config.archive()).map_err(StartFailed::Config)?;
+        let client = Arc::new(Client::of_config(config).map_err(failed)?);
+        let targets = Targets::of(config.archive(), &client).map_err(StartFailed::Config)?;
         let store = open_store(config).await.map_err(failed)?;
         let of_store = |error: StoreError| failed(error.to_string());
         // Before the journal brings the first record.
@@ -121,7 +122,6 @@ impl Prepared {
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
         let contents = read_contents(config, &*store, ipv6).await?;
         let contents = contents.with_first_extensions(&extensions);
-        let client = Client::of_config(config).map_err(failed)?;
         let listener = TcpListener::bind(config.http().addr()).await;
         let listener =
             listener.map_err(|error| failed(format!("HTTP {}: {error}", config.http().addr())))?;
@@ -138,7 +138,7 @@ impl Prepared {
             targets,
             listener,
             ipv6,
-            client: Arc::new(client),
+            client,
             deliveries,
         })
     }

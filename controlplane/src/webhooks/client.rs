@@ -212,6 +212,13 @@ impl Client {
     }
 
     pub async fn send(&self, call: Outgoing<'_>) -> Result<Answer, Failed> {
+        let most = call.answer_max;
+        let response = self.open(call).await?;
+        Ok(read(response, most, unix_now()).await)
+    }
+
+    /// The same up to the head of the answer; the caller reads its body.
+    pub async fn open(&self, call: Outgoing<'_>) -> Result<Response, Failed> {
         let rules = self.rules.load_full();
         let client = match rules.guard.decide(call.url).map_err(Failed::Refused)? {
             Reach::Anywhere => &self.anywhere,
@@ -232,8 +239,7 @@ impl Client {
                 request.header(CONTENT_LENGTH, parts.size()).body(parts.body())
             }
         };
-        let response = request.send().await.map_err(failed)?;
-        Ok(read(response, call.answer_max, at).await)
+        request.send().await.map_err(failed)
     }
 }
 

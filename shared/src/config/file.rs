@@ -151,6 +151,9 @@ pub(super) struct RecordingFile {
     pub(super) path: Option<String>,
     #[serde(rename = "type")]
     pub(super) kind: Option<String>,
+    pub(super) url: Option<SecretText>,
+    pub(super) headers: BTreeMap<String, SecretText>,
+    pub(super) timeout_ms: Option<u64>,
     pub(super) keep_media_copy: Option<bool>,
     pub(super) keep_days: Option<u64>,
     pub(super) keep_bytes: Option<u64>,

@@ -52,7 +52,9 @@ pub(crate) use rules::nearest;
 pub use secret::{ReadSecret, SecretRef};
 pub use sip::{REALM_DEFAULT, Sip};
 pub use sipflow::KeptMessages;
-pub use storage::{Archive, Bucket, DiskRules, RecordsArchive, Retention, WhenFull};
+pub use storage::{
+    Archive, Bucket, DiskRules, RecordingsArchive, RecordsArchive, Retention, WhenFull,
+};
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
@@ -206,7 +208,7 @@ impl Config {
             UserSource::Http(http) => Some(&http.target.url),
             UserSource::Table(_) => None,
         });
-        hook.chain(push).chain(router).chain(users)
+        hook.chain(push).chain(router).chain(users).chain(self.archive.form_url())
     }
 
     /// As they were written, file after file.

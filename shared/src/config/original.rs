@@ -199,8 +199,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("recording.filename_pattern", Text),
     later("recording.samplerate", COUNT),
     later("recording.ptime", COUNT),
-    later("recording.url", Text),
-    later("recording.headers", Any),
     later("recording.vendor", Text),
     later("recording.stereo_swap", Bool),
     later("recording.subdir", Any),

@@ -1,6 +1,6 @@
 //! Where call records and recordings go beyond the disk, how long they stay on it, and what a full
 //! disk means: `[recording]` and `[callrecord]`.
-//! Owns:  `Archive` (both sections), `Bucket` (an S3 target), `Retention`, `DiskRules`.
+//! Owns:  `Archive` (both sections), `Bucket` (an S3 target), the upload form, `Retention`, `DiskRules`.
 //! Gives: checked values; a bucket's keys may come from `file:` or `env:`.
 //! Never: connects anywhere; shows a secret in `Debug`.
 //! Holds: an archive that is chosen has everything that its uploads need.
@@ -11,19 +11,30 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::file::{ConfigFile, S3File, SecretText};
+use super::file::{ConfigFile, RecordingFile, S3File, SecretText};
 use super::problem::Report;
 use super::secret::{self, ReadSecret};
-use super::webhooks::parse_web_url;
+use super::webhooks::{WebTarget, headers, parse_web_url, url};
+
+/// An hour of talk is 115 MB: at 2 MB/s.
+const FORM_TIMEOUT_MS: u64 = 60_000;
 
 /// What happens to finished recordings and to stored call records.
 #[derive(Clone, Debug, Default)]
 pub struct Archive {
-    recordings: Option<Bucket>,
+    recordings: Option<RecordingsArchive>,
     records: Option<RecordsArchive>,
     retention: Retention,
     disk: DiskRules,
     keep_uploaded: bool,
+}
+
+/// `[recording]` of type http or s3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordingsArchive {
+    /// A program that takes each recording as a form.
+    Http(WebTarget),
+    S3(Bucket),
 }
 
 /// `[callrecord]` of type local or s3; type http is a webhook.
@@ -89,8 +100,7 @@ impl fmt::Debug for Bucket {
 }
 
 impl Archive {
-    /// `[recording] type = "s3"`.
-    pub const fn recordings(&self) -> Option<&Bucket> {
+    pub const fn recordings(&self) -> Option<&RecordingsArchive> {
         self.recordings.as_ref()
     }
 
@@ -111,13 +121,12 @@ impl Archive {
         self.keep_uploaded
     }
 
-    /// Endpoints that uploads go to.
-    pub fn endpoints(&self) -> impl Iterator<Item = &Url> {
-        let records = match &self.records {
-            Some(RecordsArchive::S3(bucket)) => Some(bucket),
+    /// The program that takes recordings as a form.
+    pub fn form_url(&self) -> Option<&Url> {
+        match &self.recordings {
+            Some(RecordingsArchive::Http(target)) => Some(&target.url),
             _ => None,
-        };
-        self.recordings.iter().chain(records).filter_map(|bucket| bucket.endpoint.as_ref())
+        }
     }
 
     pub(super) fn check(
@@ -128,14 +137,27 @@ impl Archive {
     ) -> Self {
         let recording = &file.recording;
         let recordings = match recording.kind.as_deref() {
-            Some("s3") => bucket("recording", &recording.s3, read, report),
-            Some(kind @ ("http" | "sipflow")) => {
-                let text = format!("upload by \"{kind}\" is not built yet: recordings stay local");
+            Some("http") => form(recording, read, report).map(RecordingsArchive::Http),
+            Some("s3") => {
+                bucket("recording", &recording.s3, read, report).map(RecordingsArchive::S3)
+            }
+            Some("sipflow") => {
+                let text = "upload by \"sipflow\" is not built yet: recordings stay local";
                 report.warning("recording.type", text);
                 None
             }
             _ => None,
         };
+        if recording.kind.as_deref() != Some("http") {
+            for (name, written) in
+                [("url", recording.url.is_some()), ("headers", !recording.headers.is_empty())]
+            {
+                if written {
+                    let text = "is used with type = \"http\" only";
+                    report.warning(&format!("recording.{name}"), text);
+                }
+            }
+        }
         let records = match file.callrecord.kind.as_deref() {
             Some("local") => {
                 let root = file.callrecord.s3.root.as_deref();
@@ -155,6 +177,13 @@ impl Archive {
         let keep_uploaded = recording.keep_media_copy.unwrap_or(false);
         Self { recordings, records, retention, disk, keep_uploaded }
     }
+}
+
+fn form(file: &RecordingFile, read: &ReadSecret<'_>, report: &mut Report<'_>) -> Option<WebTarget> {
+    let url = url(file.url.as_ref(), "recording.url", read, report);
+    let headers = headers(&file.headers, "recording.headers", read, report);
+    let timeout = Duration::from_millis(file.timeout_ms.unwrap_or(FORM_TIMEOUT_MS));
+    Some(WebTarget { url: url?, headers, timeout })
 }
 
 fn disk_rules(file: &ConfigFile, report: &mut Report<'_>) -> DiskRules {
