@@ -14,6 +14,7 @@ macro_rules! names {
             pub const ALL: &'static [Self] = &[ $( Self::$variant, )* ];
 
             /// The canonical long form; `Other` has none of its own.
+            #[inline]
             pub const fn as_str(self) -> &'static str {
                 match self { $( Self::$variant => $text, )* Self::Other => "" }
             }
@@ -94,60 +95,122 @@ names! {
 
 const LENGTH_MAX: usize = 20;
 
+/// A name with its text beside it: to fetch that through `as_str` cost more than to compare it.
+#[derive(Clone, Copy)]
+struct Known {
+    text: &'static [u8],
+    name: HeaderName,
+}
+
+const fn known(name: HeaderName) -> Known {
+    Known { text: name.as_str().as_bytes(), name }
+}
+
 /// Names by length: at most a handful are compared letter by letter.
-const BY_LENGTH: [&[HeaderName]; LENGTH_MAX + 1] = {
+static BY_LENGTH: [&[Known]; LENGTH_MAX + 1] = {
     use HeaderName as N;
-    let mut table: [&[HeaderName]; LENGTH_MAX + 1] = [&[]; LENGTH_MAX + 1];
-    table[2] = &[N::To];
-    table[3] = &[N::Via];
-    table[4] = &[N::From, N::CSeq, N::Date, N::Path, N::RAck, N::RSeq];
-    table[5] = &[N::Allow, N::Event, N::Route];
-    table[6] = &[N::Accept, N::MinSe, N::Reason, N::Server];
-    table[7] = &[N::CallId, N::Contact, N::Expires, N::Privacy, N::Require, N::Subject, N::Warning];
-    table[8] = &[N::Priority, N::Replaces, N::ReplyTo, N::ReferTo, N::SipEtag];
-    table[9] = &[N::CallInfo, N::Diversion, N::Supported, N::Timestamp];
-    table[10] = &[N::UserAgent, N::AlertInfo, N::ErrorInfo];
-    table[11] = &[N::InReplyTo, N::MinExpires, N::ReferredBy, N::RetryAfter, N::Unsupported];
-    table[12] = &[
-        N::ContentType,
-        N::MaxForwards,
-        N::RecordRoute,
-        N::AllowEvents,
-        N::HistoryInfo,
-        N::Organization,
-        N::SipIfMatch,
-        N::UserToUser,
+    let mut table: [&[Known]; LENGTH_MAX + 1] = [&[]; LENGTH_MAX + 1];
+    table[2] = &[known(N::To)];
+    table[3] = &[known(N::Via)];
+    table[4] = &[
+        known(N::From),
+        known(N::CSeq),
+        known(N::Date),
+        known(N::Path),
+        known(N::RAck),
+        known(N::RSeq),
     ];
-    table[13] = &[N::Authorization, N::ProxyRequire, N::ServiceRoute];
-    table[14] = &[N::ContentLength];
-    table[15] = &[N::SessionExpires];
-    table[16] = &[N::ContentEncoding, N::ContentLanguage, N::WwwAuthenticate];
-    table[18] = &[N::ProxyAuthenticate, N::SubscriptionState];
-    table[19] = &[N::ContentDisposition, N::ProxyAuthorization, N::PAssertedIdentity];
-    table[20] = &[N::PPreferredIdentity];
+    table[5] = &[known(N::Allow), known(N::Event), known(N::Route)];
+    table[6] = &[known(N::Accept), known(N::MinSe), known(N::Reason), known(N::Server)];
+    table[7] = &[
+        known(N::CallId),
+        known(N::Contact),
+        known(N::Expires),
+        known(N::Privacy),
+        known(N::Require),
+        known(N::Subject),
+        known(N::Warning),
+    ];
+    table[8] = &[
+        known(N::Priority),
+        known(N::Replaces),
+        known(N::ReplyTo),
+        known(N::ReferTo),
+        known(N::SipEtag),
+    ];
+    table[9] = &[known(N::CallInfo), known(N::Diversion), known(N::Supported), known(N::Timestamp)];
+    table[10] = &[known(N::UserAgent), known(N::AlertInfo), known(N::ErrorInfo)];
+    table[11] = &[
+        known(N::InReplyTo),
+        known(N::MinExpires),
+        known(N::ReferredBy),
+        known(N::RetryAfter),
+        known(N::Unsupported),
+    ];
+    table[12] = &[
+        known(N::ContentType),
+        known(N::MaxForwards),
+        known(N::RecordRoute),
+        known(N::AllowEvents),
+        known(N::HistoryInfo),
+        known(N::Organization),
+        known(N::SipIfMatch),
+        known(N::UserToUser),
+    ];
+    table[13] = &[known(N::Authorization), known(N::ProxyRequire), known(N::ServiceRoute)];
+    table[14] = &[known(N::ContentLength)];
+    table[15] = &[known(N::SessionExpires)];
+    table[16] = &[known(N::ContentEncoding), known(N::ContentLanguage), known(N::WwwAuthenticate)];
+    table[18] = &[known(N::ProxyAuthenticate), known(N::SubscriptionState)];
+    table[19] =
+        &[known(N::ContentDisposition), known(N::ProxyAuthorization), known(N::PAssertedIdentity)];
+    table[20] = &[known(N::PPreferredIdentity)];
     table
 };
 
 impl HeaderName {
+    #[inline]
     pub fn parse(text: &[u8]) -> Self {
         if let [letter] = text {
             return Self::of_compact(*letter);
         }
         let Some(candidates) = BY_LENGTH.get(text.len()) else { return Self::Other };
-        let [first, .., last] = text else { return Self::Other };
-        let same = |mine: u8, theirs: u8| (mine ^ theirs) & !0x20 == 0;
-        candidates
-            .iter()
-            .copied()
-            .find(|name| {
-                let known = name.as_str().as_bytes();
-                // First and last letter tell nearly all names of one length apart.
-                same(known[0], *first)
-                    && same(known[known.len() - 1], *last)
-                    && (known == text || known.eq_ignore_ascii_case(text))
-            })
-            .unwrap_or(Self::Other)
+        let found = candidates.iter().find(|known| is_same(known.text, text));
+        found.map_or(Self::Other, |known| known.name)
     }
+}
+
+/// Whether two texts of one length are the same without regard to case, a machine word at a time. `known`
+/// consists of letters and hyphens.
+#[inline]
+fn is_same(known: &[u8], text: &[u8]) -> bool {
+    let last = text.len();
+    match last {
+        17.. => {
+            same::<8>(known, text, 0)
+                && same::<8>(known, text, 8)
+                && same::<8>(known, text, last - 8)
+        }
+        8..=16 => same::<8>(known, text, 0) && same::<8>(known, text, last - 8),
+        4..=7 => same::<4>(known, text, 0) && same::<4>(known, text, last - 4),
+        2..=3 => same::<2>(known, text, 0) && same::<2>(known, text, last - 2),
+        _ => known == text,
+    }
+}
+
+/// The same for `N` bytes from `at`, at most 8 of them.
+#[inline]
+fn same<const N: usize>(known: &[u8], text: &[u8], at: usize) -> bool {
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        word[..N].copy_from_slice(&bytes[at..at + N]);
+        u64::from_le_bytes(word)
+    };
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let (known, text) = (word(known), word(text));
+    let differs = known ^ text;
+    // In the bit of the case alone, and only where there is a letter, which has the bit above it.
+    differs & !CASE == 0 && (differs << 1) & !known == 0
 }
 
 #[cfg(test)]

@@ -195,17 +195,10 @@ impl<'a> Message<'a> {
 
     fn add_line(&mut self, start: usize, end: usize) -> Result<(), Malformed> {
         let line = &self.bytes[start..end];
-        // Blanks before the colon are allowed, folds are not (RFC 3261 25.1 HCOLON); anything else
-        // that is not a token would let a header hide from a filter that compares names.
-        let length = line.iter().take_while(|&&byte| is_token(byte)).count();
-        let behind = &line[length..];
-        let blanks = behind.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
-        let (written, [b':', behind @ ..]) = (&line[..length], &behind[blanks..]) else {
-            return Err(Malformed::BadHeaderLine);
+        let (name, written, behind) = match known_name(line) {
+            Some(found) => found,
+            None => any_name(line)?,
         };
-        if written.is_empty() {
-            return Err(Malformed::BadHeaderLine);
-        }
         if self.count == HEADERS_MAX {
             return Err(Malformed::TooManyHeaders);
         }
@@ -213,13 +206,57 @@ impl<'a> Message<'a> {
         let value_start = end - rest.len();
         let value = rest.trim_ascii_end();
         self.lines[self.count] = Line {
-            name: HeaderName::parse(written),
-            written: span(start, start + written.len()),
+            name,
+            written: span(start, start + written),
             value: span(value_start, value_start + value.len()),
         };
         self.count += 1;
         Ok(())
     }
+}
+
+/// Longer than every name that we know, in words of eight bytes.
+const NAME_WORDS: usize = 3;
+
+/// The name that a line starts with, its length, and what follows the colon: only for names that we know
+/// and that touch their colon, which is nearly every line. Such a name is a token.
+fn known_name(line: &[u8]) -> Option<(HeaderName, usize, &[u8])> {
+    let length = colon(line)?;
+    let name = HeaderName::parse(&line[..length]);
+    (name != HeaderName::Other).then(|| (name, length, &line[length + 1..]))
+}
+
+/// Where the first colon is, if among the first bytes; a machine word at a time.
+fn colon(line: &[u8]) -> Option<usize> {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let (words, _) = line.as_chunks::<8>();
+    for (number, word) in words.iter().take(NAME_WORDS).enumerate() {
+        // A byte that is a colon is zero here, and the lowest zero byte is the lowest with its top bit set
+        // in the next line (a borrow reaches only bytes above it).
+        let zero = u64::from_le_bytes(*word) ^ (EACH * u64::from(b':'));
+        let found = zero.wrapping_sub(EACH) & !zero & (EACH << 7);
+        if found != 0 {
+            return Some(8 * number + found.trailing_zeros() as usize / 8);
+        }
+    }
+    // A line of few bytes, or a name that nobody knows.
+    None
+}
+
+/// The same for any name, with blanks behind it.
+fn any_name(line: &[u8]) -> Result<(HeaderName, usize, &[u8]), Malformed> {
+    // Blanks before the colon are allowed, folds are not (RFC 3261 25.1 HCOLON); anything else
+    // that is not a token would let a header hide from a filter that compares names.
+    let length = line.iter().take_while(|&&byte| is_token(byte)).count();
+    let behind = &line[length..];
+    let blanks = behind.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
+    let (written, [b':', behind @ ..]) = (&line[..length], &behind[blanks..]) else {
+        return Err(Malformed::BadHeaderLine);
+    };
+    if written.is_empty() {
+        return Err(Malformed::BadHeaderLine);
+    }
+    Ok((HeaderName::parse(written), length, behind))
 }
 
 /// `start` and `end` lie inside a message of at most 65 535 bytes.
