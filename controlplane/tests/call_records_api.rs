@@ -228,7 +228,10 @@ async fn a_record_whose_recording_was_lost_can_be_removed() {
     let path = format!("/api/v1/call-records/{}", call_id(1));
     let remove = async || gate.ask(Ask::new(Method::DELETE, &path).bearer(TOKEN)).await;
     remove().await.assert_problem(StatusCode::CONFLICT, "recording_pending");
+    let recording = async || get(&gate, &format!("{path}/recording")).await;
+    recording().await.assert_problem(StatusCode::CONFLICT, "recording_pending");
     std::fs::remove_file(&capture).expect("it was there");
+    recording().await.assert_problem(StatusCode::NOT_FOUND, "recording_failed");
     assert_eq!(remove().await.status, StatusCode::NO_CONTENT);
     remove().await.assert_problem(StatusCode::NOT_FOUND, "no_such_record");
 }

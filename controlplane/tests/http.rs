@@ -455,8 +455,8 @@ async fn a_recording_that_is_not_there_says_why() {
     let unsupported = state(4, RecordingState::Unsupported, Some("payload type 18"));
     gate.store.put_recording(&unsupported).await.expect("stored");
     let path = |number: u64| format!("/api/call-records/{}/recording", call_id(number));
-    let pending = gate.get(&path(2)).await;
-    pending.assert_problem(StatusCode::CONFLICT, "recording_pending");
+    let lost = gate.get(&path(2)).await;
+    lost.assert_problem(StatusCode::NOT_FOUND, "recording_failed");
     gate.get(&path(3)).await.assert_problem(StatusCode::NOT_FOUND, "recording_absent");
     let failed = gate.get(&path(4)).await;
     failed.assert_problem(StatusCode::NOT_FOUND, "recording_failed");

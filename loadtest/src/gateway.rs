@@ -44,6 +44,8 @@ pub struct Plan {
     /// Seconds that a callee may ring.
     pub ring_s: Option<u32>,
     pub rtp_ports: u16,
+    /// Instead of a SQLite file in the gateway's own folder.
+    pub database_url: Option<String>,
     /// Further lines for the `[proxy]` section.
     pub proxy_lines: Vec<String>,
     /// Further lines for the `[dataplane]` section.
@@ -67,6 +69,7 @@ impl Default for Plan {
             cores: "0".to_owned(),
             ring_s: None,
             rtp_ports: 400,
+            database_url: None,
             proxy_lines: Vec::new(),
             dataplane_lines: Vec::new(),
             sections: Vec::new(),
@@ -343,9 +346,11 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
     // Below the kernel's ephemeral range, so that nobody's outgoing socket sits on our ports.
     let random = if plan.rtp_ports > 1_000 { 0 } else { 2 * (rand::random::<u16>() % 9_000) };
     let rtp_first = 12_000 + random;
+    let own_database = || format!("sqlite://{folder}/ringgate.sqlite3");
+    let database = plan.database_url.clone().unwrap_or_else(own_database);
     let mut text = format!(
         "http_addr = \"127.0.0.1:{http_port}\"\n\
-         database_url = \"sqlite://{folder}/ringgate.sqlite3\"\n\
+         database_url = {database:?}\n\
          rtp_start_port = {rtp_first}\nrtp_end_port = {}\n\n\
          [proxy]\naddr = \"{}\"\nudp_port = {sip_port}\ntcp_port = {sip_port}\n\
          realms = [\"ringgate.test\"]\n",

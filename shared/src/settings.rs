@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ask::MediaProxy;
 use crate::ids::ShardId;
 
 #[derive(Clone, Debug)]
@@ -122,6 +123,8 @@ pub struct MediaSettings {
     pub rtp_timeout: Duration,
     /// The same while a side holds.
     pub hold_timeout: Duration,
+    /// For calls whose router says nothing about it.
+    pub proxy: MediaProxy,
 }
 
 /// What a latched stream does with another source address.

@@ -83,8 +83,6 @@ allows = ["127.0.0.1", "10.0.0.0/40"]
             "ringgate.toml:8: warning: proxy.udp_prot: unknown key; did you mean \"udp_port\"?",
             "ringgate.toml:9: error: proxy.tcp_port: must be a whole number, not text; write 5060 \
              without quotes",
-            "ringgate.toml:10: error: proxy.media_proxy: \"bypass\" is not built yet: media \
-             always passes through the gateway; use \"auto\" or \"all\"",
             "ringgate.toml:11: error: proxy.realms: must be a list of texts, not text; write \
              [\"pbx.example\"]",
             "ringgate.toml:12: error: proxy.registrar_expires: 9999 s is more than \

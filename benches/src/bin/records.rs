@@ -42,9 +42,12 @@ struct Arguments {
     /// Call records a second that come in beside the pages.
     #[arg(long, default_value_t = 200)]
     rate: u64,
-    /// Where the SQLite file goes; it is removed at the end.
+    /// Where the SQLite file goes; it is removed at the end unless it is to be kept.
     #[arg(long, default_value = "target/records")]
     folder: PathBuf,
+    /// Leaves the SQLite file there, for `calls pages`.
+    #[arg(long)]
+    keep: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -79,7 +82,8 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         std::fs::create_dir_all(&arguments.folder).map_err(show)?;
         let file = arguments.folder.join(format!("records-{}.sqlite3", std::process::id()));
         let outcome = measure("SQLite", &Database::Sqlite(file.clone()), None, arguments).await;
-        for end in ["", "-wal", "-shm"] {
+        let ends: &[&str] = if arguments.keep { &[] } else { &["", "-wal", "-shm"] };
+        for end in ends {
             let path = PathBuf::from(format!("{}{end}", file.display()));
             if path.exists() {
                 std::fs::remove_file(&path).map_err(show)?;

@@ -244,7 +244,7 @@ async fn remove(
 
 /// Whether a recording of it may still come. A call may be marked as recorded and never get one: its
 /// capture was lost with a disk.
-async fn is_being_recorded(app: &App, record: &CallRecord) -> Result<bool, Problem> {
+pub(super) async fn is_being_recorded(app: &App, record: &CallRecord) -> Result<bool, Problem> {
     match &record.recording {
         Some(recording) => return Ok(recording.state == RecordingState::Pending),
         None if !record.cdr.recorded => return Ok(false),

@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
 use super::asked::{Id, Pairs};
-use super::call_records::find;
+use super::call_records::{find, is_being_recorded};
 use super::doc::{self, Doc};
 use super::routes::{Need, Routes};
 use super::{App, Code, Problem, remote_recording};
@@ -55,9 +55,18 @@ async fn recording(
         return Err(Problem::new(Code::NotBuilt, text));
     }
     let record = find(&app, &id).await?;
+    let being_recorded = is_being_recorded(&app, &record).await?;
     let Some(recording) = record.recording else {
-        let code = if record.cdr.recorded { Code::RecordingPending } else { Code::RecordingAbsent };
-        return Err(Problem::new(code, format!("call record {} has no recording", record.id)));
+        let (code, why) = match (record.cdr.recorded, being_recorded) {
+            (false, _) => (Code::RecordingAbsent, "it was not recorded"),
+            (true, true) => {
+                (Code::RecordingPending, "it is being made from the capture of the call")
+            }
+            (true, false) => {
+                (Code::RecordingFailed, "nothing of it reached the disk, or it was lost there")
+            }
+        };
+        return Err(Problem::new(code, format!("call record {}: {why}", record.id)));
     };
     let path = match (recording.state, recording.path) {
         (RecordingState::Ready, Some(path)) => path,

@@ -17,6 +17,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 use tokio::time::timeout;
 
 use super::error::of_sqlx;
+use super::totals::Totals;
 use super::{Pending, StoreError, postgres, sqlite};
 
 /// Who waits longer for an answer to `ping` learns more from a failure.
@@ -33,6 +34,7 @@ pub struct Db {
     writer: AnyPool,
     readers: AnyPool,
     kind: Kind,
+    totals: Totals,
 }
 
 /// The pools know the URL, and with it a password.
@@ -61,12 +63,16 @@ impl Db {
     }
 
     /// `writer` may be `readers` again. The schema is there already.
-    pub(super) const fn with_pools(kind: Kind, writer: AnyPool, readers: AnyPool) -> Self {
-        Self { writer, readers, kind }
+    pub(super) fn with_pools(kind: Kind, writer: AnyPool, readers: AnyPool) -> Self {
+        Self { writer, readers, kind, totals: Totals::default() }
     }
 
     pub const fn kind(&self) -> Kind {
         self.kind
+    }
+
+    pub(super) const fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// For statements that change something.

@@ -28,6 +28,7 @@ mod sessions;
 mod sqlite;
 mod statement;
 mod tokens;
+mod totals;
 mod trunks;
 mod uploads;
 mod users;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shard::{Shards, StartError, spawn};
+use shared::ask::MediaProxy;
 use shared::cdr::{CallStatus, Cdr, HangupReason};
 use shared::command::{Command, Question};
 use shared::event::{Answer, CaptureClosed, Event};
@@ -162,6 +163,7 @@ fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) ->
             probation_packets: 2,
             rtp_timeout: Duration::from_secs(60),
             hold_timeout: Duration::from_secs(60),
+            proxy: MediaProxy::Auto,
         },
         recording: RecordingSettings { auto_start: true, captures: folder.join("captures") },
         journal: JournalSettings {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::ask::MediaProxy;
 use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Route, RouteTable};
@@ -42,6 +43,7 @@ pub struct WorldSettings {
     pub timers: SipTimers,
     pub rtp_timeout: Duration,
     pub hold_timeout: Duration,
+    pub media_proxy: MediaProxy,
     pub probation_packets: u8,
     /// Ports of one shard; few make port pressure.
     pub ports_per_shard: u16,
@@ -78,6 +80,7 @@ impl WorldSettings {
             timers: SipTimers::RFC3261,
             rtp_timeout: Duration::from_secs(30),
             hold_timeout: Duration::from_secs(120),
+            media_proxy: MediaProxy::Auto,
             probation_packets: 2,
             ports_per_shard: 400,
             refused_relays: 0,
@@ -126,6 +129,7 @@ impl WorldSettings {
                 probation_packets: self.probation_packets,
                 rtp_timeout: self.rtp_timeout,
                 hold_timeout: self.hold_timeout,
+                proxy: self.media_proxy,
             },
             recording: RecordingSettings {
                 auto_start: self.recording,

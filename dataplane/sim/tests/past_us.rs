@@ -74,6 +74,27 @@ fn sound_goes_from_phone_to_phone() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Without a router that says so: `[proxy] media_proxy` of the file, unless a router says otherwise.
+#[test]
+fn the_configuration_may_send_media_past_us_and_the_router_knows_better() -> Result<(), Failure> {
+    for (file, router, past_us) in [
+        (MediaProxy::Never, MediaProxy::Auto, 1),
+        (MediaProxy::Bypass, MediaProxy::Auto, 1),
+        (MediaProxy::Never, MediaProxy::Always, 0),
+        (MediaProxy::Nat, MediaProxy::Auto, 0),
+        (MediaProxy::Always, MediaProxy::Never, 1),
+    ] {
+        let settings = WorldSettings { media_proxy: file, ..WorldSettings::calm(62) };
+        let mut world = started_by(settings, &["1002"], Strategy::Sequential, router)?;
+        call(&mut world, 10 * SECOND);
+        world.run_for(36 * SECOND)?;
+        assert_eq!(world.counter(Counter::CallsPastUs), past_us, "{file:?}, {router:?}");
+        assert_eq!(world.noted().record().status_code, 200);
+        world.finish()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn bad_lines_and_several_shards_change_nothing() -> Result<(), Failure> {
     for seed in 0..20 {

@@ -68,7 +68,26 @@ enum Figure {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// INVITE to 200 alone, and beside somebody who pages through a table of call records.
+    Pages {
+        #[arg(long, default_value_t = 200.0)]
+        rate: f64,
+        #[arg(long, default_value_t = 4_000)]
+        calls: u32,
+        /// The table: `records --keep` leaves one of a million in a SQLite file. Records are added to it.
+        #[arg(long)]
+        database_url: String,
+    },
 }
+
+/// What somebody looks for: one question after the other, over and over.
+const QUESTIONS: [&str; 5] = [
+    "limit=50",
+    "limit=50&status=failed",
+    "limit=50&direction=outbound&status=completed",
+    "limit=50&from=%2B49300000007",
+    "limit=50&sort=-duration",
+];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -103,6 +122,7 @@ fn measure(arguments: &Arguments, figure: Figure) -> Result<(), String> {
         Figure::Latency { rate, calls } => latency(arguments, rate, calls),
         Figure::Memory { calls } => memory(arguments, calls),
         Figure::Hold { concurrent, rate, seconds } => hold(arguments, concurrent, rate, seconds),
+        Figure::Pages { rate, calls, database_url } => pages(arguments, rate, calls, &database_url),
     };
     if let Err(error) = &outcome {
         println!("  FAILED: {error}");
@@ -119,6 +139,14 @@ struct Bench {
 
 impl Bench {
     fn start(arguments: &Arguments, rtp_ports: u16) -> Result<Self, String> {
+        Self::start_on(arguments, rtp_ports, None)
+    }
+
+    fn start_on(
+        arguments: &Arguments,
+        rtp_ports: u16,
+        database_url: Option<String>,
+    ) -> Result<Self, String> {
         let ends = Ends::bind(Ipv4Addr::LOCALHOST).map_err(|error| error.to_string())?;
         let trunk = ("load".to_owned(), format!("sip:{}", ends.callee_address()));
         let gateway = Gateway::start(GatewayPlan {
@@ -126,6 +154,7 @@ impl Bench {
             call_auth: false,
             cores: arguments.cores.clone(),
             rtp_ports,
+            database_url,
             ..GatewayPlan::default()
         })?;
         let SocketAddr::V4(target) = gateway.sip else { return Err("IPv4 only".to_owned()) };
@@ -326,4 +355,48 @@ fn hold(arguments: &Arguments, concurrent: u32, rate: f64, seconds: u32) -> Resu
         return Err(format!("{} RTP packets were lost", media.lost));
     }
     Ok(())
+}
+
+fn pages(arguments: &Arguments, rate: f64, calls: u32, database_url: &str) -> Result<(), String> {
+    println!("\nINVITE to 200 at {rate} calls/s, {calls} calls, alone and beside pages of records");
+    let bench = Bench::start_on(arguments, 400, Some(database_url.to_owned()))?;
+    bench.warm_up()?;
+    let plan = Plan { rate, calls, sdp: Sdp::Refused, ..bench.plan.clone() };
+    let alone = bench.run(plan.clone())?;
+    println!("alone\n{alone}");
+    no_failures(&alone)?;
+    let load = Load::start(plan, bench.ends()?).map_err(|error| error.to_string())?;
+    let mut times = Vec::new();
+    let started = Instant::now();
+    for question in QUESTIONS.iter().cycle() {
+        if started.elapsed().as_secs_f64() >= f64::from(calls) / rate {
+            break;
+        }
+        let asked = Instant::now();
+        let answer = bench.gateway.get(&format!("/api/v1/call-records?{question}"))?;
+        if answer.status != 200 {
+            return Err(format!("{question} was answered {}", answer.status));
+        }
+        times.push(asked.elapsed());
+    }
+    let beside = load.finish().map_err(|error| error.to_string())?;
+    println!("beside pages\n{beside}");
+    no_failures(&beside)?;
+    bench.await_records(50 + 2 * u64::from(calls))?;
+    times.sort_unstable();
+    let page_ms = |share: f64| {
+        let place = ((times.len() as f64 * share) as usize).min(times.len() - 1);
+        times[place].as_secs_f64() * 1_000.0
+    };
+    let (before, after) = (alone.set_up.p99_us as f64 / 1e3, beside.set_up.p99_us as f64 / 1e3);
+    println!(
+        "  {} pages: p50 {:.1} ms, p95 {:.1} ms (target 150: {}); p99 of the set-up {before:.2} ms \
+         alone and {after:.2} ms beside them (target 10: {})",
+        times.len(),
+        page_ms(0.50),
+        page_ms(0.95),
+        verdict(page_ms(0.95), 150.0),
+        verdict(after, 10.0)
+    );
+    bench.gateway.await_drained(DRAIN)
 }

@@ -56,16 +56,18 @@ pub struct Summary {
     pub delivered_again: usize,
     /// How far a cut call's end is from its kill at most.
     pub error_ms: i64,
+    /// How long a BYE waited for its 200 at most.
+    pub leave_ms: i64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, answered, records, ended, cut, unheard, error_ms, .. } = self;
+        let Self { kills, answered, records, ended, cut, unheard, error_ms, leave_ms, .. } = self;
         write!(
             f,
             "{kills} kills: {answered} answered calls, each with one record ({records} records in \
-             all, {ended} calls ended, {cut} cut with an error of at most {error_ms} ms, {unheard} \
-             answers that the caller never heard)"
+             all, {ended} calls ended, a BYE waited {leave_ms} ms at most, {cut} cut with an error \
+             of at most {error_ms} ms, {unheard} answers that the caller never heard)"
         )?;
         if self.delivered > 0 {
             write!(f, "; {} delivered, {} again", self.delivered, self.delivered_again)?;
@@ -80,7 +82,7 @@ struct Call {
     answered_at: WallMs,
     hung_up_at: Option<WallMs>,
     /// The BYE was answered 200: the gateway knew the call.
-    taken_leave: bool,
+    left_at: Option<WallMs>,
 }
 
 /// The first broken promise, as a sentence.
@@ -121,7 +123,7 @@ fn calls_of(heard: &[Heard]) -> Result<BTreeMap<String, Call>, String> {
     for line in heard {
         let call_id = &line.call_id;
         if line.event == HeardEvent::Answered {
-            let call = Call { answered_at: line.at, hung_up_at: None, taken_leave: false };
+            let call = Call { answered_at: line.at, hung_up_at: None, left_at: None };
             if calls.insert(call_id.clone(), call).is_some() {
                 return Err(format!("the caller's log has the answer of {call_id} twice"));
             }
@@ -132,7 +134,7 @@ fn calls_of(heard: &[Heard]) -> Result<BTreeMap<String, Call>, String> {
         };
         match line.event {
             HeardEvent::HungUp => call.hung_up_at = Some(line.at),
-            _ => call.taken_leave = line.status == Some(200),
+            _ => call.left_at = (line.status == Some(200)).then_some(line.at),
         }
     }
     Ok(calls)
@@ -196,14 +198,18 @@ fn compare(
     if record.hangup_reason != HangupReason::SystemCrash {
         summary.ended += 1;
         let hung_up_at = call.hung_up_at.unwrap_or(record.end_time);
-        let apart = record.end_time.0 - hung_up_at.0;
-        if apart.abs() > books.cut_error_ms() + CLOCK_SLACK_MS {
+        // A BYE that came late, because the host was busy, ends the call late in both logs.
+        let left_at = call.left_at.unwrap_or(hung_up_at);
+        let slack = books.cut_error_ms() + CLOCK_SLACK_MS;
+        if !(hung_up_at.0 - slack..=left_at.0 + slack).contains(&record.end_time.0) {
+            let apart = record.end_time.0 - hung_up_at.0;
             return Err(format!("call {call_id} ended {apart} ms after the caller hung up"));
         }
+        summary.leave_ms = summary.leave_ms.max(left_at.0 - hung_up_at.0);
         return Ok(());
     }
     summary.cut += 1;
-    if call.taken_leave && !cut_after_leave(record, call, books) {
+    if call.left_at.is_some() && !cut_after_leave(record, call, books) {
         return Err(format!("call {call_id} ended with an answered BYE, its record says a crash"));
     }
     let end = record.end_time.0;
@@ -317,6 +323,7 @@ mod tests {
             ended: 1,
             cut: 1,
             error_ms: 400,
+            leave_ms: 5,
             ..Summary::default()
         };
         assert_eq!(summary, expected);
@@ -370,6 +377,12 @@ mod tests {
         assert!(answer.contains("1000 ms after its record says"), "{answer}");
         let end = broken(|books| books.records[0].end_time = WallMs(18_000));
         assert!(end.contains("after the caller hung up"), "{end}");
+        let early = broken(|books| books.records[0].end_time = WallMs(13_000));
+        assert!(early.contains("-2000 ms after the caller hung up"), "{early}");
+        let mut late = books();
+        late.heard[3] = heard("a", 18_010, HeardEvent::Over, Some(200));
+        late.records[0].end_time = WallMs(18_000);
+        assert_eq!(check(&late).expect("both logs say so").leave_ms, 3_010);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::file::ProxyFile;
 use super::problem::Report;
 use super::rules::nearest;
+use crate::ask::MediaProxy;
 use crate::settings::{DigestAlgorithm, MediaLock, MediaSettings, RegistrarSettings, SipTimers};
 
 #[derive(Clone, Debug)]
@@ -103,7 +104,6 @@ impl Sip {
         if udp_ports.is_empty() && tcp_port.is_none() {
             report.error("proxy.udp_port", "UDP and TCP are both off: no phone could reach us");
         }
-        media_proxy(file, report);
         if file.enable_latching == Some(false) {
             let text = "latching cannot be switched off yet: media still follows its first source";
             report.warning("proxy.enable_latching", text);
@@ -123,6 +123,7 @@ impl Sip {
                 probation_packets: file.latching_probation_max_packets.unwrap_or(PROBATION_PACKETS),
                 rtp_timeout: Duration::from_secs(file.rtp_timeout.unwrap_or(60)),
                 hold_timeout: HOLD_TIMEOUT,
+                proxy: media_proxy(file),
             },
         }
     }
@@ -210,13 +211,14 @@ fn modules(written: Option<&[String]>, report: &mut Report<'_>) -> bool {
     auth
 }
 
-fn media_proxy(file: &ProxyFile, report: &mut Report<'_>) {
-    if let Some(mode @ ("none" | "nat" | "bypass")) = file.media_proxy.as_deref() {
-        report.error_try(
-            "proxy.media_proxy",
-            format!("\"{mode}\" is not built yet: media always passes through the gateway"),
-            "use \"auto\" or \"all\"",
-        );
+/// Other words do not get here. `nat` is `auto`: whether somebody is behind one shows too late.
+fn media_proxy(file: &ProxyFile) -> MediaProxy {
+    match file.media_proxy.as_deref() {
+        Some("all") => MediaProxy::Always,
+        Some("bypass") => MediaProxy::Bypass,
+        Some("nat") => MediaProxy::Nat,
+        Some("none") => MediaProxy::Never,
+        _ => MediaProxy::Auto,
     }
 }
 

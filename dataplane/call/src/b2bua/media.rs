@@ -7,6 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use media::edit::{LocalPair, Mute, RelayEdit, RelayReport, Remote};
+use shared::ask::MediaProxy;
 use shared::cdr::StreamQuality;
 use shared::event::Severity;
 use shared::ids::{RelayKey, Side};
@@ -297,7 +298,11 @@ impl Call {
     /// called first.
     pub(crate) fn choose_road(&mut self, desk: &mut Desk, theirs: IpAddr) {
         let is_new = self.media.lines.is_empty() && !self.media.past_us;
-        if !is_new || !self.orders.media_proxy.avoids_us() {
+        let wanted = match self.orders.media_proxy {
+            MediaProxy::Auto => desk.settings.media.proxy,
+            said => said,
+        };
+        if !is_new || !wanted.avoids_us() {
             return;
         }
         let own = self.leg(INVITER).map(|leg| leg.way.local);
@@ -313,7 +318,7 @@ impl Call {
         };
         let id = self.id;
         desk.notice(Severity::Info, "media_anchored", || {
-            format!("call {id}: the router wants media past us, but {why}; it flows through")
+            format!("call {id}: media was to go past us, but {why}; it flows through")
         });
     }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shared::ask::MediaProxy;
 use shared::document::{Flaws, Path};
 use shared::ids::ShardId;
 use shared::net::Transport;
@@ -50,6 +51,7 @@ fn settings() -> ShardSettings {
             probation_packets: 3,
             rtp_timeout: Duration::from_secs(60),
             hold_timeout: Duration::from_secs(3_600),
+            proxy: MediaProxy::Auto,
         },
         recording: RecordingSettings { auto_start: false, captures: "captures".into() },
         journal: JournalSettings {

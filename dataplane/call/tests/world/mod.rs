@@ -14,6 +14,7 @@ use std::time::Duration;
 use call::io::Rung;
 use call::{Core, Input, MeshMessage, Output};
 use media::edit::{RelayEdit, RelayReport};
+use shared::ask::MediaProxy;
 use shared::cdr::{Cdr, StreamQuality};
 use shared::event::Event;
 use shared::ids::{CallId, ShardId};
@@ -76,6 +77,7 @@ pub fn settings() -> ShardSettings {
             probation_packets: 3,
             rtp_timeout: Duration::from_secs(60),
             hold_timeout: Duration::from_secs(3_600),
+            proxy: MediaProxy::Auto,
         },
         recording: RecordingSettings { auto_start: false, captures: "captures".into() },
         journal: JournalSettings {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use media::edit::Remote;
 use media::relay::{Component, Relays, Verdict};
 use media::rtp::Header;
+use shared::ask::MediaProxy;
 use shared::ids::{RelayKey, Side};
 use shared::metrics::{Counter, Counters};
 use shared::settings::{MediaLock, MediaSettings};
@@ -39,6 +40,7 @@ pub(crate) const fn settings(lock: MediaLock) -> MediaSettings {
         probation_packets: 3,
         rtp_timeout: Duration::from_secs(60),
         hold_timeout: Duration::from_secs(3_600),
+        proxy: MediaProxy::Auto,
     }
 }
 
