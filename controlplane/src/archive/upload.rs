@@ -18,6 +18,11 @@ use super::{Archive, worker};
 use crate::recordings::day_of;
 use crate::store::{Load, StoreError, Upload, Uploaded};
 
+/// A call record comes with the next batch of the journal, a moment after the recording; later only when
+/// the database does not take it, or with the journal of a run that crashed.
+const RECORD_LOOK: Duration = Duration::from_millis(100);
+const RECORD_LOOKS: u32 = 20;
+
 /// What a try tells about its target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -109,11 +114,14 @@ impl Archive {
     }
 
     async fn label(&self, call: CallId) -> Result<Label, NotUploaded> {
-        let found = self.store.record(&call.to_string()).await?;
-        // The record comes with the next batch of the journal, or with the journal of a crashed run.
-        let not_yet = || NotUploaded::Source("its call record is not stored yet".to_owned());
-        let call_id = found.ok_or_else(not_yet)?.cdr.call_id;
-        Ok(Label { session_id: call.to_string(), call_id })
+        let session_id = call.to_string();
+        for _ in 0..RECORD_LOOKS {
+            if let Some(found) = self.store.record(&session_id).await? {
+                return Ok(Label { session_id, call_id: found.cdr.call_id });
+            }
+            tokio::time::sleep(RECORD_LOOK).await;
+        }
+        Err(NotUploaded::Source("its call record is not stored yet".to_owned()))
     }
 
     /// `YYYYMMDD/CALLID.json`; a Call-ID that comes a second time does not replace the first.
