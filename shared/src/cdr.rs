@@ -39,7 +39,7 @@ pub struct Cdr {
     pub hangup_messages: Vec<HangupMessage>,
     /// SIP Call-ID of every leg and its role, A leg first.
     pub sip_leg_roles: Vec<LegRole>,
-    /// What became of legs between the beginning and the end: transfers.
+    /// What became of legs between the beginning and the end: transfers, trunks that were left.
     #[serde(default)]
     pub leg_timeline: LegTimeline,
     /// Source address of the INVITE.
@@ -143,7 +143,10 @@ pub struct LegEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LegEventType {
-    /// It was let go after somebody else took its place.
+    /// It was called in place of a trunk that did not take the call; the details name its trunk.
+    Added,
+    /// It was let go after somebody else took its place, or did not take the call: the details say
+    /// why.
     Removed,
     TransferAccepted,
     TransferFailed,

@@ -13,6 +13,7 @@ pub mod command;
 pub mod config;
 pub mod document;
 pub mod event;
+pub mod failover;
 pub mod headers;
 pub mod ids;
 pub mod journal;

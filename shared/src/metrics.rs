@@ -95,6 +95,9 @@ counters! {
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";
     TrunksFull "trunks_full_total" Total "Calls refused because every trunk that they could take was full";
 
+    TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
+    TrunkRests "trunk_rests_total" Total "Times a trunk asked with 503 and Retry-After to be left alone";
+
     ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";
     ActsRefused "call_commands_refused_total" Total "Commands of programs on calls that were not";
     RouteAsks "route_asks_total" Total "INVITEs that the HTTP router was asked about";

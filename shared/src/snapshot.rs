@@ -1,5 +1,5 @@
 //! What the control plane publishes to every shard: users, trunks, routes, acl; immutable, with a generation.
-//! Owns:  `Snapshot`, `User`, `Secret`, `Trunk`.
+//! Owns:  `Snapshot`, `User`, `Secret`, `Trunk` and its `Entrance`s.
 //! Gives: look-up by name in O(1); a shard swaps the `Arc` between turns.
 //! Never: changes after it was published.
 //! Holds: secrets are not shown by `Debug`; a part that did not change is the same `Arc` in the next
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::acl::Acl;
 use crate::config::Network;
+use crate::failover::Failover;
 use crate::net::Transport;
 use crate::route::RouteTable;
 
@@ -103,6 +104,8 @@ pub struct Trunk {
     /// Our address towards it, from a route look-up of the control plane; `None` when that failed.
     pub local: Option<IpAddr>,
     pub transport: Transport,
+    /// Where calls go that the first destination does not take.
+    pub backup: Option<Backup>,
     /// Further source addresses that are this trunk (`inbound_hosts`); port 0 matches any port.
     pub inbound: Vec<SocketAddr>,
     /// The same, whole networks at a time.
@@ -119,6 +122,25 @@ pub struct Trunk {
     /// The called address gets the trunk's host; else it keeps the one that was dialled.
     pub rewrite_host: bool,
     pub max_ring: Option<Duration>,
+    pub failover: Failover,
+}
+
+/// `backup_dest` of a trunk: the same carrier at another address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    pub host: Box<str>,
+    pub address: SocketAddr,
+    pub local: Option<IpAddr>,
+    pub transport: Transport,
+}
+
+/// One destination of a trunk; the fields mean what they mean there.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance<'t> {
+    pub host: &'t str,
+    pub address: SocketAddr,
+    pub local: Option<IpAddr>,
+    pub transport: Transport,
 }
 
 impl Trunk {
@@ -130,6 +152,7 @@ impl Trunk {
             address,
             local: None,
             transport,
+            backup: None,
             inbound: Vec::new(),
             inbound_networks: Vec::new(),
             max_calls: None,
@@ -140,7 +163,24 @@ impl Trunk {
             weight: WEIGHT_DEFAULT,
             rewrite_host: true,
             max_ring: None,
+            failover: Failover::default(),
         }
+    }
+
+    /// In the order in which they are tried.
+    pub fn entrances(&self) -> impl Iterator<Item = Entrance<'_>> {
+        std::iter::once(self.entrance()).chain(self.backup.iter().map(|backup| Entrance {
+            host: &backup.host,
+            address: backup.address,
+            local: backup.local,
+            transport: backup.transport,
+        }))
+    }
+
+    /// `dest`.
+    pub fn entrance(&self) -> Entrance<'_> {
+        let Self { address, local, transport, .. } = *self;
+        Entrance { host: &self.host, address, local, transport }
     }
 }
 

@@ -218,6 +218,31 @@ dest = "sip:me@carrier.example"
 }
 
 #[test]
+fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
+    let text = "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\nbackup_dest = \
+                \"sip:192.0.2.2:5070;transport=tcp\"\nfailover_codes = [\"404\", \"500-503\"]\n\
+                setup_timeout_ms = 2000\n";
+    let loaded = check(text, &[], true);
+    assert_eq!(lines(&loaded), [""; 0]);
+    let config = loaded.config.expect("it is valid");
+    let trunk = &config.trunks()[0];
+    let backup = trunk.backup.as_ref().map(|(host, by)| (host.to_string(), *by));
+    assert_eq!(backup, Some(("192.0.2.2:5070".to_owned(), shared::net::Transport::Tcp)));
+    assert_eq!(trunk.failover.setup, std::time::Duration::from_secs(2));
+    assert_eq!(trunk.failover.codes.texts(), ["404", "500-503"]);
+    assert_problems(
+        "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\nbackup_dest = \"sip:me@192.0.2.2\"\n\
+         failover_codes = [\"503\", \"5xx\"]\n",
+        &[
+            "ringgate.toml:3: error: proxy.trunks.a.backup_dest: must not have a user part: the \
+             called number goes there; write \"sip:HOST:PORT\"",
+            "ringgate.toml:4: error: proxy.trunks.a.failover_codes[1]: \"5xx\" is no status from \
+             400 to 599 or range; write \"503\" or \"500-599\"",
+        ],
+    );
+}
+
+#[test]
 fn tokens_without_known_scopes_are_named() {
     assert_problems(
         r#"http_addr = "192.0.2.1:8080"

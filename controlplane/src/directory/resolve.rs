@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use shared::config::{Config, HostPort, TrunkConfig, TrunkSource};
 use shared::net::Transport;
-use shared::snapshot::Trunk;
+use shared::snapshot::{Backup, Trunk};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
@@ -40,22 +40,14 @@ impl Resolver {
 
     /// The error is one line; `key` names the trunk in it.
     pub(super) async fn resolve(self, trunk: &TrunkConfig, key: &str) -> Result<Trunk, String> {
-        let fits = |address: &SocketAddr| match self.own {
-            Some(own) => own.is_ipv4() == address.is_ipv4(),
-            None => self.ipv6 || address.is_ipv4(),
-        };
-        let found = look_up(&trunk.dest, SIP_PORT).await;
-        let found = found.map_err(|reason| format!("{key}.dest: {} {reason}", trunk.dest))?;
-        let address = found.iter().copied().find(fits).ok_or_else(|| {
-            format!("{key}.dest: {} has no address of a family that we listen on", trunk.dest)
-        })?;
-        let listens = match trunk.transport {
-            Transport::Udp => self.udp,
-            _ => self.tcp,
-        };
-        if !listens {
-            let word = trunk.transport.uri_word();
-            return Err(format!("{key}: it is reached over {word}, which is switched off here"));
+        let address = self.find(&trunk.dest, &format!("{key}.dest")).await?;
+        self.check_listens(trunk.transport, key)?;
+        let mut backup = None;
+        if let Some((dest, transport)) = &trunk.backup {
+            let address = self.find(dest, &format!("{key}.backup_dest")).await?;
+            self.check_listens(*transport, key)?;
+            let (host, local) = (dest.host.as_str().into(), local_towards(address));
+            backup = Some(Backup { host, address, local, transport: *transport });
         }
         let (mut inbound, mut inbound_networks) = (Vec::new(), Vec::new());
         for source in &trunk.inbound {
@@ -75,6 +67,7 @@ impl Resolver {
             address,
             local: local_towards(address),
             transport: trunk.transport,
+            backup,
             inbound,
             inbound_networks,
             max_calls: trunk.max_calls,
@@ -85,7 +78,34 @@ impl Resolver {
             weight: trunk.weight,
             rewrite_host: trunk.rewrite_host,
             max_ring: trunk.max_ring,
+            failover: trunk.failover,
         })
+    }
+
+    /// The best address of a family that we listen on.
+    async fn find(self, dest: &HostPort, key: &str) -> Result<SocketAddr, String> {
+        let fits = |address: &SocketAddr| match self.own {
+            Some(own) => own.is_ipv4() == address.is_ipv4(),
+            None => self.ipv6 || address.is_ipv4(),
+        };
+        let found = look_up(dest, SIP_PORT).await;
+        let found = found.map_err(|reason| format!("{key}: {dest} {reason}"))?;
+        found
+            .into_iter()
+            .find(fits)
+            .ok_or_else(|| format!("{key}: {dest} has no address of a family that we listen on"))
+    }
+
+    fn check_listens(self, transport: Transport, key: &str) -> Result<(), String> {
+        let listens = match transport {
+            Transport::Udp => self.udp,
+            _ => self.tcp,
+        };
+        if listens {
+            return Ok(());
+        }
+        let word = transport.uri_word();
+        Err(format!("{key}: it is reached over {word}, which is switched off here"))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use shared::config::{HostPort, Origin, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 use shared::document::{Fields, FlawKind, Flaws, Path};
+use shared::failover::Failover;
 use shared::net::Transport;
 use shared::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
@@ -231,6 +232,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         name,
         dest,
         transport,
+        backup: None,
         inbound,
         max_calls: small("max_concurrent").filter(|most| *most > 0),
         enabled: flag("is_active").unwrap_or(true),
@@ -246,6 +248,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         max_ring: small("max_ring_time")
             .filter(|seconds| *seconds > 0)
             .map(|seconds| Duration::from_secs(seconds.into())),
+        failover: Failover::default(),
         origin: Origin::Default,
     })
 }

@@ -17,7 +17,7 @@ use shared::net::Source;
 use shared::snapshot::{HttpRouterRules, RemoteUsers, User};
 use sip::wire::{HeaderName, Message, NameAddr, Start, scan};
 
-use crate::b2bua::{Call, Changes, Hop, Hunt, State};
+use crate::b2bua::{Call, Changes, Hop, Hunt, State, Target};
 use crate::core::Core;
 use crate::desk::{Reply, TimerKey};
 use crate::gate::{self, Asked, Unsettled};
@@ -206,7 +206,10 @@ impl Core {
         let hops: Vec<Hop> = targets.iter().map(hop).collect();
         let hunt = match strategy {
             Strategy::Parallel => Hunt::all_at_once(hops, changes),
-            Strategy::Sequential => Hunt::one_after_the_other(hops, &changes),
+            Strategy::Sequential => {
+                let backup = |target: &Target| locate::backup_of(&self.desk, target, &call.source);
+                Hunt::one_after_the_other(hops, &changes, backup)
+            }
         };
         self.hunt(slot, hunt);
     }

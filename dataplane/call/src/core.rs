@@ -30,7 +30,7 @@ use crate::relays::RelayOwners;
 use crate::restate::Round;
 use crate::router::Turns;
 use crate::slots::{Key, Slots};
-use crate::transactions::{Asks, ClientKey, Owner};
+use crate::transactions::{Asks, Client, ClientKey, Owner};
 
 #[derive(Debug)]
 pub struct Core {
@@ -46,8 +46,6 @@ pub struct Core {
     pub(crate) pending: Slots<Pending>,
     /// Flows that some binding or leg uses: others may close without a search.
     pub(crate) flows: FxHashSet<FlowKey>,
-    /// Standing calls by outbound trunk.
-    pub(crate) trunk_calls: FxHashMap<Box<str>, u32>,
     pub(crate) turns: Turns,
     pub(crate) draining: bool,
     /// Standing calls are being written into a new segment of the journal.
@@ -73,6 +71,8 @@ pub struct Census {
     pub events_waiting: usize,
     /// Questions to other shards and to programs that are waited for.
     pub asks: usize,
+    /// Calls that count against the limit of a trunk.
+    pub trunk_calls: usize,
 }
 
 impl Core {
@@ -86,7 +86,6 @@ impl Core {
             asks: Slots::new(CALLS_PER_SHARD_MAX),
             pending: Slots::new(ASKS_PER_SHARD_MAX),
             flows: FxHashSet::default(),
-            trunk_calls: FxHashMap::default(),
             turns: Turns::default(),
             draining: false,
             restating: None,
@@ -180,6 +179,7 @@ impl Core {
             bindings: self.registrar.binding_count(),
             events_waiting: 0,
             asks: self.pending.len() + self.asks.len(),
+            trunk_calls: self.desk.trunks.standing(),
         }
     }
 
@@ -453,12 +453,38 @@ impl Core {
         self.desk.count(Counter::SipSendFailed);
         if to.transport.is_reliable() {
             self.fail_clients(|other| other.peer == to.peer && other.transport == to.transport);
+        } else if self.is_trunk_entrance(to) {
+            self.leave_trunk(to);
         }
+    }
+
+    fn is_trunk_entrance(&self, to: &Destination) -> bool {
+        let mut trunks = self.desk.snapshot.trunks.iter();
+        trunks.any(|trunk| trunk.entrances().any(|one| one.address == to.peer))
+    }
+
+    /// A trunk's host is unreachable: calls that have somebody else to try do so at once.
+    fn leave_trunk(&mut self, to: &Destination) {
+        let clients = self.desk.transactions.clients.iter();
+        let may_leave = |client: &Client| {
+            let Owner::Leg { call, leg, asks: Asks::Invite, .. } = client.owner else {
+                return false;
+            };
+            client.to.peer == to.peer
+                && !client.to.transport.is_reliable()
+                && self.calls.find(call).is_some_and(|call| call.may_fail_over(leg))
+        };
+        let keys: Vec<_> = clients.filter(|(_, one)| may_leave(one)).map(|(key, _)| key).collect();
+        self.fail(keys);
     }
 
     fn fail_clients(&mut self, hit: impl Fn(&Destination) -> bool) {
         let clients = self.desk.transactions.clients.iter();
         let keys: Vec<_> = clients.filter(|(_, one)| hit(&one.to)).map(|(key, _)| key).collect();
+        self.fail(keys);
+    }
+
+    fn fail(&mut self, keys: Vec<ClientKey>) {
         for key in keys {
             let mut told = Vec::new();
             self.desk.client_input(key, ClientInput::TransportFailed, &mut told);

@@ -1,5 +1,6 @@
 //! The desk that every decision works at: transactions, timers, names, outputs and the time of this turn.
-//! Owns:  the transaction table, the wheel, the mint, the outbox, settings and the served snapshot.
+//! Owns:  the transaction table, the wheel, the mint, the outbox, settings, the served snapshot, and
+//!        what is known of its trunks.
 //! Gives: `request` and `respond`, the only ways a message of ours leaves; timers by key.
 //! Never: knows what a call or a binding is.
 //! Holds: every message that leaves was counted; every transaction is armed while it has a deadline.
@@ -26,6 +27,7 @@ use crate::mint::Mint;
 use crate::outbox::Outbox;
 use crate::slots::Key;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
+use crate::trunks::Trunks;
 use crate::wheel::Wheel;
 
 /// How long a digest nonce is good for; phones are told `stale=true` after that.
@@ -84,6 +86,7 @@ pub(crate) struct Desk {
     pub ports: Ports,
     pub nonces: Nonces,
     pub timers: Timers,
+    pub trunks: Trunks,
     pub intake: Intake,
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
@@ -108,6 +111,7 @@ impl Desk {
                 t2: settings.timers.t2,
                 t4: settings.timers.t4,
             },
+            trunks: Trunks::default(),
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),

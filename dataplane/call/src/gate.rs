@@ -108,7 +108,7 @@ fn comes_from(trunk: &Trunk, peer: SocketAddr) -> bool {
     let known = |known: &SocketAddr| {
         known.ip() == peer.ip() && (known.port() == 0 || known.port() == peer.port())
     };
-    trunk.address == peer
+    trunk.entrances().any(|entrance| entrance.address == peer)
         || trunk.inbound.iter().any(known)
         || trunk.inbound_networks.iter().any(|network| network.contains(peer.ip()))
 }

@@ -1,9 +1,9 @@
 //! A hunt on its way: each group's targets looked up, then called, until somebody answers.
-//! Owns:  the questions between shards about bindings, the share of each trunk's limit.
+//! Owns:  the questions between shards about bindings.
 //! Gives: `hunt`, `next_group`, `ask_bindings`.
 //! Never: a decision about where a call goes; `place` and `ask` bring it.
-//! Holds: a call that waits for bindings is armed with a timer; each shard keeps its share of a
-//!        trunk's limit.
+//! Holds: a call that waits for bindings is armed with a timer; each target at a trunk counts against
+//!        its limit while it is called or talks.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use sip::wire::{Host, NameAddr, Uri};
 use crate::b2bua::answer::direction;
 use crate::b2bua::{Call, Failure, Hop, Hunt, State, Target};
 use crate::core::Core;
-use crate::desk::TimerKey;
+use crate::desk::{Desk, TimerKey};
 use crate::io::{BindingTarget, MeshMessage};
 use crate::slots::Key;
 use crate::steer;
@@ -50,6 +50,7 @@ impl Core {
 
     fn prepare(&mut self, slot: Key, hop: Hop) {
         match hop {
+            Hop::Emergency(target) => self.add_target(slot, target),
             Hop::Nowhere { uri, status } => self.note(slot, Failure::ours(status, uri)),
             Hop::Target(target) => {
                 if let Some(trunk) = &target.trunk
@@ -58,14 +59,20 @@ impl Core {
                     let uri = String::from_utf8_lossy(&target.uri).into_owned();
                     return self.note(slot, Failure::ours(503, uri));
                 }
-                let Some(call) = self.calls.find_mut(slot) else { return };
-                call.hunt.shares.extend(target.trunk.clone());
-                call.outbound_trunk.clone_from(&target.trunk);
-                call.direction = direction(call.inbound_trunk.is_some(), target.trunk.is_some());
-                call.hunt.found.push(target);
+                if let Some(call) = self.calls.find_mut(slot) {
+                    call.hunt.shares.extend(target.trunk.clone());
+                }
+                self.add_target(slot, target);
             }
             Hop::User(user) => self.find_user(slot, user),
         }
+    }
+
+    fn add_target(&mut self, slot: Key, target: Target) {
+        let Some(call) = self.calls.find_mut(slot) else { return };
+        call.outbound_trunk.clone_from(&target.trunk);
+        call.direction = direction(call.inbound_trunk.is_some(), target.trunk.is_some());
+        call.hunt.found.push(target);
     }
 
     fn note(&mut self, slot: Key, failure: Failure) {
@@ -74,25 +81,23 @@ impl Core {
         }
     }
 
-    /// Counts a call against its trunk's limit, to be given back; `false` when the trunk is full.
-    /// Each shard keeps its share of the limit.
+    /// Counts a call against its trunk's limits, to be given back; `false` when the trunk is full.
     pub(crate) fn take_trunk_share(&mut self, name: &str) -> bool {
-        let trunk = self.desk.snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        let most = trunk.and_then(|trunk| trunk.max_calls).unwrap_or(u32::MAX);
-        let share = most.div_ceil(u32::from(self.desk.settings.shards.max(1)));
-        let standing = self.trunk_calls.entry(name.into()).or_default();
-        if *standing >= share {
-            return false;
-        }
-        *standing += 1;
-        true
+        let Desk { trunks, snapshot, settings, .. } = &mut self.desk;
+        let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
+        trunks.take_call(name, trunk, settings.shards)
+    }
+
+    /// Whether a call would be counted, without counting one.
+    pub(crate) fn has_trunk_room(&self, name: &str) -> bool {
+        let Desk { trunks, snapshot, settings, .. } = &self.desk;
+        let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
+        trunks.has_room(name, trunk, settings.shards)
     }
 
     pub(crate) fn give_back(&mut self, shares: Vec<Box<str>>) {
         for trunk in shares {
-            if let Some(count) = self.trunk_calls.get_mut(&trunk) {
-                *count = count.saturating_sub(1);
-            }
+            self.desk.trunks.return_call(&trunk);
         }
     }
 

@@ -30,6 +30,7 @@ mod slots;
 mod steer;
 mod transactions;
 mod transfer;
+mod trunks;
 mod wheel;
 
 pub use self::core::{Census, Core};

@@ -9,10 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use shared::ask::{RouteTarget, TargetAddress};
 use shared::net::{Destination, Source, Transport};
-use shared::snapshot::Trunk;
+use shared::snapshot::{Entrance, Trunk};
 use sip::wire::{Host, Scheme, Uri};
 
-use crate::b2bua::Hop;
+use crate::b2bua::{Hop, Target};
 use crate::desk::Desk;
 use crate::hunting::host_target;
 
@@ -36,7 +36,7 @@ pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
         Err(status) => return Place::Nowhere(status),
     };
     if let Some(trunk) = trunk_for(desk, &uri) {
-        return match way_to(desk, trunk, from) {
+        return match way_to(desk, &trunk.entrance(), from) {
             Some(way) => Place::Trunk { name: trunk.name.clone(), way },
             None => Place::Nowhere(500),
         };
@@ -56,7 +56,7 @@ pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source)
     };
     if let Some(trunk) = trunk_for(desk, &uri) {
         let target = |way| Hop::Target(host_target(text, Some(&trunk.name), way));
-        return way_to(desk, trunk, from).map_or_else(|| nowhere(500), target);
+        return way_to(desk, &trunk.entrance(), from).map_or_else(|| nowhere(500), target);
     }
     match named.at {
         Some(at) if !is_named_ours(desk, &uri, asked, from) => {
@@ -110,8 +110,16 @@ fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
     })
 }
 
-pub(crate) fn way_to(desk: &Desk, trunk: &Trunk, from: &Source) -> Option<Destination> {
-    way_over(desk, trunk.transport, trunk.address, trunk.local, from)
+/// The same target where its trunk has a second destination.
+pub(crate) fn backup_of(desk: &Desk, target: &Target, from: &Source) -> Option<Target> {
+    let name = target.trunk.as_ref()?;
+    let trunk = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name)?;
+    let way = way_to(desk, &trunk.entrances().nth(1)?, from)?;
+    Some(Target { way, ..target.clone() })
+}
+
+pub(crate) fn way_to(desk: &Desk, to: &Entrance<'_>, from: &Source) -> Option<Destination> {
+    way_over(desk, to.transport, to.address, to.local, from)
 }
 
 /// From the listener of that transport and family; `local` is our address where it has none.

@@ -15,6 +15,7 @@ use shared::route::{Explanation, Trial};
 use shared::snapshot::Trunk;
 use sip::wire::{Message, NameAddr, Start, scan};
 
+use crate::b2bua::answer::direction;
 use crate::b2bua::{Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::gate;
@@ -170,8 +171,11 @@ impl Core {
         }
     }
 
-    /// The first trunk that has room takes the call.
+    /// The first trunk that has room is called; those behind it take over when it does not answer.
     fn call_trunk(&mut self, slot: Key, to: ToTrunks) {
+        if self.calls.find(slot).is_some_and(|call| call.dial.is_none()) {
+            return self.hunt_trunks(slot, to);
+        }
         let wanted = to.choices.first().map(|choice| choice.trunk.clone());
         let choice = self.pick_trunk(slot, to);
         self.with_call(Some(slot), |call, desk, owners| {
@@ -188,16 +192,43 @@ impl Core {
         });
     }
 
+    fn hunt_trunks(&mut self, slot: Key, to: ToTrunks) {
+        self.count_forwarded(&to);
+        let ToTrunks { mut choices, emergency, rule, .. } = to;
+        let has_room = |choice: &Choice| emergency || self.has_trunk_room(&choice.trunk);
+        let Some(first) = choices.iter().position(has_room) else {
+            self.trunks_are_full(choices.len(), rule.as_deref());
+            let wanted = choices.into_iter().next().map(|choice| choice.trunk);
+            return self.with_call(Some(slot), |call, desk, _| {
+                call.direction = direction(call.inbound_trunk.is_some(), true);
+                call.outbound_trunk = wanted;
+                call.refuse(desk, 503);
+            });
+        };
+        choices.drain(..first);
+        self.hunt(slot, Hunt::over_trunks(choices, emergency));
+    }
+
+    fn count_forwarded(&mut self, to: &ToTrunks) {
+        let Some(rule) = &to.rule else { return };
+        self.desk.count(Counter::RoutesForwarded);
+        if to.takes_turn {
+            let turn = self.turns.entry(rule.clone()).or_default();
+            *turn = turn.wrapping_add(1);
+        }
+    }
+
+    fn trunks_are_full(&mut self, asked: usize, rule: Option<&str>) {
+        self.desk.count(Counter::TrunksFull);
+        self.desk.notice(Severity::Warning, "trunks_full", || {
+            format!("none of {asked} trunks has room for a call (rule {rule:?})")
+        });
+    }
+
     /// The first trunk that has room, with the call counted against its limit.
     pub(crate) fn pick_trunk(&mut self, slot: Key, to: ToTrunks) -> Option<Choice> {
-        let ToTrunks { choices, emergency, rule, takes_turn } = to;
-        if let Some(rule) = &rule {
-            self.desk.count(Counter::RoutesForwarded);
-            if takes_turn {
-                let turn = self.turns.entry(rule.clone()).or_default();
-                *turn = turn.wrapping_add(1);
-            }
-        }
+        self.count_forwarded(&to);
+        let ToTrunks { choices, emergency, rule, .. } = to;
         let asked = choices.len();
         let mut counted = false;
         let free = choices.into_iter().find(|choice| {
@@ -205,10 +236,7 @@ impl Core {
             emergency || counted
         });
         if free.is_none() {
-            self.desk.count(Counter::TrunksFull);
-            self.desk.notice(Severity::Warning, "trunks_full", || {
-                format!("none of {asked} trunks has room for a call (rule {rule:?})")
-            });
+            self.trunks_are_full(asked, rule.as_deref());
         }
         let free = free?;
         if counted && let Some(call) = self.calls.find_mut(slot) {

@@ -17,7 +17,9 @@ use shared::settings::{
     DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
     RegistrarSettings, ShardSettings, SipTimers,
 };
-use shared::snapshot::{HttpRouterRules, RemoteUsers, Secret, Snapshot, Trunk, User, Users};
+use shared::snapshot::{
+    Backup, HttpRouterRules, RemoteUsers, Secret, Snapshot, Trunk, User, Users,
+};
 
 use crate::broken::Broken;
 use crate::network::Weather;
@@ -64,6 +66,8 @@ pub struct WorldSettings {
     pub own_backend: u8,
     /// Phones may be led to each other, as a router may want it.
     pub media_past_us: bool,
+    /// What the trunks' far ends were promised: limits, failover, health checks.
+    pub trunk_terms: fn(Trunk) -> Trunk,
     pub loud: bool,
     pub broken: Option<Broken>,
 }
@@ -92,6 +96,7 @@ impl WorldSettings {
             known_remotely: Vec::new(),
             own_backend: 0,
             media_past_us: false,
+            trunk_terms: |trunk| trunk,
             loud: false,
             broken: None,
         }
@@ -152,13 +157,7 @@ impl WorldSettings {
         let users = users.filter(|name| !self.known_remotely.iter().any(|known| known == name));
         let own = |name| Arc::new(User { backend: self.own_backend, ..user(name) });
         let users: Users = users.map(|name| (name.into(), own(name))).collect();
-        let trunks = phones.iter().enumerate().filter(|(_, phone)| phone.is_trunk);
-        let trunks = trunks
-            .map(|(number, _)| Trunk {
-                local: Some(GATEWAY_IP),
-                ..Trunk::plain("carrier", CARRIER, home_of(number, false), Transport::Udp)
-            })
-            .collect();
+        let trunks = self.trunks(phones);
         let routes = Arc::new(RouteTable::sorted(self.routes.clone(), None));
         Snapshot {
             generation: 1,
@@ -169,6 +168,23 @@ impl WorldSettings {
             http_router: self.http_router,
             remote_users: self.remote_users,
         }
+    }
+
+    /// The second far end of one name is the first one's `backup_dest`.
+    fn trunks(&self, phones: &[PhoneSpec]) -> Vec<Trunk> {
+        let mut trunks: Vec<Trunk> = Vec::new();
+        for (number, phone) in phones.iter().enumerate().filter(|(_, phone)| phone.is_trunk) {
+            let (name, transport) = (phone.user.as_str(), phone.transport);
+            let (host, address) = (format!("{name}.test"), home_of(number, false));
+            let local = Some(GATEWAY_IP);
+            if let Some(first) = trunks.iter_mut().find(|trunk| *trunk.name == *name) {
+                let host = format!("backup.{host}").into();
+                first.backup = Some(Backup { host, address, local, transport });
+                continue;
+            }
+            trunks.push(Trunk { local, ..Trunk::plain(name, &host, address, transport) });
+        }
+        trunks.into_iter().map(self.trunk_terms).collect()
     }
 
     pub fn backend_users(&self) -> Vec<User> {
@@ -220,9 +236,13 @@ impl PhoneSpec {
         }
     }
 
-    /// The far end of the one trunk: a static address, no digest.
+    /// The far end of a trunk: a static address, no digest.
     pub fn trunk() -> Self {
-        Self { is_trunk: true, registers: None, ..Self::user("carrier") }
+        Self::trunk_named("carrier")
+    }
+
+    pub fn trunk_named(name: &str) -> Self {
+        Self { is_trunk: true, registers: None, ..Self::user(name) }
     }
 
     pub fn behind_nat(self) -> Self {

@@ -238,6 +238,20 @@ impl World {
         self.agenda.push(self.now + wait, Event::Act(act));
     }
 
+    /// The configuration is changed and brought live.
+    pub fn publish(&mut self, change: impl FnOnce(&mut Snapshot)) -> Result<(), Failure> {
+        self.check(|world| world.publish_next(change))
+    }
+
+    fn publish_next(&mut self, change: impl FnOnce(&mut Snapshot)) -> Verdict {
+        let mut next = Snapshot::clone(&self.snapshot);
+        next.generation += 1;
+        change(&mut next);
+        self.snapshot = Arc::new(next);
+        let snapshot = Arc::clone(&self.snapshot);
+        self.command_all(|_| Command::Publish(Arc::clone(&snapshot)))
+    }
+
     pub fn run_for(&mut self, time: Duration) -> Result<(), Failure> {
         self.run_until(self.now + time)
     }
@@ -354,13 +368,7 @@ impl World {
             Act::Drain => return self.command_all(|_| Command::Drain),
             Act::HangUp(number, usage) => self.seats[number].phone.hang_up_now(now, usage),
             Act::Originate(wanted) => return self.originate(wanted),
-            Act::Publish => {
-                let mut next = Snapshot::clone(&self.snapshot);
-                next.generation += 1;
-                self.snapshot = Arc::new(next);
-                let snapshot = Arc::clone(&self.snapshot);
-                return self.command_all(|_| Command::Publish(Arc::clone(&snapshot)));
-            }
+            Act::Publish => return self.publish_next(|_| {}),
             Act::Raw(from, bytes) => {
                 let bytes: Rc<[u8]> = Rc::from(bytes);
                 self.trace.message(now, "raw", from, crate::spec::GATEWAY, &bytes);

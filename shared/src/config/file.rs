@@ -123,6 +123,9 @@ pub(super) struct UserFile {
 #[serde(default)]
 pub(super) struct TrunkFile {
     pub(super) dest: Option<String>,
+    pub(super) backup_dest: Option<String>,
+    pub(super) failover_codes: Option<Vec<String>>,
+    pub(super) setup_timeout_ms: Option<u64>,
     pub(super) transport: Option<String>,
     pub(super) inbound_hosts: Vec<String>,
     pub(super) max_calls: Option<u32>,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::access::Network;
 use super::file::TrunkFile;
 use super::problem::{Origin, Report};
+use crate::failover::{Failover, FailoverCodes};
 use crate::net::Transport;
 use crate::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
@@ -20,6 +21,7 @@ pub struct TrunkConfig {
     pub name: String,
     pub dest: HostPort,
     pub transport: Transport,
+    pub backup: Option<(HostPort, Transport)>,
     /// Further sources of its calls.
     pub inbound: Vec<TrunkSource>,
     pub max_calls: Option<u32>,
@@ -30,6 +32,7 @@ pub struct TrunkConfig {
     pub weight: u32,
     pub rewrite_host: bool,
     pub max_ring: Option<Duration>,
+    pub failover: Failover,
     /// Where it was written; a trunk of the database has none.
     pub origin: Origin,
 }
@@ -127,32 +130,23 @@ pub(super) fn check(
 
 fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> Option<TrunkConfig> {
     let inbound = inbound(&file.inbound_hosts, key, report);
+    let failover = failover(&file, key, report);
     let Some(dest) = file.dest else {
         report.error_try(key, "has no dest", "write dest = \"sip:HOST:PORT\"");
         return None;
     };
-    let dest_key = format!("{key}.dest");
-    let (dest, transport) = match parse_dest(&dest) {
-        Ok(parsed) => parsed,
-        Err(text) => {
-            report.error_try(&dest_key, text, "write \"sip:HOST:PORT\"");
-            return None;
-        }
-    };
-    let transport = match (file.transport.as_deref(), transport) {
-        (Some("tls"), _) | (None, Some(Transport::Tls)) => {
-            let key = if file.transport.is_some() { format!("{key}.transport") } else { dest_key };
-            report.error_try(&key, "trunks over TLS are not built yet", "use \"udp\" or \"tcp\"");
-            return None;
-        }
-        (Some("tcp"), _) => Transport::Tcp,
-        (Some(_), _) => Transport::Udp,
-        (None, found) => found.unwrap_or(Transport::Udp),
+    let named = file.transport.as_deref();
+    let (dest, transport) = way(&dest, "dest", named, key, report)?;
+    let backup = file.backup_dest.filter(|text| !text.is_empty());
+    let backup = match backup {
+        Some(text) => Some(way(&text, "backup_dest", named, key, report)?),
+        None => None,
     };
     Some(TrunkConfig {
         name,
         dest,
         transport,
+        backup,
         inbound,
         max_calls: file.max_calls,
         enabled: !file.disabled.unwrap_or(false),
@@ -166,8 +160,52 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         weight: file.weight.unwrap_or(WEIGHT_DEFAULT),
         rewrite_host: file.rewrite_hostport.unwrap_or(true),
         max_ring: file.max_ring_time.filter(|seconds| *seconds > 0).map(Duration::from_secs),
+        failover,
         origin: report.origin(key),
     })
+}
+
+/// A destination and how it is reached; `named` is the trunk's `transport`.
+fn way(
+    text: &str,
+    field: &str,
+    named: Option<&str>,
+    key: &str,
+    report: &mut Report<'_>,
+) -> Option<(HostPort, Transport)> {
+    let own_key = format!("{key}.{field}");
+    let (host, found) = match parse_dest(text) {
+        Ok(parsed) => parsed,
+        Err(text) => {
+            report.error_try(&own_key, text, "write \"sip:HOST:PORT\"");
+            return None;
+        }
+    };
+    let transport = match (named, found) {
+        (Some("tls"), _) | (None, Some(Transport::Tls)) => {
+            let key = if named.is_some() { format!("{key}.transport") } else { own_key };
+            report.error_try(&key, "trunks over TLS are not built yet", "use \"udp\" or \"tcp\"");
+            return None;
+        }
+        (Some("tcp"), _) => Transport::Tcp,
+        (Some(_), _) => Transport::Udp,
+        (None, found) => found.unwrap_or(Transport::Udp),
+    };
+    Some((host, transport))
+}
+
+fn failover(file: &TrunkFile, key: &str, report: &mut Report<'_>) -> Failover {
+    let codes = match file.failover_codes.as_deref().map(FailoverCodes::parse) {
+        None => FailoverCodes::default(),
+        Some(Ok(codes)) => codes,
+        Some(Err((place, text))) => {
+            let key = format!("{key}.failover_codes[{place}]");
+            report.error_try(&key, text, "write \"503\" or \"500-599\"");
+            FailoverCodes::NONE
+        }
+    };
+    let setup = file.setup_timeout_ms.map_or(Failover::SETUP_DEFAULT, Duration::from_millis);
+    Failover { setup, codes }
 }
 
 fn inbound(hosts: &[String], key: &str, report: &mut Report<'_>) -> Vec<TrunkSource> {

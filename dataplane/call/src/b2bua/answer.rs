@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Duration;
 
 use shared::cdr::{Direction, HangupReason};
-use shared::event::CallStage;
+use shared::event::{CallStage, Severity};
 use shared::metrics::Counter;
 use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message};
@@ -16,7 +17,9 @@ use sip::wire::{HeaderName, Message};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
-use super::{AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, orphan};
+use super::{
+    AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, orphan, small,
+};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
@@ -50,8 +53,9 @@ impl Call {
                     sip::wire::Start::Response { reason, .. } => reason.to_vec(),
                     sip::wire::Start::Request { .. } => Vec::new(),
                 };
+                self.note_rest(desk, index, status, response);
                 let failure = Failure::theirs(status, String::new());
-                self.branch_failed(desk, index, Failure { reason, contacts, ..failure });
+                self.branch_failed(desk, index, Failure { reason, contacts, ..failure }, false);
             }
         }
         self.arm(desk);
@@ -59,8 +63,24 @@ impl Call {
 
     /// No final response will come: 408 for silence, 503 for a transport that failed.
     pub(crate) fn handle_invite_failed(&mut self, desk: &mut Desk, index: u8, status: u16) {
-        self.branch_failed(desk, index, Failure::theirs(status, String::new()));
+        self.branch_failed(desk, index, Failure::theirs(status, String::new()), true);
         self.arm(desk);
+    }
+
+    /// A trunk that asks for it is left alone for a while, a bounded one. Without Retry-After a 503 is
+    /// a 500 (RFC 3261 21.5.4).
+    fn note_rest(&self, desk: &mut Desk, index: u8, status: u16, response: &Message<'_>) {
+        let Some(leg) = self.leg(index).filter(|_| status == 503) else { return };
+        let (Some(name), Some(wait)) = (&leg.trunk, retry_after(response)) else { return };
+        let peer = leg.way.peer;
+        desk.trunks.rest(desk.now.mono, name, peer, wait);
+        desk.count(Counter::TrunkRests);
+        desk.notice(Severity::Warning, "trunk_rests", || {
+            format!(
+                "trunk {name} at {peer} answered 503 and wants no calls for {} s",
+                wait.as_secs()
+            )
+        });
     }
 
     fn branch_progress(&mut self, desk: &mut Desk, index: u8, status: u16, response: &Message<'_>) {
@@ -76,7 +96,11 @@ impl Call {
                 *give_up_at = (*give_up_at).max(desk.now.mono + 64 * desk.timers.t1);
             }
         }
-        if status == 100 || !self.is_in_round(index) {
+        let in_round = self.is_in_round(index);
+        if in_round {
+            self.setup_until = None;
+        }
+        if status == 100 || !in_round {
             return;
         }
         let leg = &mut self.legs[usize::from(index)];
@@ -164,6 +188,7 @@ impl Call {
             self.joined[round.side.index()] = Some(index);
         }
         self.ring_until = None;
+        self.setup_until = None;
         self.hunt.stop();
         self.cancel_branches(desk, ELSEWHERE);
         match round.aim {
@@ -321,7 +346,8 @@ impl Call {
         }
     }
 
-    fn branch_failed(&mut self, desk: &mut Desk, index: u8, mut failure: Failure) {
+    /// `silence`: nothing came from there, the failure is our own conclusion.
+    fn branch_failed(&mut self, desk: &mut Desk, index: u8, mut failure: Failure, silence: bool) {
         let Some(leg) = self.leg_mut(index) else { return };
         if leg.state != LegState::Inviting {
             leg.invite = None;
@@ -335,6 +361,7 @@ impl Call {
         }
         failure.target = compose::readable(&leg.dialog.remote_target);
         let global = failure.status >= 600;
+        self.note_try(desk, index, failure.status, silence);
         self.note_failure(failure);
         if global {
             // RFC 3261 16.7 step 5. It speaks for its own group: whoever named the next one wants it
@@ -401,7 +428,8 @@ impl Call {
             }
             leg.given_up = true;
             let status = if leg.rang { 480 } else { 408 };
-            let target = compose::readable(&leg.dialog.remote_target);
+            let (rang, target) = (leg.rang, compose::readable(&leg.dialog.remote_target));
+            self.note_try(desk, small(index), status, !rang);
             self.note_failure(Failure::ours(status, target));
         }
         self.cancel_branches(desk, NO_CAUSE);
@@ -432,6 +460,13 @@ fn resend_ack(desk: &mut Desk, client: ClientKey) {
         desk.count(Counter::SipRetransmitsOut);
         desk.out.send(to, ack, Some(rung));
     }
+}
+
+/// The seconds of Retry-After; comment and parameters are for people (RFC 3261 20.33).
+fn retry_after(response: &Message<'_>) -> Option<Duration> {
+    let value = std::str::from_utf8(response.first(HeaderName::RetryAfter)?).ok()?.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).map_or(value, |end| &value[..end]);
+    digits.parse().ok().map(Duration::from_secs)
 }
 
 /// Seen from us: what a trunk brings in is inbound, what goes out to one outbound.

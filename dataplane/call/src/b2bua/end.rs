@@ -40,6 +40,7 @@ impl Call {
         self.tell(desk, ended.stage());
         self.state = State::Ending;
         self.ring_until = None;
+        self.setup_until = None;
         self.end_at = None;
         self.hunt.stop();
         self.round = None;

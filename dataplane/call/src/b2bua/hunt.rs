@@ -1,20 +1,28 @@
 //! Whom a call tries, and in which order: one group after the other, the targets of a group at once.
-//! Owns:  the groups that are still to come, the targets of the present one as they are found.
+//! Owns:  the groups that are still to come, the targets of the present one as they are found; whether
+//!        a trunk's failure lets the next destination try.
 //! Gives: `Call::hunt`, `Call::take_group`; `Hunt::is_due` tells the core to start the next group.
 //! Never: looks up a binding; the core has the registrar and the other shards.
-//! Holds: every target of a hunt is called at most once, and each that failed left its failure.
+//! Holds: every target of a hunt is called at most once, and each that failed left its failure; who
+//!        was heard by the caller, or said no for good, is not followed by a trunk that stands in.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use shared::cdr::HangupReason;
+use shared::cdr::{HangupReason, LegEventType};
+use shared::metrics::Counter;
 
-use super::{Call, Changes, Failure, State, Target};
+use super::compose::readable;
+use super::{Call, Changes, Failure, Leg, LegState, State, Target};
 use crate::desk::Desk;
+use crate::router::Choice;
 use crate::slots::Key;
 
 /// One place to try.
 #[derive(Clone, Debug)]
 pub(crate) enum Hop {
+    /// At a trunk, whatever its limits say.
+    Emergency(Target),
     /// It cannot be called: the status says why.
     Nowhere {
         uri: String,
@@ -30,6 +38,15 @@ pub(crate) enum Hop {
 pub(crate) struct Group {
     pub hops: Vec<Hop>,
     pub changes: Changes,
+    /// It stands in for the one before, and is tried only where that could not take the call.
+    pub stands_in: bool,
+}
+
+/// The try at a trunk that the next one follows.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub leg: u8,
+    pub why: String,
 }
 
 #[derive(Debug, Default)]
@@ -42,17 +59,42 @@ pub(crate) struct Hunt {
     pub shares: Vec<Box<str>>,
     /// When nobody of that name is registered, the static rules are asked.
     pub then_rules: bool,
+    /// Nobody of the present group has said anything that ends the search.
+    pub failed_over: bool,
+    pub left: Option<Left>,
     due: bool,
 }
 
 impl Hunt {
-    pub(crate) fn one_after_the_other(hops: Vec<Hop>, changes: &Changes) -> Self {
-        let group = |hop| Group { hops: vec![hop], changes: changes.clone() };
-        Self { groups: hops.into_iter().map(group).collect(), ..Self::default() }
+    /// `backup`: where else a target at a trunk is reached.
+    pub(crate) fn one_after_the_other(
+        hops: Vec<Hop>,
+        changes: &Changes,
+        backup: impl Fn(&Target) -> Option<Target>,
+    ) -> Self {
+        let mut groups = VecDeque::new();
+        let group = |hop, stands_in| Group { hops: vec![hop], changes: changes.clone(), stands_in };
+        for hop in hops {
+            let second = if let Hop::Target(target) = &hop { backup(target) } else { None };
+            groups.push_back(group(hop, false));
+            groups.extend(second.map(|target| group(Hop::Target(target), true)));
+        }
+        Self { groups, ..Self::default() }
+    }
+
+    /// Each choice stands in for the one before it.
+    pub(crate) fn over_trunks(choices: Vec<Choice>, emergency: bool) -> Self {
+        let group = |(place, choice): (usize, Choice)| {
+            let hop = if emergency { Hop::Emergency } else { Hop::Target };
+            let (hops, changes) = (vec![hop(choice.target)], choice.changes);
+            Group { hops, changes, stands_in: place > 0 }
+        };
+        Self { groups: choices.into_iter().enumerate().map(group).collect(), ..Self::default() }
     }
 
     pub(crate) fn all_at_once(hops: Vec<Hop>, changes: Changes) -> Self {
-        Self { groups: VecDeque::from([Group { hops, changes }]), ..Self::default() }
+        let group = Group { hops, changes, stands_in: false };
+        Self { groups: VecDeque::from([group]), ..Self::default() }
     }
 
     /// A user that only the backends may know: its contacts, or what the rules say.
@@ -66,10 +108,16 @@ impl Hunt {
         std::mem::take(&mut self.due)
     }
 
+    /// Whether a trunk that does not answer has somebody behind it.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// Nothing more is tried. Questions that are out stay, to be forgotten with the call.
     pub(crate) fn stop(&mut self) {
         self.groups.clear();
         self.found.clear();
+        self.left = None;
         self.due = false;
     }
 }
@@ -77,10 +125,17 @@ impl Hunt {
 impl Call {
     /// The next group, if there is one; the call waits for its targets from here on.
     pub(crate) fn take_group(&mut self, desk: &mut Desk) -> Option<Vec<Hop>> {
-        let Group { hops, changes } = self.hunt.groups.pop_front()?;
+        let Group { hops, changes, .. } = loop {
+            let group = self.hunt.groups.pop_front()?;
+            if !group.stands_in || self.hunt.failed_over {
+                break group;
+            }
+        };
+        self.hunt.failed_over = true; // until somebody of it says otherwise
         self.changes = changes;
         self.state = State::Locating;
         self.ring_until = None;
+        self.setup_until = None;
         self.forget_callee(desk);
         Some(hops)
     }
@@ -93,11 +148,59 @@ impl Call {
         self.state = State::Locating;
         self.round = None;
         self.ring_until = None;
+        self.setup_until = None;
         if self.hunt.groups.is_empty() {
             self.hunt_failed(desk);
         } else {
             self.hunt.due = true;
         }
+    }
+
+    /// Whether the leg is a trunk's that said nothing so far, and somebody else could be tried.
+    pub(crate) fn may_fail_over(&self, leg: u8) -> bool {
+        let is_silent =
+            |leg: &Leg| leg.trunk.is_some() && leg.state == LegState::Inviting && !leg.provisional;
+        self.is_in_round(leg) && self.hunt.has_more() && self.leg(leg).is_some_and(is_silent)
+    }
+
+    /// How long a trunk may say nothing when there is somebody behind it.
+    pub(crate) fn setup_limit(&self, desk: &Desk, targets: &[Target]) -> Option<Duration> {
+        let [Target { trunk: Some(name), .. }] = targets else { return None };
+        let trunk = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name)?;
+        self.hunt.has_more().then_some(trunk.failover.setup)
+    }
+
+    /// Leg `index` did not take the call: whether who stands in for it is tried. `silence`: no answer
+    /// came from there at all.
+    pub(crate) fn note_try(&mut self, desk: &mut Desk, index: u8, status: u16, silence: bool) {
+        // Nobody stands in for the target of a transfer.
+        let Some(leg) = self.leg(index).filter(|_| self.transfer.is_none()) else { return };
+        let Some(name) = &leg.trunk else { return };
+        let known = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name);
+        let codes = known.map(|trunk| trunk.failover.codes).unwrap_or_default();
+        // Who heard an announcement heard the answer (RFC 3960): another try would talk over it.
+        let was_heard = !leg.said.is_empty();
+        let peer = leg.way.peer;
+        let why = match (silence, status) {
+            (false, status) => format!("trunk {name} at {peer} answered {status}"),
+            (true, 408) => format!("trunk {name} at {peer} did not answer"),
+            (true, _) => format!("trunk {name} at {peer} was not reached"),
+        };
+        self.hunt.failed_over = !was_heard && (silence || codes.contains(status));
+        self.hunt.left = Some(Left { leg: index, why });
+    }
+
+    /// Leg `index` is called after a try at a trunk: both go into the timeline.
+    pub(crate) fn note_next_try(&mut self, desk: &mut Desk, index: u8) {
+        let Some(Left { leg, why }) = self.hunt.left.take() else { return };
+        self.note_leg(desk, LegEventType::Removed, leg, index, why);
+        let next = &self.legs[usize::from(index)];
+        let whom = match &next.trunk {
+            Some(name) => format!("trunk {name} at {}", next.way.peer),
+            None => readable(&next.dialog.remote_target),
+        };
+        self.note_leg(desk, LegEventType::Added, index, leg, whom);
+        desk.count(Counter::TrunkFailovers);
     }
 
     /// Nobody is left to be tried.

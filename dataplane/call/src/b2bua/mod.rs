@@ -118,6 +118,8 @@ pub(crate) struct Call {
     pub best_failure: Option<Failure>,
     pub failures: Vec<Failure>,
     pub ring_until: Option<Instant>,
+    /// A trunk that has said nothing by then is left for who stands behind it.
+    pub setup_until: Option<Instant>,
     /// An answered call ends at this time (`max_duration` of the router).
     pub end_at: Option<Instant>,
     /// An ending call is given up at this time, whatever its peers still owe.
@@ -396,8 +398,10 @@ impl Call {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
-        let own = [self.ring_until, self.end_at, self.give_up_at, aligning, self.acts_deadline()];
-        resend.chain(exchanges).chain(own.into_iter().flatten()).min()
+        let rings = [self.ring_until, self.setup_until];
+        let own = [self.end_at, self.give_up_at, aligning, self.acts_deadline()];
+        let own = rings.into_iter().chain(own).flatten();
+        resend.chain(exchanges).chain(own).min()
     }
 
     /// Arms the wheel for the deadline, unless an earlier entry stands.
@@ -420,8 +424,9 @@ impl Call {
         self.expire_exchanges(desk);
         self.align_timeout(desk);
         self.expire_acts(desk);
-        if self.ring_until.is_some_and(|at| at <= now) {
-            self.ring_until = None;
+        let until = [&mut self.ring_until, &mut self.setup_until];
+        let over = until.map(|until| until.take_if(|at| *at <= now).is_some());
+        if over.contains(&true) {
             self.ring_timed_out(desk);
         }
         if self.end_at.take_if(|at| *at <= now).is_some() {

@@ -141,6 +141,7 @@ impl Call {
             best_failure: None,
             failures: Vec::new(),
             ring_until: None,
+            setup_until: None,
             end_at: None,
             give_up_at: None,
             armed: None,
@@ -253,6 +254,7 @@ impl Call {
         self.round = Some(Round { side, aim, first_leg: small(self.legs.len()) });
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
+            self.note_next_try(desk, leg);
             let body = outgoing
                 .offer
                 .map(|offer| self.say_as(desk, leg, offer, outgoing.direction))
@@ -260,6 +262,8 @@ impl Call {
             self.send_invite(desk, leg, outgoing, &body);
         }
         self.ring_until = Some(desk.now.mono + outgoing.ring);
+        let setup = self.setup_limit(desk, targets).filter(|_| aim != Aim::Transfer);
+        self.setup_until = setup.map(|limit| desk.now.mono + limit);
         self.arm(desk);
         self.settle_round(desk);
     }

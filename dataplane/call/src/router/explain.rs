@@ -62,8 +62,11 @@ pub(super) fn chosen(decision: &Decision) -> Chosen {
         Decision::Trunks(to) => {
             let first = to.choices.first();
             let uri = first.and_then(|choice| sip::wire::Uri::parse(&choice.target.uri).ok());
+            let mut trunks: Vec<String> =
+                to.choices.iter().map(|choice| choice.trunk.to_string()).collect();
+            trunks.dedup(); // a trunk and its second destination
             Chosen::Trunks {
-                trunks: to.choices.iter().map(|choice| choice.trunk.to_string()).collect(),
+                trunks,
                 request_user: uri.map_or_else(String::new, |uri| readable(&uri.user_unescaped())),
                 max_ring_time: first.and_then(|choice| choice.changes.ring).map(|d| d.as_secs()),
             }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use shared::net::Source;
 use shared::route::{Action, Dest, HashKey, Route, RouteDirection, Select};
-use shared::snapshot::Trunk;
+use shared::snapshot::{Entrance, Trunk};
 
 use crate::b2bua::{Changes, Target};
 use crate::desk::Desk;
@@ -222,7 +222,10 @@ fn to_place(
             changes.ring = changes.ring.or(limit);
             let uri = uri.unwrap_or_else(|| dialled.request.uri.to_vec());
             let target = host_target(&uri, Some(&name), way);
-            let choices = vec![Choice { trunk: name, target, changes }];
+            let second = locate::backup_of(outlook.desk, &target, outlook.from);
+            let choice = |target| Choice { trunk: name.clone(), target, changes: changes.clone() };
+            let choices = std::iter::once(target).chain(second).map(choice).collect();
+            let choices = only_fit(outlook, choices);
             Decision::Trunks(ToTrunks { choices, emergency: false, rule, takes_turn: false })
         }
     }
@@ -232,15 +235,28 @@ fn to_emergency(outlook: Outlook<'_>, dialled: &Dialled<'_>, trunk: &str) -> Dec
     let trunks = &outlook.desk.snapshot.trunks;
     let found = trunks.iter().find(|known| *known.name == *trunk);
     let nothing = Rewritten::default();
-    match found.and_then(|found| choice(outlook, dialled, found, &nothing, None)) {
-        None => refuse(503, "the emergency trunk does not take calls"),
-        Some(choice) => Decision::Trunks(ToTrunks {
-            choices: vec![choice],
-            emergency: true,
-            rule: None,
-            takes_turn: false,
-        }),
+    let choices = found.map(|found| ways(outlook, dialled, found, &nothing, None));
+    let (mut choices, unfit) = by_fitness(outlook, choices.unwrap_or_default());
+    choices.extend(unfit);
+    if choices.is_empty() {
+        return refuse(503, "the emergency trunk does not take calls");
     }
+    Decision::Trunks(ToTrunks { choices, emergency: true, rule: None, takes_turn: false })
+}
+
+/// Those that may be called as far as we know, and the others.
+fn by_fitness(outlook: Outlook<'_>, choices: Vec<Choice>) -> (Vec<Choice>, Vec<Choice>) {
+    let is_fit = |choice: &Choice| {
+        let (now, peer) = (outlook.desk.now.mono, choice.target.way.peer);
+        outlook.desk.trunks.is_fit(now, &choice.trunk, peer)
+    };
+    choices.into_iter().partition(is_fit)
+}
+
+/// Destinations that rest or are down are left out, unless there is no other.
+fn only_fit(outlook: Outlook<'_>, choices: Vec<Choice>) -> Vec<Choice> {
+    let (fit, unfit) = by_fitness(outlook, choices);
+    if fit.is_empty() { unfit } else { fit }
 }
 
 /// The trunks of a rule that can take a call, in the order in which they are to be tried.
@@ -261,6 +277,16 @@ fn choices(
         dest.weight.or_else(|| trunk.map(|trunk| trunk.weight)).unwrap_or(0)
     };
     let weights: Vec<u32> = dests.iter().zip(&found).map(weight).collect();
+    // A hash keeps every other key on its way when one trunk is down; the other choices are made
+    // among those that take calls, so that these share the load as their weights say.
+    let is_open = |trunk: &Option<&Trunk>| trunk.is_some_and(|trunk| takes_calls(outlook, trunk));
+    let open: Vec<usize> = (0..found.len()).filter(|place| is_open(&found[*place])).collect();
+    let places = match select {
+        Select::Hash(_) | Select::Sequential => (0..found.len()).collect(),
+        _ if open.is_empty() => (0..found.len()).collect(),
+        _ => open,
+    };
+    let weights: Vec<u32> = places.iter().map(|place| weights[*place]).collect();
     let key = match select {
         Select::Hash(HashKey::CallId) => Cow::Borrowed(dialled.call_id),
         Select::Hash(HashKey::Field(field)) => dialled.value(field).unwrap_or_default(),
@@ -268,32 +294,53 @@ fn choices(
     };
     let turn = outlook.turns.get(&route.name).copied().unwrap_or(0);
     let order = select::order(select, &weights, Draw { turn, random: outlook.random, key: &key });
-    let trunks = order.into_iter().filter_map(|place| found[place]);
-    trunks.filter_map(|trunk| choice(outlook, dialled, trunk, rewritten, route.max_ring)).collect()
+    let trunks = order.into_iter().filter_map(|place| found[places[place]]);
+    let ways = trunks.flat_map(|trunk| ways(outlook, dialled, trunk, rewritten, route.max_ring));
+    only_fit(outlook, ways.collect())
 }
 
-/// `None`: the trunk takes no calls, or none of our listeners reaches it.
-fn choice(
+/// Whether some destination of the trunk may be called as far as we know.
+fn takes_calls(outlook: Outlook<'_>, trunk: &Trunk) -> bool {
+    let Desk { now, trunks, .. } = outlook.desk;
+    let is_fit = |entrance: Entrance<'_>| trunks.is_fit(now.mono, &trunk.name, entrance.address);
+    trunk.enabled && trunk.direction.takes_calls() && trunk.entrances().any(is_fit)
+}
+
+/// The destinations of a trunk that takes calls.
+fn ways(
     outlook: Outlook<'_>,
     dialled: &Dialled<'_>,
     trunk: &Trunk,
     rewritten: &Rewritten,
     max_ring: Option<Duration>,
-) -> Option<Choice> {
+) -> Vec<Choice> {
     if !trunk.enabled || !trunk.direction.takes_calls() {
-        return None;
+        return Vec::new();
     }
-    let way = locate::way_to(outlook.desk, trunk, outlook.from)?;
+    let choice = |entrance| choice(outlook, dialled, trunk, &entrance, rewritten, max_ring);
+    trunk.entrances().filter_map(choice).collect()
+}
+
+/// `None`: none of our listeners reaches the destination.
+fn choice(
+    outlook: Outlook<'_>,
+    dialled: &Dialled<'_>,
+    trunk: &Trunk,
+    entrance: &Entrance<'_>,
+    rewritten: &Rewritten,
+    max_ring: Option<Duration>,
+) -> Option<Choice> {
+    let way = locate::way_to(outlook.desk, entrance, outlook.from)?;
     let own = |host: &Option<Vec<u8>>, before: &[u8]| match host {
         Some(host) => host.clone(),
-        None if trunk.rewrite_host => trunk.host.as_bytes().to_vec(),
+        None if trunk.rewrite_host => entrance.host.as_bytes().to_vec(),
         None => before.to_vec(),
     };
     let (user, host, mut port) = request_of(dialled, rewritten);
     let written = rewritten.request.host.as_ref().or(rewritten.to.host.as_ref());
     let host = own(&written.cloned(), &host);
     if written.is_none() && trunk.rewrite_host {
-        port = Some(trunk.address.port()).filter(|port| *port != 5_060);
+        port = Some(entrance.address.port()).filter(|port| *port != 5_060);
     }
     let address = |over: &Over, whole: &dialled::Address<'_>| {
         let user = over.user.as_deref().unwrap_or(&whole.user);

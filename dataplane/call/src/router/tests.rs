@@ -17,7 +17,7 @@ use shared::settings::{
     DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
     RegistrarSettings, ShardSettings, SipTimers,
 };
-use shared::snapshot::{Secret, Snapshot, TrunkDirection, User};
+use shared::snapshot::{Backup, Secret, Snapshot, TrunkDirection, User};
 use shared::time::{Instant, Now, WallMs};
 use sip::wire::{Start, scan};
 
@@ -346,9 +346,47 @@ fn trunks_take_turns_and_those_that_take_no_calls_are_left_out() {
         let decision = Sample::user("777").decide(&desk, &turns);
         firsts.push(trunks(explain::chosen(&decision)).0);
     }
-    assert_eq!(firsts, [["a", "b"], ["b", "a"], ["b", "a"], ["a", "b"], ["a", "b"]]);
+    assert_eq!(firsts, [["a", "b"], ["b", "a"], ["a", "b"], ["b", "a"], ["a", "b"]]);
     let nobody = [json!({ "name": "n", "dest": ["c", "gone"] })];
     assert!(refused(503)(outcome(&nobody, &Sample::user("777"))));
+}
+
+/// Weighted, `b` has three parts of four; while it rests everything is `a`'s, and none is lost.
+#[test]
+fn a_trunk_that_rests_is_left_out_unless_there_is_no_other() {
+    for select in ["weighted", "rr", "random", "hash", "sequential"] {
+        let rule = [json!({ "name": "w", "dest": ["b", "a"], "select": select })];
+        let mut desk = desk(&rule, None);
+        let chosen = |desk: &Desk| {
+            trunks(explain::chosen(&Sample::user("777").decide(desk, &Turns::default()))).0
+        };
+        assert_eq!(chosen(&desk).len(), 2, "{select}");
+        let now = desk.now.mono;
+        desk.trunks.rest(now, "b", ([10, 0, 0, 92], 5_070).into(), Duration::from_secs(9));
+        assert_eq!(chosen(&desk), ["a"], "{select}");
+        desk.trunks.rest(now, "a", ([10, 0, 0, 91], 5_060).into(), Duration::from_secs(9));
+        assert_eq!(chosen(&desk).len(), 2, "{select}: better than nothing");
+        desk.now.mono = now + Duration::from_secs(9);
+        assert_eq!(chosen(&desk).len(), 2, "{select}");
+    }
+}
+
+#[test]
+fn the_second_destination_of_a_trunk_follows_the_first_under_its_own_host() {
+    let rule = [json!({ "name": "o", "dest": ["a", "b"], "select": "sequential" })];
+    let mut desk = desk(&rule, None);
+    let mut snapshot = Snapshot::clone(&desk.snapshot);
+    let mut all = Vec::clone(&snapshot.trunks);
+    let (host, address) = ("backup.test".into(), ([10, 0, 0, 94], 5_080).into());
+    all[0].backup = Some(Backup { host, address, local: None, transport: Transport::Udp });
+    snapshot.trunks = Arc::new(all);
+    desk.snapshot = Arc::new(snapshot);
+    let decision = Sample::user("777").decide(&desk, &Turns::default());
+    let Decision::Trunks(to) = &decision else { panic!("{decision:?}") };
+    let uris: Vec<String> = to.choices.iter().map(|one| text(&one.target.uri)).collect();
+    assert_eq!(uris, ["sip:777@a.test", "sip:777@backup.test:5080", "sip:777@b.test:5070"]);
+    assert_eq!(to.choices[1].target.way.peer, address);
+    assert_eq!(trunks(explain::chosen(&decision)).0, ["a", "b"]);
 }
 
 #[test]

@@ -234,7 +234,10 @@ impl Phone {
         let contact = self.contact();
         // RFC 3261 8.1.3.4: a redirection names where else; here it names this phone again.
         let contact = (300..400).contains(&status).then_some(contact.as_str());
-        self.answer(now, &key, Reply { status, to_tag, contact, ..reply() });
+        let retry_after = self.usages[id].callee_plan().and_then(|plan| plan.retry_after);
+        let retry_after = retry_after.map(|wait| rsip::headers::RetryAfter::new(wait.to_string()));
+        let more = retry_after.map(Into::into).into_iter().collect();
+        self.answer(now, &key, Reply { status, to_tag, contact, more, ..reply() });
         let usage = &mut self.usages[id];
         usage.report.final_status = Some(status);
         usage.close(now, Ending::Refused(status));

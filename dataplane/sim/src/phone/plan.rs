@@ -90,6 +90,8 @@ pub struct CalleePlan {
     pub reply_after: Duration,
     /// Refuse re-INVITEs with this status.
     pub refuse_changes: Option<u16>,
+    /// Seconds of the Retry-After that a refusal carries.
+    pub retry_after: Option<u32>,
     pub accepts_video: bool,
 }
 
@@ -142,6 +144,7 @@ impl CalleePlan {
             hang_up_after: None,
             reply_after: Duration::ZERO,
             refuse_changes: None,
+            retry_after: None,
             accepts_video: false,
         }
     }
