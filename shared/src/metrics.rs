@@ -52,6 +52,7 @@ counters! {
     JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
     JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
+    TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";
     AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
 
     // SIP.
@@ -96,6 +97,8 @@ counters! {
     TrunksFull "trunks_full_total" Total "Calls refused because every trunk that they could take was full";
 
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
+    TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
+    TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkRests "trunk_rests_total" Total "Times a trunk asked with 503 and Retry-After to be left alone";
 
     ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";

@@ -123,6 +123,29 @@ pub struct Trunk {
     pub rewrite_host: bool,
     pub max_ring: Option<Duration>,
     pub failover: Failover,
+    /// Whether and how it is asked by OPTIONS if it is there.
+    pub health: Option<HealthChecks>,
+}
+
+/// A trunk is down after so many failures in a row, and up again after so many answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChecks {
+    pub interval: Duration,
+    /// How long one answer is waited for.
+    pub timeout: Duration,
+    pub failures: u32,
+    pub successes: u32,
+}
+
+impl Default for HealthChecks {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(3),
+            failures: 3,
+            successes: 2,
+        }
+    }
 }
 
 /// `backup_dest` of a trunk: the same carrier at another address.
@@ -164,6 +187,7 @@ impl Trunk {
             rewrite_host: true,
             max_ring: None,
             failover: Failover::default(),
+            health: None,
         }
     }
 

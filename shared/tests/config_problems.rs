@@ -221,7 +221,8 @@ dest = "sip:me@carrier.example"
 fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
     let text = "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\nbackup_dest = \
                 \"sip:192.0.2.2:5070;transport=tcp\"\nfailover_codes = [\"404\", \"500-503\"]\n\
-                setup_timeout_ms = 2000\n";
+                setup_timeout_ms = 2000\nhealth_check_enabled = true\n\
+                health_check_interval_secs = 10\nhealth_check_probe_count = 4\n";
     let loaded = check(text, &[], true);
     assert_eq!(lines(&loaded), [""; 0]);
     let config = loaded.config.expect("it is valid");
@@ -230,6 +231,8 @@ fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
     assert_eq!(backup, Some(("192.0.2.2:5070".to_owned(), shared::net::Transport::Tcp)));
     assert_eq!(trunk.failover.setup, std::time::Duration::from_secs(2));
     assert_eq!(trunk.failover.codes.texts(), ["404", "500-503"]);
+    let checks = trunk.health.expect("they are on");
+    assert_eq!((checks.interval.as_secs(), checks.failures, checks.successes), (10, 4, 2));
     assert_problems(
         "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\nbackup_dest = \"sip:me@192.0.2.2\"\n\
          failover_codes = [\"503\", \"5xx\"]\n",

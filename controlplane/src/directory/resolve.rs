@@ -79,6 +79,7 @@ impl Resolver {
             rewrite_host: trunk.rewrite_host,
             max_ring: trunk.max_ring,
             failover: trunk.failover,
+            health: trunk.health,
         })
     }
 

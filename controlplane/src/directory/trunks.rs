@@ -249,6 +249,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
             .filter(|seconds| *seconds > 0)
             .map(|seconds| Duration::from_secs(seconds.into())),
         failover: Failover::default(),
+        health: None,
         origin: Origin::Default,
     })
 }

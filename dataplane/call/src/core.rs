@@ -24,6 +24,7 @@ use sip::transaction::ClientInput;
 use crate::ask::Pending;
 use crate::b2bua::{AfterOpen, Call};
 use crate::desk::{Desk, TimerKey, Told};
+use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
@@ -47,6 +48,8 @@ pub struct Core {
     /// Flows that some binding or leg uses: others may close without a search.
     pub(crate) flows: FxHashSet<FlowKey>,
     pub(crate) turns: Turns,
+    /// Trunks that this shard asks if they are there.
+    pub(crate) watches: Watches,
     pub(crate) draining: bool,
     /// Standing calls are being written into a new segment of the journal.
     pub(crate) restating: Option<Round>,
@@ -77,7 +80,7 @@ pub struct Census {
 
 impl Core {
     pub fn new(now: Now, settings: Arc<ShardSettings>, snapshot: Arc<Snapshot>) -> Self {
-        Self {
+        let mut core = Self {
             desk: Desk::new(now, settings, snapshot),
             calls: Slots::new(CALLS_PER_SHARD_MAX),
             by_caller: FxHashMap::default(),
@@ -87,11 +90,14 @@ impl Core {
             pending: Slots::new(ASKS_PER_SHARD_MAX),
             flows: FxHashSet::default(),
             turns: Turns::default(),
+            watches: health::watches(),
             draining: false,
             restating: None,
             current: None,
             due: Vec::new(),
-        }
+        };
+        core.watch_trunks();
+        core
     }
 
     /// Takes one input. Drain `poll_output` before the next.
@@ -126,6 +132,7 @@ impl Core {
         let census = self.census();
         let resting = self.desk.ports.resting(self.desk.now.mono);
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
+        let trunks_down = self.trunks_down();
         let counters = &mut self.desk.out.counters;
         for (counter, value) in [
             (Counter::Calls, census.calls),
@@ -138,6 +145,7 @@ impl Core {
             (Counter::PortsInUse, census.ports_in_use),
             (Counter::PortsResting, resting),
             (Counter::AsksWaiting, self.pending.len()),
+            (Counter::TrunksDown, trunks_down),
         ] {
             counters.set(counter, value as u64);
         }
@@ -275,6 +283,10 @@ impl Core {
         response: Option<&sip::wire::Message<'_>>,
     ) {
         for (owner, client, told) in told {
+            if let Owner::Ping(watch) = owner {
+                let status = response.and_then(|response| response.status()).unwrap_or_default();
+                self.ping_told(watch, client, told, status);
+            }
             let Owner::Leg { call, leg, asks, .. } = owner else { continue };
             if self.calls.find(call).is_none() {
                 // The call is over, but a late 2xx still has a phone off the hook behind it.
@@ -349,11 +361,13 @@ impl Core {
                 if self.turns.len() > self.desk.snapshot.routes.routes.len() {
                     self.turns.clear(); // leftovers of rules that are gone; rotation starts anew
                 }
+                self.watch_trunks();
                 self.desk.out.event(Event::SnapshotLive { shard, generation });
             }
             Command::Stop => {
                 self.draining = true;
                 self.stop_waiting();
+                self.stop_watching();
                 for key in self.calls.keys() {
                     self.with_call(Some(key), |call, desk, _| call.stop(desk));
                 }
@@ -375,6 +389,9 @@ impl Core {
             MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
             MeshMessage::Message { from, bytes } => self.receive(from, &bytes, false),
+            MeshMessage::TrunkHealth { trunk, at, is_down } => {
+                self.health_heard(&trunk, at, is_down);
+            }
             MeshMessage::Send { to, bytes } => {
                 // Whose it is was for the shard of its call to know.
                 self.desk.out.push(Output::Send { to, bytes: Rc::new(bytes), rung: None });
@@ -467,12 +484,14 @@ impl Core {
     fn leave_trunk(&mut self, to: &Destination) {
         let clients = self.desk.transactions.clients.iter();
         let may_leave = |client: &Client| {
-            let Owner::Leg { call, leg, asks: Asks::Invite, .. } = client.owner else {
-                return false;
+            let may_fail = || match client.owner {
+                Owner::Leg { call, leg, asks: Asks::Invite, .. } => {
+                    self.calls.find(call).is_some_and(|call| call.may_fail_over(leg))
+                }
+                Owner::Leg { .. } | Owner::Nobody(_) => false,
+                Owner::Ping(_) => true,
             };
-            client.to.peer == to.peer
-                && !client.to.transport.is_reliable()
-                && self.calls.find(call).is_some_and(|call| call.may_fail_over(leg))
+            client.to.peer == to.peer && !client.to.transport.is_reliable() && may_fail()
         };
         let keys: Vec<_> = clients.filter(|(_, one)| may_leave(one)).map(|(key, _)| key).collect();
         self.fail(keys);
@@ -509,6 +528,7 @@ impl Core {
                     self.desk.client_timer(key, &mut told);
                     self.tell(told, None);
                 }
+                TimerKey::Ping(watch) => self.ping_due(watch),
                 TimerKey::Restate => self.restate(),
                 TimerKey::Server(key) => {
                     self.desk.server_timer(key);

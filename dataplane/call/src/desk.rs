@@ -49,6 +49,8 @@ pub(crate) enum TimerKey {
     Restate,
     /// A decision that the control plane owes.
     Decision(Key),
+    /// A trunk is to be asked if it is there, or owes the answer.
+    Ping(Key),
 }
 
 /// What a client transaction has to say to whoever asked.
@@ -214,7 +216,7 @@ impl Desk {
         &mut self,
         uri: &[u8],
         to: Destination,
-        rung: Rung,
+        rung: Option<Rung>,
         fill: impl FnOnce(Writer<'_>),
     ) -> Rc<Vec<u8>> {
         let mut branch = String::new();
@@ -225,7 +227,7 @@ impl Desk {
         self.write_via(&mut out, &to, &branch);
         out.header("Max-Forwards", b"70");
         fill(out);
-        self.out.send(to, Rc::clone(&buffer), Some(rung));
+        self.out.send(to, Rc::clone(&buffer), rung);
         buffer
     }
 
@@ -346,11 +348,11 @@ impl Desk {
                     if client.sends > 1 {
                         self.out.counters.bump(Counter::SipRetransmitsOut);
                     }
-                    self.out.send(to, bytes, Some(owner.rung()));
+                    self.out.send(to, bytes, owner.rung());
                 }
                 ClientOutput::SendAck => {
                     if let Some((to, ack)) = client.ack.clone() {
-                        self.out.send(to, ack, Some(owner.rung()));
+                        self.out.send(to, ack, owner.rung());
                     }
                 }
                 ClientOutput::Deliver(status) => {

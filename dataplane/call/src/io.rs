@@ -5,6 +5,7 @@
 //! Holds: an `Output::Relay(Open)` is answered by `RelayOpened` or `RelayRefused`, a `Close` by
 //!        `RelayClosed`, each before the next other input when the shell works synchronously.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use media::edit::{RelayEdit, RelayReport};
@@ -118,6 +119,12 @@ pub enum MeshMessage {
     Message {
         from: Source,
         bytes: Vec<u8>,
+    },
+    /// What the shard that asks this trunk if it is there has found. Said again after every answer.
+    TrunkHealth {
+        trunk: Box<str>,
+        at: SocketAddr,
+        is_down: bool,
     },
     /// Send this over a flow that the receiving shard owns.
     Send {

@@ -12,6 +12,7 @@ mod core;
 mod desk;
 mod gate;
 mod guests;
+mod health;
 mod hunting;
 mod invite;
 pub mod io;

@@ -300,7 +300,7 @@ impl Core {
     }
 
     /// As if the wish had come to our first listener from itself.
-    fn own_source(&self) -> Source {
+    pub(crate) fn own_source(&self) -> Source {
         let settings = &self.desk.settings;
         let (transport, local) = match (settings.udp.first(), settings.tcp.first()) {
             (Some(udp), _) => (Transport::Udp, *udp),

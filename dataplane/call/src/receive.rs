@@ -354,7 +354,7 @@ impl Core {
     fn response_to(&mut self, key: ClientKey, response: &Message<'_>) {
         let status = response.status().unwrap_or_default();
         let Some(client) = self.desk.transactions.clients.find_mut(key) else { return };
-        self.desk.heard = Some(client.owner.rung());
+        self.desk.heard = client.owner.rung();
         if client.method == Method::Invite && status >= 300 {
             let request = Rc::clone(&client.request);
             let to = client.to;
@@ -381,7 +381,7 @@ impl Core {
             scan(ack).is_ok_and(|ack| ack.to().is_ok_and(|to| to.tag() == Some(tag)))
         });
         match acked {
-            Some((to, ack)) => self.desk.out.send(to, ack, Some(rung)),
+            Some((to, ack)) => self.desk.out.send(to, ack, rung),
             None => orphan::hang_up(&mut self.desk, client, response),
         }
     }

@@ -36,13 +36,17 @@ pub(crate) enum Owner {
         rung: Rung,
     },
     /// The call does not wait for the answer; it belongs there nevertheless.
-    Nobody(Rung),
+    Nobody(Option<Rung>),
+    /// The watch over a trunk (`health`).
+    Ping(Key),
 }
 
 impl Owner {
-    pub(crate) const fn rung(self) -> Rung {
+    pub(crate) const fn rung(self) -> Option<Rung> {
         match self {
-            Self::Leg { rung, .. } | Self::Nobody(rung) => rung,
+            Self::Leg { rung, .. } => Some(rung),
+            Self::Nobody(rung) => rung,
+            Self::Ping(_) => None,
         }
     }
 }

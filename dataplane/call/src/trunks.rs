@@ -1,6 +1,6 @@
-//! What this shard knows of its trunks: how many calls stand, and who asked to be left alone.
-//! Owns:  the share of each trunk's limit that is taken, the rests after a 503.
-//! Gives: `take_call`, `return_call`, `rest`, `is_fit`.
+//! What this shard knows of its trunks: how many calls stand, who asked to be left alone, who is down.
+//! Owns:  the share of each trunk's limit that is taken, the rests after a 503, the list of the dead.
+//! Gives: `take_call`, `return_call`, `rest`, `set_down`, `is_fit`.
 //! Never: picks a trunk; the router and the hunt ask.
 //! Holds: a call that was taken is returned once; a rest ends by itself, and never lasts longer than
 //!        `TRUNK_REST_MAX`.
@@ -19,6 +19,8 @@ pub(crate) struct Trunks {
     calls: FxHashMap<Box<str>, u32>,
     /// At most one for each destination of each trunk, and only while it lasts.
     rests: Vec<Rest>,
+    /// Those that do not answer OPTIONS: `health` keeps this list.
+    down: Vec<(Box<str>, SocketAddr)>,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,18 @@ impl Trunks {
     pub(crate) fn is_fit(&self, now: Instant, name: &str, at: SocketAddr) -> bool {
         let is_it = |rest: &&Rest| *rest.trunk == *name && rest.at == at;
         self.rests.iter().find(is_it).is_none_or(|rest| rest.until <= now)
+            && !self.known_down().any(|(down, peer)| down == name && peer == at)
+    }
+
+    pub(crate) fn known_down(&self) -> impl Iterator<Item = (&str, SocketAddr)> {
+        self.down.iter().map(|(name, at)| (&**name, *at))
+    }
+
+    pub(crate) fn set_down(&mut self, name: &str, at: SocketAddr, is_down: bool) {
+        self.down.retain(|(known, peer)| !(**known == *name && *peer == at));
+        if is_down {
+            self.down.push((name.into(), at));
+        }
     }
 }
 

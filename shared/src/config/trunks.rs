@@ -14,7 +14,7 @@ use super::file::TrunkFile;
 use super::problem::{Origin, Report};
 use crate::failover::{Failover, FailoverCodes};
 use crate::net::Transport;
-use crate::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
+use crate::snapshot::{HealthChecks, TrunkDirection, WEIGHT_DEFAULT};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkConfig {
@@ -33,6 +33,7 @@ pub struct TrunkConfig {
     pub rewrite_host: bool,
     pub max_ring: Option<Duration>,
     pub failover: Failover,
+    pub health: Option<HealthChecks>,
     /// Where it was written; a trunk of the database has none.
     pub origin: Origin,
 }
@@ -131,6 +132,7 @@ pub(super) fn check(
 fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> Option<TrunkConfig> {
     let inbound = inbound(&file.inbound_hosts, key, report);
     let failover = failover(&file, key, report);
+    let health = health(&file);
     let Some(dest) = file.dest else {
         report.error_try(key, "has no dest", "write dest = \"sip:HOST:PORT\"");
         return None;
@@ -161,6 +163,7 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         rewrite_host: file.rewrite_hostport.unwrap_or(true),
         max_ring: file.max_ring_time.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         failover,
+        health,
         origin: report.origin(key),
     })
 }
@@ -192,6 +195,17 @@ fn way(
         (None, found) => found.unwrap_or(Transport::Udp),
     };
     Some((host, transport))
+}
+
+fn health(file: &TrunkFile) -> Option<HealthChecks> {
+    let usual = HealthChecks::default();
+    let checks = HealthChecks {
+        interval: file.health_check_interval_secs.map_or(usual.interval, Duration::from_secs),
+        timeout: file.health_check_timeout_ms.map_or(usual.timeout, Duration::from_millis),
+        failures: file.health_check_probe_count.unwrap_or(usual.failures),
+        successes: file.health_check_recovery_count.unwrap_or(usual.successes),
+    };
+    file.health_check_enabled.unwrap_or(false).then_some(checks)
 }
 
 fn failover(file: &TrunkFile, key: &str, report: &mut Report<'_>) -> Failover {

@@ -336,7 +336,7 @@ impl Call {
     /// ACK of a leg's 2xx, kept with the transaction for repeats of that 2xx.
     pub(crate) fn acknowledge(&mut self, desk: &mut Desk, owed: OwedAck, answer: Option<&[u8]>) {
         let Some(leg) = self.leg(owed.leg) else { return };
-        let (way, rung) = (leg.way, self.rung(owed.leg));
+        let (way, rung) = (leg.way, Some(self.rung(owed.leg)));
         let ack = desk.send_ack(leg.dialog.request_uri(), way, rung, |mut out| {
             leg.dialog.write_request_headers(&mut out, owed.cseq, "ACK");
             compose::write_body(out, SDP, answer.unwrap_or_default());
@@ -458,7 +458,7 @@ fn resend_ack(desk: &mut Desk, client: ClientKey) {
     let rung = found.owner.rung();
     if let Some((to, ack)) = found.ack.clone() {
         desk.count(Counter::SipRetransmitsOut);
-        desk.out.send(to, ack, Some(rung));
+        desk.out.send(to, ack, rung);
     }
 }
 

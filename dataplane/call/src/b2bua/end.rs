@@ -136,7 +136,7 @@ impl Call {
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let cseq = leg.dialog.next_cseq();
-        let (cause, owner) = (self.hang_up_cause(), Owner::Nobody(self.rung(index)));
+        let (cause, owner) = (self.hang_up_cause(), Owner::Nobody(Some(self.rung(index))));
         let leg = &self.legs[usize::from(index)];
         let (dialog, way) = (&leg.dialog, leg.way);
         desk.request(Method::Bye, dialog.request_uri(), way, 70, owner, |desk, mut out| {

@@ -335,7 +335,7 @@ impl Call {
         response: &Message<'_>,
     ) {
         let found = desk.transactions.clients.find(client);
-        let rung = found.map(|client| client.owner.rung());
+        let rung = found.and_then(|client| client.owner.rung());
         if let Some((to, ack)) = found.and_then(|client| client.ack.clone()) {
             desk.out.send(to, ack, rung);
         } else if self.ended.is_some() || self.abandoned.contains(&client) {

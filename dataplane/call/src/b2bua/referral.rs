@@ -49,7 +49,7 @@ impl Call {
         referral.told = status;
         let event_id = referral.event_id;
         let of_leg = if let Place::Leg(leg) = referral.place { leg } else { INVITER };
-        let owner = Owner::Nobody(self.rung(of_leg));
+        let owner = Owner::Nobody(Some(self.rung(of_leg)));
         let told = Told { event_id, status, reason };
         match &mut referral.place {
             Place::Leg(index) => {
