@@ -111,6 +111,8 @@ pub struct Trunk {
     /// The same, whole networks at a time.
     pub inbound_networks: Vec<Network>,
     pub max_calls: Option<u32>,
+    /// Calls that begin within one second.
+    pub max_cps: Option<u32>,
     pub enabled: bool,
     /// Which way calls go through it.
     pub direction: TrunkDirection,
@@ -179,6 +181,7 @@ impl Trunk {
             inbound: Vec::new(),
             inbound_networks: Vec::new(),
             max_calls: None,
+            max_cps: None,
             enabled: true,
             direction: TrunkDirection::Both,
             from_prefix: None,

@@ -195,7 +195,7 @@ dest = "sips:carrier.example"
 [proxy.trunks.network]
 dest = "sip:192.0.2.1"
 inbound_hosts = ["192.0.2.0/24", "192.0.2.0/40"]
-max_cps = 5
+policy = {}
 direction = "outbund"
 [proxy.trunks.user]
 dest = "sip:me@carrier.example"
@@ -207,7 +207,7 @@ dest = "sip:me@carrier.example"
              yet; use \"udp\" or \"tcp\"",
             "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[1]: \"192.0.2.0/40\" is \
              not a network",
-            "ringgate.toml:11: warning: proxy.trunks.network.max_cps: accepted, not used yet: \
+            "ringgate.toml:11: warning: proxy.trunks.network.policy: accepted, not used yet: \
              what it asks for does not happen",
             "ringgate.toml:12: error: proxy.trunks.network.direction: must be one of \"inbound\", \
              \"outbound\", \"bidirectional\", not \"outbund\"; did you mean \"outbound\"?",

@@ -148,7 +148,8 @@ fn shown(of: Resource) -> Value {
 fn changed(of: Resource) -> Value {
     let mut body = shown(of);
     body["generation"] = json!(7);
-    body["warnings"] = json!([{ "pointer": "/max_cps", "code": "not_used_yet", "detail": "..." }]);
+    body["warnings"] =
+        json!([{ "pointer": "/did_numbers", "code": "not_used_yet", "detail": "..." }]);
     body
 }
 

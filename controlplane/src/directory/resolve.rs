@@ -71,6 +71,7 @@ impl Resolver {
             inbound,
             inbound_networks,
             max_calls: trunk.max_calls,
+            max_cps: trunk.max_cps,
             enabled: trunk.enabled,
             direction: trunk.direction,
             from_prefix: trunk.from_prefix.as_deref().map(Into::into),

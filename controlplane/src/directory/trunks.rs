@@ -23,11 +23,10 @@ const TEXTS: [&str; 4] = ["display_name", "carrier", "description", "default_rou
 /// JSON for other programs, kept as it comes.
 const KEPT: [&str; 4] = ["billing_snapshot", "analytics", "tags", "metadata"];
 /// Kept, and without effect so far.
-const NOT_USED: [&str; 9] = [
+const NOT_USED: [&str; 8] = [
     "outbound_proxy",
     "auth_username",
     "auth_password",
-    "max_cps",
     "max_call_duration",
     "register_enabled",
     "register_expires",
@@ -200,6 +199,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         },
         "allowed_ips": sources.collect::<Vec<_>>(),
         "max_concurrent": trunk.max_calls,
+        "max_cps": trunk.max_cps,
         "incoming_from_user_prefix": trunk.from_prefix,
         "incoming_to_user_prefix": trunk.to_prefix,
         "is_active": trunk.enabled,
@@ -235,6 +235,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         backup: None,
         inbound,
         max_calls: small("max_concurrent").filter(|most| *most > 0),
+        max_cps: small("max_cps").filter(|most| *most > 0),
         enabled: flag("is_active").unwrap_or(true),
         direction: match text("direction") {
             Some("inbound") => TrunkDirection::Inbound,

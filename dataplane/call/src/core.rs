@@ -361,6 +361,8 @@ impl Core {
                 if self.turns.len() > self.desk.snapshot.routes.routes.len() {
                     self.turns.clear(); // leftovers of rules that are gone; rotation starts anew
                 }
+                let Desk { trunks, snapshot, .. } = &mut self.desk;
+                trunks.forget_others(&snapshot.trunks);
                 self.watch_trunks();
                 self.desk.out.event(Event::SnapshotLive { shard, generation });
             }

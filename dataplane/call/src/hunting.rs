@@ -83,16 +83,16 @@ impl Core {
 
     /// Counts a call against its trunk's limits, to be given back; `false` when the trunk is full.
     pub(crate) fn take_trunk_share(&mut self, name: &str) -> bool {
-        let Desk { trunks, snapshot, settings, .. } = &mut self.desk;
+        let Desk { trunks, snapshot, settings, now, .. } = &mut self.desk;
         let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        trunks.take_call(name, trunk, settings.shards)
+        trunks.take_call(now.mono, name, trunk, settings.shards)
     }
 
     /// Whether a call would be counted, without counting one.
     pub(crate) fn has_trunk_room(&self, name: &str) -> bool {
-        let Desk { trunks, snapshot, settings, .. } = &self.desk;
+        let Desk { trunks, snapshot, settings, now, .. } = &self.desk;
         let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        trunks.has_room(name, trunk, settings.shards)
+        trunks.has_room(now.mono, name, trunk, settings.shards)
     }
 
     pub(crate) fn give_back(&mut self, shares: Vec<Box<str>>) {

@@ -1,10 +1,11 @@
 //! What this shard knows of its trunks: how many calls stand, who asked to be left alone, who is down.
-//! Owns:  the share of each trunk's limit that is taken, the rests after a 503, the list of the dead.
+//! Owns:  the share of each trunk's limits that is taken, the rests after a 503, the list of the dead.
 //! Gives: `take_call`, `return_call`, `rest`, `set_down`, `is_fit`.
 //! Never: picks a trunk; the router and the hunt ask.
 //! Holds: a call that was taken is returned once; a rest ends by itself, and never lasts longer than
 //!        `TRUNK_REST_MAX`.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,10 +14,14 @@ use shared::limits::TRUNK_REST_MAX;
 use shared::snapshot::Trunk;
 use shared::time::Instant;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[derive(Debug, Default)]
 pub(crate) struct Trunks {
     /// Standing calls by outbound trunk.
     calls: FxHashMap<Box<str>, u32>,
+    /// When calls began of trunks with a limit per second: the last ones, as many as may begin.
+    begun: FxHashMap<Box<str>, VecDeque<Instant>>,
     /// At most one for each destination of each trunk, and only while it lasts.
     rests: Vec<Rest>,
     /// Those that do not answer OPTIONS: `health` keeps this list.
@@ -31,20 +36,54 @@ struct Rest {
 }
 
 impl Trunks {
-    /// Whether one more call fits; each of `shards` keeps its share of the limit.
-    pub(crate) fn has_room(&self, name: &str, trunk: Option<&Trunk>, shards: u8) -> bool {
-        let most = trunk.and_then(|trunk| trunk.max_calls).unwrap_or(u32::MAX);
-        let share = most.div_ceil(u32::from(shards.max(1)));
-        self.calls.get(name).is_none_or(|standing| *standing < share)
+    /// Whether one more call fits; each of `shards` keeps its share of the limits.
+    pub(crate) fn has_room(
+        &self,
+        now: Instant,
+        name: &str,
+        trunk: Option<&Trunk>,
+        shards: u8,
+    ) -> bool {
+        let most = trunk.and_then(|trunk| share(trunk.max_calls, shards)).unwrap_or(u32::MAX);
+        if self.calls.get(name).is_some_and(|standing| *standing >= most) {
+            return false;
+        }
+        let (Some(rate), Some(begun)) =
+            (trunk.and_then(|trunk| share(trunk.max_cps, shards)), self.begun.get(name))
+        else {
+            return true;
+        };
+        let nth = begun.len().checked_sub(rate as usize).and_then(|place| begun.get(place));
+        nth.is_none_or(|at| now.since(*at) >= SECOND)
     }
 
-    /// Counts a call against the limit, to be returned; `false` when the trunk is full.
-    pub(crate) fn take_call(&mut self, name: &str, trunk: Option<&Trunk>, shards: u8) -> bool {
-        let room = self.has_room(name, trunk, shards);
-        if room {
-            *self.calls.entry(name.into()).or_default() += 1;
+    /// Counts a call against the limits, to be returned; `false` when the trunk is full.
+    pub(crate) fn take_call(
+        &mut self,
+        now: Instant,
+        name: &str,
+        trunk: Option<&Trunk>,
+        shards: u8,
+    ) -> bool {
+        if !self.has_room(now, name, trunk, shards) {
+            return false;
         }
-        room
+        *self.calls.entry(name.into()).or_default() += 1;
+        if let Some(rate) = trunk.and_then(|trunk| share(trunk.max_cps, shards)) {
+            let begun = self.begun.entry(name.into()).or_default();
+            begun.push_back(now);
+            while begun.len() > rate as usize {
+                begun.pop_front();
+            }
+        }
+        true
+    }
+
+    /// What is known of trunks that are gone is forgotten; their standing calls are not.
+    pub(crate) fn forget_others(&mut self, trunks: &[Trunk]) {
+        let is_there = |name: &str| trunks.iter().any(|trunk| *trunk.name == *name);
+        self.calls.retain(|name, standing| *standing > 0 || is_there(name));
+        self.begun.retain(|name, _| is_there(name));
     }
 
     pub(crate) fn return_call(&mut self, name: &str) {
@@ -84,6 +123,11 @@ impl Trunks {
     }
 }
 
+/// Every shard's part of a limit, rounded up: a small one leaves no shard without a call.
+fn share(limit: Option<u32>, shards: u8) -> Option<u32> {
+    limit.map(|most| most.div_ceil(u32::from(shards.max(1))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,10 +153,27 @@ mod tests {
         let plain = Trunk::plain("a", "a.test", address, shared::net::Transport::Udp);
         let trunk = Trunk { max_calls: Some(3), ..plain };
         let mut trunks = Trunks::default();
-        let took = |trunks: &mut Trunks| trunks.take_call("a", Some(&trunk), 2);
+        let start = Instant::from_millis(5_000);
+        let took = |trunks: &mut Trunks| trunks.take_call(start, "a", Some(&trunk), 2);
         assert!(took(&mut trunks) && took(&mut trunks) && !took(&mut trunks));
         trunks.return_call("a");
         assert!(took(&mut trunks) && !took(&mut trunks));
-        assert!(trunks.take_call("b", None, 2), "no limit");
+        assert!(trunks.take_call(start, "b", None, 2), "no limit");
+        assert_eq!(trunks.standing(), 3);
+    }
+
+    #[test]
+    fn no_second_has_more_calls_than_the_limit() {
+        let address = SocketAddr::from(([10, 0, 0, 9], 5_060));
+        let plain = Trunk::plain("a", "a.test", address, shared::net::Transport::Udp);
+        let trunk = Trunk { max_cps: Some(3), ..plain };
+        let mut trunks = Trunks::default();
+        let taken: Vec<u64> = (0..300)
+            .map(|step| 10 * step)
+            .filter(|at| trunks.take_call(Instant::from_millis(*at), "a", Some(&trunk), 1))
+            .collect();
+        assert_eq!(taken, [0, 10, 20, 1_000, 1_010, 1_020, 2_000, 2_010, 2_020]);
+        trunks.forget_others(&[]);
+        assert!(trunks.begun.is_empty() && trunks.standing() == 9);
     }
 }

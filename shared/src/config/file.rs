@@ -134,6 +134,7 @@ pub(super) struct TrunkFile {
     pub(super) transport: Option<String>,
     pub(super) inbound_hosts: Vec<String>,
     pub(super) max_calls: Option<u32>,
+    pub(super) max_cps: Option<u32>,
     pub(super) disabled: Option<bool>,
     pub(super) weight: Option<u32>,
     pub(super) direction: Option<String>,

@@ -150,6 +150,7 @@ pub(super) const USED: &[Key] = &[
     key("proxy.trunks.*.transport", Word(&["udp", "tcp", "tls"]), Reload, "\"udp\""),
     key("proxy.trunks.*.inbound_hosts", Texts, Reload, "[]"),
     key("proxy.trunks.*.max_calls", Int(1, 1_000_000), Reload, ""),
+    key("proxy.trunks.*.max_cps", Int(0, 100_000), Reload, ""),
     key("proxy.trunks.*.disabled", Bool, Reload, "false"),
     key("proxy.trunks.*.weight", Int(0, 1_000_000), Reload, "100"),
     key(

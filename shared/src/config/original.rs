@@ -167,7 +167,6 @@ pub(super) const NOT_YET: &[Key] = &[
     watch_out("proxy.trunks.*.username", Text),
     watch_out("proxy.trunks.*.password", Text),
     later("proxy.trunks.*.codec", Any),
-    watch_out("proxy.trunks.*.max_cps", COUNT),
     later("proxy.trunks.*.id", Any),
     watch_out("proxy.trunks.*.recording", Any),
     later("proxy.trunks.*.country", Text),

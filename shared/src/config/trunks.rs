@@ -25,6 +25,7 @@ pub struct TrunkConfig {
     /// Further sources of its calls.
     pub inbound: Vec<TrunkSource>,
     pub max_calls: Option<u32>,
+    pub max_cps: Option<u32>,
     pub enabled: bool,
     pub direction: TrunkDirection,
     pub from_prefix: Option<String>,
@@ -151,6 +152,7 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         backup,
         inbound,
         max_calls: file.max_calls,
+        max_cps: file.max_cps.filter(|most| *most > 0),
         enabled: !file.disabled.unwrap_or(false),
         direction: match file.direction.as_deref() {
             Some("inbound") => TrunkDirection::Inbound,
