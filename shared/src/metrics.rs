@@ -91,6 +91,8 @@ counters! {
     CallsFailed "calls_failed_total" Total "Call attempts that ended without an answer";
     CallsPastUs "calls_past_us_total" Total "Calls whose media went past the gateway, as the router wanted";
     CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
+    SessionRefreshes "session_refreshes_total" Total "Session refreshes sent (RFC 4028)";
+    SessionsExpired "sessions_expired_total" Total "Calls ended because a side did not refresh its session";
     CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";

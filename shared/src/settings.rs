@@ -92,6 +92,7 @@ pub struct SipTimers {
     pub ring: Duration,
     /// Timer C's role for a B2BUA: how long a silent B leg is waited for.
     pub no_response: Duration,
+    pub session: SessionTimers,
 }
 
 impl SipTimers {
@@ -101,7 +102,36 @@ impl SipTimers {
         t4: Duration::from_secs(5),
         ring: Duration::from_secs(60),
         no_response: Duration::from_secs(32),
+        session: SessionTimers { mode: SessionTimerMode::Off, expires_s: 600 },
     };
+}
+
+/// How standing calls are shown to be alive (RFC 4028).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionTimers {
+    pub mode: SessionTimerMode,
+    /// The interval that we ask for and grant, at least `MIN_S`.
+    pub expires_s: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionTimerMode {
+    /// Legs whose peer knows no timers are refreshed too, by us.
+    Always,
+    Off,
+    /// Legs whose peer knows timers.
+    Supported,
+}
+
+impl SessionTimers {
+    /// Shorter intervals are answered 422 (RFC 4028 4).
+    pub const MIN_S: u32 = 90;
+    /// A peer that wants to be left alone for longer is not asked again.
+    pub const MAX_S: u32 = 86_400;
+
+    pub fn is_on(&self) -> bool {
+        self.mode != SessionTimerMode::Off
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use shared::config::{Backend, Loaded, SecretRef, Sources, load};
 use shared::event::RegistrationChange;
+use shared::settings::{SessionTimerMode, SessionTimers};
 use shared::snapshot::Secret;
 
 fn read_secret(place: SecretRef<'_>) -> Result<String, String> {
@@ -525,6 +526,24 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
     assert_eq!(config.acl().0.len(), 1);
+    let timers = SessionTimers { mode: SessionTimerMode::Supported, expires_s: 600 };
+    assert_eq!(config.sip().timers().session, timers);
+}
+
+#[test]
+fn session_timers_have_two_switches_and_a_least_interval() {
+    let read = |text: &str| {
+        let loaded = check(&format!("[proxy]\n{text}"), &[], true);
+        let warnings = lines(&loaded);
+        (loaded.config.expect("it is valid").sip().timers().session, warnings)
+    };
+    let (timers, warnings) = read("session_expires = 1800");
+    assert_eq!(timers, SessionTimers { mode: SessionTimerMode::Off, expires_s: 1_800 });
+    assert!(warnings.iter().all(|line| !line.contains("session")), "{warnings:?}");
+    let (timers, warnings) = read("session_timer_always = true\nsession_expires = 60");
+    assert_eq!(timers, SessionTimers { mode: SessionTimerMode::Always, expires_s: 90 });
+    let line = "warning: proxy.session_expires: RFC 4028 allows nothing below 90 s: that is used";
+    assert!(warnings.iter().any(|found| found.contains(line)), "{warnings:?}");
 }
 
 #[test]

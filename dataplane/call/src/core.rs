@@ -306,6 +306,9 @@ impl Core {
                     let status = response.status().unwrap_or_default();
                     call.handle_key_answer(desk, client, status);
                 }
+                (Told::Response, Asks::Refresh, Some(response)) => {
+                    call.handle_refresh_response(desk, leg, client, response);
+                }
                 (Told::Response, Asks::Relayed(number), Some(response)) => {
                     call.handle_exchange_response(desk, number, client, response);
                 }
@@ -317,6 +320,9 @@ impl Core {
                 }
                 (Told::Failed(status), Asks::Invite, _) => {
                     call.handle_invite_failed(desk, leg, status);
+                }
+                (Told::Failed(status), Asks::Refresh, _) => {
+                    call.handle_refresh_failed(desk, leg, client, status);
                 }
                 (Told::Failed(status), Asks::Relayed(number), _) => {
                     call.handle_exchange_failed(desk, number, status);

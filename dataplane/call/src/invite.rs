@@ -14,7 +14,7 @@ use shared::net::Source;
 use sip::wire::{HeaderName, Message, NameAddr, Via};
 
 use crate::b2bua::setup::Invitation;
-use crate::b2bua::{Call, INVITER};
+use crate::b2bua::{Call, INVITER, session_timer};
 use crate::core::Core;
 use crate::desk::Reply;
 use crate::gate::{self, Asked, Gate};
@@ -25,7 +25,7 @@ use crate::transactions::ServerKey;
 
 impl Core {
     pub(crate) fn receive_invite(&mut self, key: ServerKey, from: Source, request: &Message<'_>) {
-        if self.turned_away(key, request) {
+        if self.turned_away(key, request) || session_timer::refused(&mut self.desk, key, request) {
             return;
         }
         let trunk = self.source_trunk(request, &from);

@@ -87,7 +87,7 @@ impl Core {
         let Some(key) = self.new_transaction(&from, request, hash) else {
             return self.refuse_stateless(&from, request, 503);
         };
-        if let Some(tag) = unsupported(request) {
+        if let Some(tag) = unsupported(request, self.desk.settings.timers.session.is_on()) {
             let tag = tag.to_vec();
             self.desk.respond(key, Reply::new(420), |_, _, mut out| {
                 out.header("Unsupported", &tag);
@@ -305,9 +305,11 @@ impl Core {
         if self.draining {
             return gate::refuse_overload(&mut self.desk, key);
         }
-        self.desk.respond(key, Reply::new(200), |_, _, mut out| {
+        self.desk.respond(key, Reply::new(200), |desk, _, mut out| {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
-            out.header("Accept-Encoding", b"identity").header("Supported", b"path, outbound");
+            let timers = desk.settings.timers.session.is_on();
+            let supported = if timers { "path, outbound, timer" } else { "path, outbound" };
+            out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });
     }
@@ -408,13 +410,15 @@ fn reply_destination(request: &Message<'_>, from: &Source) -> Destination {
 }
 
 /// The first option tag that we would have to understand and do not (RFC 3261 8.2.2.3).
-fn unsupported<'a>(request: &Message<'a>) -> Option<&'a [u8]> {
+fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
     if request.method() == Method::Cancel {
         return None;
     }
     let register = request.method() == Method::Register;
     let fine = |tag: &&[u8]| {
-        register && (tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound"))
+        let of_registrar =
+            tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
+        register && of_registrar || timers && tag.eq_ignore_ascii_case(b"timer")
     };
     let required =
         request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));

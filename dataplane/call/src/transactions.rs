@@ -60,6 +60,8 @@ pub(crate) enum Asks {
     Key,
     /// The INVITE that creates the leg.
     Invite,
+    /// A session refresh of ours.
+    Refresh,
     /// A request of the other leg, passed on: exchange number.
     Relayed(u32),
 }

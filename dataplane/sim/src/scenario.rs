@@ -11,12 +11,14 @@ use shared::act::{CallAction, HangUp, Play, Recording, Samples};
 use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
+use shared::settings::{SessionTimerMode, SessionTimers};
 use shared::snapshot::{HttpRouterRules, RemoteUsers};
 
 use crate::broken::Broken;
 use crate::finish::Summary;
 use crate::network::Weather;
 use crate::phone::plan::{Callee, CallerPlan};
+use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::spec::{CARRIER, DOMAIN, PhoneSpec, WorldSettings};
 use crate::speech::Dialect;
@@ -45,8 +47,9 @@ const EVENING: Duration = Duration::from_secs(260);
 
 pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut random = Random::new(seed ^ 0xe7e9_1065);
-    let settings = draw_settings(seed, options, &mut random);
-    let specs = draw_phones(&mut random);
+    let mut settings = draw_settings(seed, options, &mut random);
+    let mut specs = draw_phones(&mut random);
+    draw_timers(seed, &mut settings, &mut specs);
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
     if asks {
@@ -96,6 +99,25 @@ fn draw_settings(seed: u64, options: Options, random: &mut Random) -> WorldSetti
         settings.known_remotely = vec!["1001".to_owned(), "1003".to_owned()];
     }
     settings
+}
+
+/// Session timers, from dice of their own: no other part of an evening is drawn otherwise for them.
+fn draw_timers(seed: u64, settings: &mut WorldSettings, specs: &mut [PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x4028);
+    if random.percent(50) {
+        return;
+    }
+    let modes = [SessionTimerMode::Supported, SessionTimerMode::Always];
+    settings.timers.session = SessionTimers { mode: *random.pick(&modes), expires_s: 90 };
+    for spec in specs {
+        let plan = TimerPlan {
+            asks_s: *random.pick(&[60, 90, 90, 120]),
+            refreshes: random.percent(50),
+            min_s: *random.pick(&[90, 90, 100]),
+            updates: random.percent(50),
+        };
+        spec.timer = random.percent(70).then_some(plan);
+    }
 }
 
 /// Where the router may send calls, good and bad.

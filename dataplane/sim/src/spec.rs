@@ -24,6 +24,7 @@ use shared::snapshot::{
 use crate::broken::Broken;
 use crate::network::Weather;
 use crate::phone::plan::{Callee, CalleePlan, PhoneSettings};
+use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
 use crate::speech::digest::Hash;
@@ -218,6 +219,7 @@ pub struct PhoneSpec {
     pub hashes: Vec<Hash>,
     pub registers: Option<Duration>,
     pub voice_every: Duration,
+    pub timer: Option<TimerPlan>,
     pub callee: Callee,
 }
 
@@ -232,6 +234,7 @@ impl PhoneSpec {
             hashes: vec![Hash::Sha256, Hash::Md5],
             registers: Some(Duration::from_secs(3_600)),
             voice_every: Duration::from_secs(1),
+            timer: None,
             callee: Callee::Always(CalleePlan::answer()),
         }
     }
@@ -269,6 +272,7 @@ impl PhoneSpec {
             hashes: self.hashes.clone(),
             registers: self.registers,
             voice_every: self.voice_every,
+            timer: self.timer,
             callee: self.callee.clone(),
         }
     }

@@ -29,6 +29,7 @@ fn phone(number: u8, peer: u8, seed: u64) -> Phone {
         hashes: vec![Hash::Md5],
         registers: None,
         voice_every: Duration::from_millis(500),
+        timer: None,
         callee: Callee::Random,
     };
     Phone::new(settings, Random::new(seed + u64::from(number)))

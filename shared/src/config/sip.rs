@@ -11,7 +11,10 @@ use super::file::ProxyFile;
 use super::problem::Report;
 use super::rules::nearest;
 use crate::ask::MediaProxy;
-use crate::settings::{DigestAlgorithm, MediaLock, MediaSettings, RegistrarSettings, SipTimers};
+use crate::settings::{
+    DigestAlgorithm, MediaLock, MediaSettings, RegistrarSettings, SessionTimerMode, SessionTimers,
+    SipTimers,
+};
 
 #[derive(Clone, Debug)]
 pub struct Sip {
@@ -116,7 +119,7 @@ impl Sip {
             algorithms: algorithms(file.digest_algorithms.as_deref(), report),
             call_auth: modules(file.modules.as_deref(), report),
             product: product(file.useragent.as_deref(), report),
-            timers: timers(file),
+            timers: SipTimers { session: session_timers(file, report), ..timers(file) },
             registrar: registrar(file, report),
             media: MediaSettings {
                 lock,
@@ -241,6 +244,22 @@ fn timers(file: &ProxyFile) -> SipTimers {
     let ring = Duration::from_secs(ring_s);
     // The ring time also bounds how long a silent next hop is waited for.
     SipTimers { t1, ring, no_response: ring.min(64 * t1), ..SipTimers::RFC3261 }
+}
+
+/// `session_timer_always` asks for more than `session_timer`, so it needs no other key beside it.
+fn session_timers(file: &ProxyFile, report: &mut Report<'_>) -> SessionTimers {
+    let mode = match (file.session_timer_always, file.session_timer) {
+        (true, _) => SessionTimerMode::Always,
+        (false, true) => SessionTimerMode::Supported,
+        (false, false) => SessionTimerMode::Off,
+    };
+    let asked = file.session_expires.unwrap_or(SipTimers::RFC3261.session.expires_s);
+    let least = SessionTimers::MIN_S;
+    if asked < least {
+        let text = format!("RFC 4028 allows nothing below {least} s: that is used");
+        report.warning("proxy.session_expires", text);
+    }
+    SessionTimers { mode, expires_s: asked.max(least) }
 }
 
 fn registrar(file: &ProxyFile, report: &mut Report<'_>) -> RegistrarSettings {

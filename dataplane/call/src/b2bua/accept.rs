@@ -53,8 +53,10 @@ impl Call {
 
     fn answer_early(&mut self, desk: &mut Desk, body: &[u8]) {
         let Some(server) = self.invite.take() else { return };
+        self.agree_on_session(desk, INVITER, server);
+        let rules = desk.settings.timers.session;
         let inviter = &self.legs[usize::from(INVITER)];
-        let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
+        let (way, tag, timer) = (inviter.way, inviter.dialog.local_tag.clone(), inviter.timer);
         let answer = Reply { status: 200, reason: b"", to_tag: Some(&tag) };
         let reply_to = desk.transactions.servers.find(server).map(|server| server.reply_to);
         self.count_answered(desk);
@@ -62,6 +64,7 @@ impl Call {
             out.copy(request, HeaderName::RecordRoute);
             desk.write_contact(&mut out, &way);
             out.header("Allow", ALLOW);
+            timer.write_answer(&mut out, &rules, request);
             compose::write_body(out, SDP, body);
         });
         let leg = &mut self.legs[usize::from(INVITER)];

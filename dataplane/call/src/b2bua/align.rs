@@ -173,21 +173,28 @@ impl Call {
         let owner = self.owner(index, Asks::Align);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
-        let (dialog, way) = (&leg.dialog, leg.way);
+        let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
+        let rules = desk.settings.timers.session;
         desk.request(Method::Invite, dialog.request_uri(), way, 70, owner, |desk, mut out| {
             dialog.write_request_headers(&mut out, cseq, "INVITE");
             desk.write_contact(&mut out, &way);
             out.header("Allow", ALLOW);
             out.header("User-Agent", desk.settings.product.as_bytes());
+            timer.write_request(&mut out, &rules);
             write_body(out, SDP, body);
         })
     }
 
-    /// An INVITE or UPDATE of a peer is under way, or its ACK is still to come.
-    fn is_inviting(&self) -> bool {
+    /// A re-INVITE of this is out.
+    pub(crate) fn has_reinvite_out(&self) -> bool {
+        self.aligning.as_ref().is_some_and(|aligning| aligning.is_out())
+    }
+
+    /// An INVITE or UPDATE of a peer is under way, or its ACK is still to come, or a refresh of ours.
+    pub(crate) fn is_inviting(&self) -> bool {
         let offers = |method| matches!(method, Method::Invite | Method::Update);
         self.exchanges.iter().any(|exchange| offers(exchange.method))
-            || self.legs.iter().any(|leg| leg.unacked.is_some())
+            || self.legs.iter().any(|leg| leg.unacked.is_some() || leg.timer.is_inviting())
             || self.after_open.is_some()
     }
 
@@ -207,11 +214,17 @@ impl Call {
         match status {
             0..=199 => {}
             200..=299 => self.alignment_agreed(desk, leg, client, response),
+            422 if self.learns_longer(desk, leg, response) => self.align_later(desk, leg, status),
             // Glare, or an INVITE of theirs that we do not know of yet (RFC 3261 14.1, 14.2).
             491 | 500 => self.align_later(desk, leg, status),
             _ => self.alignment_failed(desk, status),
         }
         self.arm(desk);
+    }
+
+    fn learns_longer(&mut self, desk: &Desk, leg: u8, response: &Message<'_>) -> bool {
+        let rules = desk.settings.timers.session;
+        self.legs[usize::from(leg)].timer.learn_longer(&rules, response)
     }
 
     /// The leg whose re-INVITE this is, while it is the one that is waited for.
@@ -227,7 +240,10 @@ impl Call {
         client: ClientKey,
         response: &Message<'_>,
     ) {
-        self.legs[usize::from(leg)].dialog.refresh_target(response);
+        let rules = desk.settings.timers.session;
+        let own = &mut self.legs[usize::from(leg)];
+        own.dialog.refresh_target(response);
+        own.timer.agree_as_client(desk.now.mono, &rules, response);
         self.acknowledge(desk, OwedAck::new(leg, client, response), None);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };

@@ -43,6 +43,7 @@ impl Call {
         match status {
             0..=199 => self.branch_progress(desk, index, status, response),
             200..=299 => self.branch_answered(desk, owners, index, client, response),
+            422 if self.ask_longer(desk, index, response) => {}
             _ => {
                 let contacts = if status < 400 {
                     response.values(HeaderName::Contact).map(<[u8]>::to_vec).take(8).collect()
@@ -169,6 +170,7 @@ impl Call {
             return orphan::hang_up(desk, client, response); // another fork answered as well
         }
         leg.invite = None;
+        leg.asked = None;
         leg.dialog.learn(response);
         let Some(round) = round else {
             // It lost the race, or the caller is gone: answered, acknowledged, hung up.
@@ -176,6 +178,7 @@ impl Call {
             return orphan::hang_up(desk, client, response);
         };
         leg.state = LegState::Up;
+        leg.timer.agree_as_client(desk.now.mono, &desk.settings.timers.session, response);
         if leg.way.flow.is_none()
             && contact_uri(response).is_some()
             && leg.is_host
@@ -289,8 +292,10 @@ impl Call {
     ) {
         let Some(server) = self.invite.take() else { return };
         let status = response.status().unwrap_or(200);
+        self.agree_on_session(desk, INVITER, server);
+        let rules = desk.settings.timers.session;
         let inviter = &self.legs[usize::from(INVITER)];
-        let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
+        let (way, tag, timer) = (inviter.way, inviter.dialog.local_tag.clone(), inviter.timer);
         let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
         let reply_to = desk.transactions.servers.find(server).map(|server| server.reply_to);
         self.talk(desk);
@@ -298,6 +303,7 @@ impl Call {
             out.copy(request, HeaderName::RecordRoute);
             desk.write_contact(&mut out, &way);
             out.header("Allow", ALLOW);
+            timer.write_answer(&mut out, &rules, request);
             compose::pass_through(&mut out, response);
             compose::write_body(out, SDP, body);
         });
@@ -354,6 +360,7 @@ impl Call {
             return;
         }
         leg.invite = None;
+        leg.asked = None;
         leg.state = LegState::Ended;
         leg.dialog.state = sip::dialog::State::Terminated;
         if leg.given_up {
@@ -500,6 +507,8 @@ impl Failure {
     pub(crate) const fn told_caller(&self) -> u16 {
         match self.status {
             401 | 407 => 403,
+            // Session intervals are between us and that leg.
+            422 => 500,
             503 if !self.is_ours => 500,
             other => other,
         }

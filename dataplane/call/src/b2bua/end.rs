@@ -54,6 +54,9 @@ impl Call {
         self.report_referral(desk, told, b"");
         self.abandoned.retain(|&client| desk.transactions.clients.find(client).is_some());
         self.end_aligning();
+        for index in 0..self.legs.len() {
+            self.end_refreshing(small(index));
+        }
         self.pressing = None;
         self.accepted = None;
         self.after_open = None;

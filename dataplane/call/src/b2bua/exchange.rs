@@ -17,7 +17,7 @@ use sip::wire::{HeaderName, Message, Method, scan};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
-use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan};
+use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan, session_timer};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::{Asks, ClientKey, ServerKey};
@@ -40,6 +40,8 @@ pub(crate) struct Exchange {
     pub(crate) give_up_at: Instant,
     /// Whether the request carries the offer (else an INVITE's 2xx does).
     pub offers: bool,
+    /// It was sent again with a longer session interval.
+    pub longer: bool,
 }
 
 impl Call {
@@ -65,7 +67,11 @@ impl Call {
             Method::Bye => self.handle_bye(desk, index, server),
             Method::Invite | Method::Update => {
                 self.refresh(index, request, from);
-                self.relay_offer(desk, owners, index, server, request);
+                let is_done = session_timer::refused(desk, server, request)
+                    || self.answer_refresh(desk, index, server, request);
+                if !is_done {
+                    self.relay_offer(desk, owners, index, server, request);
+                }
             }
             Method::Info | Method::Message | Method::Notify => {
                 self.relay_request(desk, index, server, request);
@@ -196,7 +202,7 @@ impl Call {
     }
 
     /// Whether `index` may start an INVITE or UPDATE now: the status, and whether to say when.
-    fn may_offer(&self, index: u8, method: Method) -> Result<(), (u16, bool)> {
+    pub(crate) fn may_offer(&self, index: u8, method: Method) -> Result<(), (u16, bool)> {
         if self.state != State::Talking || self.joined.iter().any(Option::is_none) {
             return Err((491, false));
         }
@@ -207,7 +213,9 @@ impl Call {
             return Err(if other.from == index { (500, true) } else { (491, false) });
         }
         let unanswered = self.legs.iter().any(|leg| leg.unacked.is_some());
-        if self.aligning.as_ref().is_some_and(|aligning| aligning.is_out()) {
+        let refreshes = self.legs.iter().any(|leg| leg.timer.is_inviting());
+        let to = self.peer_of(index).and_then(|to| self.leg(to));
+        if self.has_reinvite_out() || refreshes || to.is_some_and(|to| to.timer.out.is_some()) {
             return Err((491, false));
         }
         if method == Method::Invite && unanswered || self.after_open.is_some() {
@@ -232,8 +240,17 @@ impl Call {
         self.exchanges_made += 1;
         let number = self.exchanges_made;
         let give_up_at = desk.now.mono + EXCHANGE_WAIT;
-        let exchange =
-            Exchange { number, from, to, method, server, client: None, give_up_at, offers };
+        let exchange = Exchange {
+            number,
+            from,
+            to,
+            method,
+            server,
+            client: None,
+            give_up_at,
+            offers,
+            longer: false,
+        };
         self.exchanges.push(exchange);
         Some(number)
     }
@@ -268,13 +285,15 @@ impl Call {
         let max_forwards = request.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1);
         let leg = &mut self.legs[usize::from(to)];
         let cseq = leg.dialog.next_cseq();
-        let (dialog, way) = (&leg.dialog, leg.way);
+        let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
+        let rules = desk.settings.timers.session;
         let uri = dialog.request_uri();
         let sent = desk.request(method, uri, way, max_forwards, owner, |desk, mut out| {
             dialog.write_request_headers(&mut out, cseq, method.as_str());
             if matches!(method, Method::Invite | Method::Update) {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
+                timer.write_request(&mut out, &rules);
             }
             out.header("User-Agent", desk.settings.product.as_bytes());
             compose::pass_through(&mut out, &request);
@@ -313,6 +332,9 @@ impl Call {
             return;
         }
         let invite = response.method() == Method::Invite;
+        if status == 422 && self.exchange_longer(desk, number, response) {
+            return;
+        }
         let Some(exchange) = self.take_exchange(number) else {
             if invite && status < 300 {
                 self.repeated_answer(desk, client, response);
@@ -325,6 +347,21 @@ impl Call {
             _ => self.exchange_refused(desk, &exchange, status, response),
         }
         self.arm(desk);
+    }
+
+    /// The leg that was asked wants a longer session interval: the same once more (RFC 4028 7.3).
+    fn exchange_longer(&mut self, desk: &mut Desk, number: u32, response: &Message<'_>) -> bool {
+        let rules = desk.settings.timers.session;
+        let Some(exchange) = self.exchanges.iter_mut().find(|one| one.number == number) else {
+            return false;
+        };
+        let timer = &mut self.legs[usize::from(exchange.to)].timer;
+        if exchange.longer || !timer.learn_longer(&rules, response) {
+            return false;
+        }
+        (exchange.longer, exchange.client) = (true, None);
+        self.send_exchange(desk, number);
+        true
     }
 
     /// A 2xx whose exchange is over: a repeat, or one that came after the call's end.
@@ -351,7 +388,7 @@ impl Call {
         response: &Message<'_>,
     ) {
         let (from, to) = (exchange.from, exchange.to);
-        self.legs[usize::from(to)].dialog.refresh_target(response);
+        self.agreed_by(desk, to, response);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
         let mut owes = None;
@@ -381,8 +418,10 @@ impl Call {
     fn request_agreed(&mut self, desk: &mut Desk, exchange: &Exchange, response: &Message<'_>) {
         let is_sdp = carries(response) == Carries::Sdp;
         let mut body = response.body().to_vec();
+        if exchange.method == Method::Update {
+            self.agreed_by(desk, exchange.to, response);
+        }
         if exchange.offers {
-            self.legs[usize::from(exchange.to)].dialog.refresh_target(response);
             self.hear_offer(desk, exchange);
         }
         if is_sdp && let Ok(said) = read(response.body()) {
@@ -391,6 +430,13 @@ impl Call {
         }
         let content_type = response.first(HeaderName::ContentType).unwrap_or(SDP);
         self.answer_exchange(desk, exchange, response, content_type, &body);
+    }
+
+    /// A 2xx of this leg to an INVITE or UPDATE refreshes target and session.
+    fn agreed_by(&mut self, desk: &Desk, to: u8, response: &Message<'_>) {
+        let leg = &mut self.legs[usize::from(to)];
+        leg.dialog.refresh_target(response);
+        leg.timer.agree_as_client(desk.now.mono, &desk.settings.timers.session, response);
     }
 
     /// What the other leg said, for who asked. A leg that a program has put on hold says our own wish
@@ -425,13 +471,19 @@ impl Call {
         content_type: &[u8],
         body: &[u8],
     ) -> Option<std::rc::Rc<Vec<u8>>> {
-        let way = self.legs[usize::from(exchange.from)].way;
         let status = response.status().unwrap_or(200);
         let offers = matches!(exchange.method, Method::Invite | Method::Update);
-        desk.respond(exchange.server, Reply::new(status), |desk, _, mut out| {
+        if offers {
+            self.agree_on_session(desk, exchange.from, exchange.server);
+        }
+        let rules = desk.settings.timers.session;
+        let leg = &self.legs[usize::from(exchange.from)];
+        let (way, timer) = (leg.way, &leg.timer);
+        desk.respond(exchange.server, Reply::new(status), |desk, request, mut out| {
             if offers {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
+                timer.write_answer(&mut out, &rules, request);
             }
             compose::pass_through(&mut out, response);
             compose::write_body(out, content_type, body);
@@ -447,7 +499,8 @@ impl Call {
     ) {
         let told = match status {
             401 | 407 => 403,
-            503 => 500,
+            // Session intervals are between us and that leg.
+            422 | 503 => 500,
             other => other,
         };
         let reason = match response.start() {
@@ -497,6 +550,7 @@ impl Call {
                 self.abandoned.extend(exchange.client);
             }
         }
+        self.end_refreshing(leg);
     }
 
     /// 481 and 408 end the dialog (RFC 3261 12.2.1.2); for INFO and MESSAGE a 408 says little.

@@ -20,6 +20,8 @@ pub(crate) mod news;
 pub(crate) mod orphan;
 pub(crate) mod recording;
 pub(crate) mod referral;
+pub(crate) mod refresh;
+pub(crate) mod session_timer;
 pub(crate) mod setup;
 pub(crate) mod speech;
 pub(crate) mod transfer;
@@ -52,6 +54,7 @@ pub(crate) use hunt::{Hop, Hunt};
 pub(crate) use keys::Pressing;
 pub(crate) use media::Media;
 pub(crate) use referral::Referral;
+pub(crate) use session_timer::SessionTimer;
 pub(crate) use transfer::Transfer;
 
 /// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
@@ -199,6 +202,9 @@ pub(crate) struct Leg {
     pub state: LegState,
     /// The client transaction of our INVITE to it, until that has its final response.
     pub invite: Option<ClientKey>,
+    /// That INVITE, to be sent again where a peer wants a longer session interval.
+    pub asked: Option<Rc<Vec<u8>>>,
+    pub timer: SessionTimer,
     /// A response, even 100, was seen: CANCEL is allowed (RFC 3261 9.1).
     pub provisional: bool,
     /// 18x was seen.
@@ -400,7 +406,7 @@ impl Call {
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
         let rings = [self.ring_until, self.setup_until];
         let own = [self.end_at, self.give_up_at, aligning, self.acts_deadline()];
-        let own = rings.into_iter().chain(own).flatten();
+        let own = rings.into_iter().chain(own).chain([self.refresh_deadline()]).flatten();
         resend.chain(exchanges).chain(own).min()
     }
 
@@ -424,6 +430,7 @@ impl Call {
         self.expire_exchanges(desk);
         self.align_timeout(desk);
         self.expire_acts(desk);
+        self.refresh_timeout(desk);
         let until = [&mut self.ring_until, &mut self.setup_until];
         let over = until.map(|until| until.take_if(|at| *at <= now).is_some());
         if over.contains(&true) {

@@ -23,8 +23,8 @@ use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, Hunt, INVITER, Leg, LegState, Media, Round, State,
-    Target, small,
+    AfterOpen, Aim, Call, Changes, Failure, Hunt, INVITER, Leg, LegState, Media, Round,
+    SessionTimer, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
@@ -77,7 +77,8 @@ impl Call {
         let way = way_of_caller(request, &from);
         let max_forwards = request.max_forwards().ok()?.unwrap_or(shared::limits::MAX_FORWARDS);
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
-        let inviter = new_leg(desk, Side::Caller, dialog, way);
+        let mut inviter = new_leg(desk, Side::Caller, dialog, way);
+        inviter.timer.learn(request);
         Some(Self {
             direction,
             caller: compose::party_user(&caller),
@@ -297,7 +298,8 @@ impl Call {
         let (owner, max_forwards) = (self.owner(index, Asks::Invite), self.max_forwards);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
-        let (dialog, way) = (&leg.dialog, leg.way);
+        let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
+        let rules = desk.settings.timers.session;
         let sent = desk.request(
             Method::Invite,
             dialog.request_uri(),
@@ -309,6 +311,7 @@ impl Call {
                 desk.write_contact(&mut out, &way);
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
+                timer.write_request(&mut out, &rules);
                 if let Some(party) = outgoing.referred_by {
                     out.header("Referred-By", party);
                 }
@@ -323,6 +326,11 @@ impl Call {
             },
         );
         leg.invite = sent;
+        if let Some(client) = sent.and_then(|key| desk.transactions.clients.find(key))
+            && rules.is_on()
+        {
+            leg.asked = Some(Rc::clone(&client.request));
+        }
         if sent.is_none() {
             leg.state = LegState::Ended;
             let target = compose::readable(&leg.dialog.remote_target);
@@ -426,6 +434,8 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         is_host: false,
         state: LegState::Inviting,
         invite: None,
+        asked: None,
+        timer: SessionTimer::default(),
         provisional: false,
         rang: false,
         cancel_wanted: None,

@@ -319,6 +319,8 @@ fn first_answer(leg: &mut Leg, now: Instant, status: u16, message: &Glance<'_>) 
             leg.answered = Some((now, tag));
             leg.last = Some((status, now));
         }
+        // A 422 asks for the same INVITE with a longer session interval (RFC 4028 7.3).
+        _ if leg.last.is_some_and(|(status, _)| status == 422) => leg.last = Some((status, now)),
         _ => leg.last = leg.last.or(Some((status, now))),
     }
 }
@@ -326,7 +328,7 @@ fn first_answer(leg: &mut Leg, now: Instant, status: u16, message: &Glance<'_>) 
 fn answer_to_caller(leg: &mut Leg, now: Instant, status: u16, message: &Glance<'_>) {
     match status {
         101..=199 => leg.rang_at = leg.rang_at.or(Some(now)),
-        401 | 407 => leg.challenged = true,
+        401 | 407 | 422 => leg.challenged = true,
         200..=299 => {
             leg.answered = Some((now, message.to_tag.unwrap_or_default().to_owned()));
             leg.answered_cseq = Some(message.cseq);

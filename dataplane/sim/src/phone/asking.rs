@@ -118,7 +118,7 @@ impl Phone {
             Purpose::Note(id) => self.hear_note_answer(now, id, heard),
             Purpose::ReInvite(id) => self.hear_change_answer(now, id, heard, asked),
             Purpose::Register => self.hear_registrar(now, heard, asked),
-            Purpose::Update(id) => self.hear_update_answer(now, id, heard),
+            Purpose::Update(id) => self.hear_update_answer(now, id, heard, asked),
         }
     }
 

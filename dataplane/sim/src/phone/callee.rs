@@ -33,6 +33,9 @@ impl Phone {
             // RFC 3261 8.2.2.2: the same request over two paths.
             return self.answer(now, key, Reply { status: 482, ..reply() });
         }
+        if self.refuses_session(now, key, heard) {
+            return;
+        }
         let plan = self.plan_for_a_call();
         if plan.outcome == Outcome::Silent {
             self.servers.remove(key);
@@ -168,11 +171,13 @@ impl Phone {
     pub(super) fn answer_ok(&mut self, now: Instant, id: UsageId, key: &str, body: String) {
         let Some(server) = self.servers.get(key) else { return };
         let (cseq, to, offered) = (server.asked.cseq, server.from, server.asked.sdp().is_none());
+        let asked = server.asked.clone();
+        let session = self.session_answer(now, id, &asked);
         let (contact, tag) = (self.contact(), self.usages[id].local_tag.clone());
         let (contact, to_tag) = (Some(contact.as_str()), Some(tag.as_str()));
         let body = Some(Body::sdp(body));
         let allow = rsip::headers::Allow::new("INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE");
-        let more = vec![allow.into()];
+        let more = if session.is_empty() { vec![allow.into()] } else { session };
         self.answer(now, key, Reply { status: 200, to_tag, contact, body, more });
         let Some(bytes) = self.servers.get(key).and_then(|server| server.answer.clone()) else {
             return;

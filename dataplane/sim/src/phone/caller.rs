@@ -93,6 +93,12 @@ impl Phone {
         if matches!(status, 401 | 407) && self.try_again(now, id, heard) {
             return;
         }
+        if let (422, Some(plan)) = (status, self.settings.timer)
+            && !self.usages[id].wants_cancel
+            && self.usages[id].session.learn_least(heard, plan)
+        {
+            return self.invite(now, id);
+        }
         let usage = &mut self.usages[id];
         usage.report.final_status = Some(status);
         match status {
@@ -133,6 +139,7 @@ impl Phone {
             Some(contact) => usage.target.clone_from(contact),
             None => self.breaches.push(format!("{call}: 2xx without Contact (RFC 3261 12.1.1)")),
         }
+        self.hear_session(now, id, heard);
         if let Err(why) = self.hear_media_of_answer(id, heard) {
             self.breaches.push(format!("{call}: {why}"));
         }

@@ -68,10 +68,16 @@ impl Phone {
         usage.cseq += 1;
         usage.pending_step = Some(step);
         let cseq = usage.cseq;
-        usage.talking.apply(step);
-        let offers = step != Step::OfferlessReInvite;
-        let body = offers.then(|| Body::sdp(usage.talking.offer()));
-        let is_update = step == Step::Update;
+        let updates = self.settings.timer.is_some_and(|plan| plan.updates);
+        let is_silent = step == Step::Refresh && updates;
+        let is_update = step == Step::Update || is_silent;
+        let body = if is_silent {
+            None // RFC 4028 7.4: an UPDATE that refreshes needs no offer
+        } else {
+            usage.talking.apply(step);
+            let offers = step != Step::OfferlessReInvite;
+            offers.then(|| Body::sdp(usage.talking.offer()))
+        };
         let method = if is_update { Method::Update } else { Method::Invite };
         let text = self.dialog_request(id, method, cseq, body);
         let to = self.target_of(&self.usages[id]);
@@ -111,6 +117,7 @@ impl Phone {
         };
         let status = heard.status.expect("a response");
         if (200..300).contains(&status) {
+            self.hear_session(now, id, heard);
             if let Err(why) = self.hear_media_of_change(id, heard, asked) {
                 self.breaches.push(format!("{}: {why}", heard.call_id));
             }
@@ -159,7 +166,13 @@ impl Phone {
         Ok(())
     }
 
-    pub(super) fn hear_update_answer(&mut self, now: Instant, id: UsageId, heard: Option<&Heard>) {
+    pub(super) fn hear_update_answer(
+        &mut self,
+        now: Instant,
+        id: UsageId,
+        heard: Option<&Heard>,
+        asked: &Heard,
+    ) {
         let usage = &mut self.usages[id];
         usage.inviting = None;
         let step = usage.pending_step.take();
@@ -167,6 +180,11 @@ impl Phone {
         if !matches!(heard.status, Some(200..=299)) {
             return self.change_refused(now, id, heard, step);
         }
+        self.hear_session(now, id, heard);
+        if asked.sdp().is_none() {
+            return;
+        }
+        let usage = &mut self.usages[id];
         let answered = heard
             .sdp()
             .ok_or_else(|| "2xx to an UPDATE without an answer (RFC 3311 5.2)".to_owned());
@@ -298,6 +316,10 @@ impl Phone {
                 Reply { status: 500, more: vec![retry_after], ..reply() },
             );
         }
+        if self.refuses_session(now, key, heard) {
+            return;
+        }
+        let usage = &mut self.usages[id];
         if let Some(contact) = &heard.contact {
             usage.target.clone_from(contact);
         }
@@ -338,11 +360,14 @@ impl Phone {
     /// RFC 3311 5.2.
     fn hear_update(&mut self, now: Instant, id: UsageId, key: &str, heard: &Heard) {
         let contact = self.contact();
-        let usage = &mut self.usages[id];
+        if self.refuses_session(now, key, heard) {
+            return;
+        }
         let Some(offer) = heard.sdp() else {
-            let contact = Some(contact.as_str());
-            return self.answer(now, key, Reply { status: 200, contact, ..reply() });
+            let (contact, more) = (Some(contact.as_str()), self.session_answer(now, id, heard));
+            return self.answer(now, key, Reply { status: 200, contact, more, ..reply() });
         };
+        let usage = &mut self.usages[id];
         if usage.inviting.is_some() || usage.talking.is_offering() {
             return self.answer(now, key, Reply { status: 491, ..reply() });
         }
@@ -357,7 +382,8 @@ impl Phone {
         match usage.talking.answer(offer, false) {
             Ok(answer) => {
                 let (contact, body) = (Some(contact.as_str()), Some(Body::sdp(answer)));
-                self.answer(now, key, Reply { status: 200, contact, body, ..reply() });
+                let more = self.session_answer(now, id, heard);
+                self.answer(now, key, Reply { status: 200, contact, body, more, ..reply() });
             }
             Err(why) => {
                 self.breach(format!("{}: {why}", heard.call_id));

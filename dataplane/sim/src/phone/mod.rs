@@ -13,6 +13,7 @@ mod midcall;
 pub mod plan;
 mod registration;
 pub mod talk;
+pub mod timers;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -207,11 +208,13 @@ impl Phone {
             Deed::GiveUpInvite => self.give_up_invite(now, id),
             Deed::GiveUpOk(cseq) => self.give_up_ok(now, id, cseq),
             Deed::HangUp => self.hang_up(now, id),
+            Deed::Refresh(round) => self.refresh(now, id, round),
             Deed::Refuse(status) => self.refuse(now, id, status),
             Deed::Reply(key) => self.reply_to_change(now, id, &key),
             Deed::ResendOk(cseq) => self.resend_ok(now, id, cseq),
             Deed::RetryStep => self.retry_step(now, id),
             Deed::Ring(ring) => self.ring(now, id, ring),
+            Deed::SessionOver(round) => self.session_over(now, id, round),
             Deed::Speak => self.speak(now, id),
             Deed::Step(step) => self.step(now, id, step),
         }
@@ -287,6 +290,7 @@ impl Phone {
     ) -> String {
         let (branch, contact) = (self.branch(), self.contact());
         let (cnonce, transport) = (self.random.word(8), self.via_transport());
+        more.extend(self.session_request(id, method));
         let PhoneSettings { user, password, home, .. } = &self.settings;
         let usage = &mut self.usages[id];
         if let Some((ask, challenge)) = usage.credentials.as_mut().filter(|_| method != Method::Ack)

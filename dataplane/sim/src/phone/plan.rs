@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shared::net::Transport;
 
+use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
 use crate::speech::digest::Hash;
@@ -30,6 +31,8 @@ pub struct PhoneSettings {
     pub registers: Option<Duration>,
     /// Time between two RTP packets; coarse, to keep a run cheap.
     pub voice_every: Duration,
+    /// `None`: it knows no session timers.
+    pub timer: Option<TimerPlan>,
     /// What it does with a call that no plan was laid out for.
     pub callee: Callee,
 }
@@ -128,6 +131,8 @@ pub enum Step {
     OfferlessReInvite,
     /// REFER: the other side is to talk with this user (RFC 5589 6).
     Refer(u16),
+    /// Nothing changes: a session refresh (RFC 4028).
+    Refresh,
     Resume,
     SendInfo,
     /// UPDATE with the standing description (RFC 3311).

@@ -100,7 +100,11 @@ impl Talking {
                 self.said.audio.set_port(port + 4);
             }
             Step::Mute => self.muted = true,
-            Step::OfferlessReInvite | Step::Refer(_) | Step::SendInfo | Step::Update => {}
+            Step::OfferlessReInvite
+            | Step::Refer(_)
+            | Step::Refresh
+            | Step::SendInfo
+            | Step::Update => {}
         }
     }
 

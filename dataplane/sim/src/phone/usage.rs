@@ -13,6 +13,7 @@ use shared::time::Instant;
 
 use crate::phone::plan::{CalleePlan, CallerPlan, Ring, Step};
 use crate::phone::talk::{Talking, mark_of};
+use crate::phone::timers::SessionTime;
 use crate::speech::digest::Challenge;
 use crate::speech::heard::Heard;
 
@@ -51,6 +52,7 @@ pub struct Usage {
     /// The answer that a provisional response already gave.
     pub(crate) answer: Option<String>,
     pub(crate) speaks: bool,
+    pub(crate) session: SessionTime,
     pub report: Report,
 }
 
@@ -87,11 +89,13 @@ pub(crate) enum Deed {
     GiveUpInvite,
     GiveUpOk(u32),
     HangUp,
+    Refresh(u32),
     Refuse(u16),
     Reply(String),
     ResendOk(u32),
     RetryStep,
     Ring(Ring),
+    SessionOver(u32),
     Speak,
     Step(Step),
 }
@@ -127,6 +131,11 @@ pub struct Report {
     /// 491 answers heard: glare that was resolved.
     pub glares: u32,
     pub infos_heard: u32,
+    /// Session intervals that it granted and that it was granted, the first ones included.
+    pub refreshes_heard: u32,
+    pub refreshes_made: u32,
+    /// It hung up because nobody refreshed the session.
+    pub expired: bool,
     /// Statuses that NOTIFYs told of the call that a REFER asked for.
     pub notified: Vec<u16>,
     /// It held, muted or moved its media at some time.
@@ -205,6 +214,9 @@ impl Usage {
             unacknowledged: false,
             glares: 0,
             infos_heard: 0,
+            refreshes_heard: 0,
+            refreshes_made: 0,
+            expired: false,
             notified: Vec::new(),
             silenced: false,
             packets_sent: 0,
@@ -238,6 +250,7 @@ impl Usage {
             pending_step: None,
             answer: None,
             speaks: false,
+            session: SessionTime::default(),
             report,
         }
     }

@@ -90,6 +90,8 @@ impl Heard {
             ("Min-Expires", Header::MinExpires(value)) => Some(value.value()),
             ("Retry-After", Header::RetryAfter(value)) => Some(value.value()),
             ("Content-Type", Header::ContentType(value)) => Some(value.value()),
+            ("Supported", Header::Supported(value)) => Some(value.value()),
+            ("Require", Header::Require(value)) => Some(value.value()),
             ("Allow", Header::Allow(value)) => Some(value.value()),
             (name, Header::Other(other, value)) if other.eq_ignore_ascii_case(name) => {
                 Some(value.as_str())

@@ -6,7 +6,7 @@
 
 use shared::limits::VIAS_MAX;
 
-use super::header::{CSeq, NameAddr, Via, list, parse_number};
+use super::header::{CSeq, NameAddr, SessionExpires, Via, list, parse_min_se, parse_number};
 use super::{HeaderName, Malformed, Message, Method, Start, Uri};
 
 /// Headers that may stand only once (RFC 3261 7.3.1, 20).
@@ -44,6 +44,19 @@ impl<'a> Message<'a> {
     pub fn cseq(&self) -> Result<CSeq, Malformed> {
         let value = self.first(HeaderName::CSeq).ok_or(Malformed::HeaderMissing("CSeq"))?;
         CSeq::parse(value)
+    }
+
+    pub fn session_expires(&self) -> Result<Option<SessionExpires>, Malformed> {
+        self.first(HeaderName::SessionExpires).map(SessionExpires::parse).transpose()
+    }
+
+    pub fn min_se(&self) -> Result<Option<u32>, Malformed> {
+        self.first(HeaderName::MinSe).map(parse_min_se).transpose()
+    }
+
+    /// Whether a header of option tags names this one (RFC 3261 20.32, 20.37).
+    pub fn names_option(&self, name: HeaderName, tag: &[u8]) -> bool {
+        self.values(name).any(|value| value.eq_ignore_ascii_case(tag))
     }
 
     /// 0..=255 (RFC 3261 20.22).

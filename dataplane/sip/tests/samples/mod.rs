@@ -54,6 +54,7 @@ pub fn read_all(message: &Message<'_>) {
     let _ = (message.check_request(), message.check_response());
     let _ = (message.call_id(), message.cseq(), message.expires(), message.max_forwards());
     let _ = (message.method(), message.status(), message.body(), message.via().map(|v| v.branch));
+    let _ = (message.session_expires(), message.min_se());
     for address in [message.from(), message.to()].into_iter().flatten() {
         let _ = (address.tag(), address.param("x"));
         if let Ok(uri) = address.parsed_uri() {
@@ -64,6 +65,7 @@ pub fn read_all(message: &Message<'_>) {
     for (name, _, _) in message.lines() {
         for value in message.values(name) {
             let _ = sip::wire::Via::parse(value).map(|via| via.host.to_string());
+            let _ = sip::wire::SessionExpires::parse(value).map(|one| one.seconds);
             if let Ok(address) = sip::wire::NameAddr::parse(value) {
                 let _ = (address.tag(), address.parsed_uri().map(|uri| uri.port));
             }

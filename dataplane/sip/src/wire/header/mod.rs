@@ -8,10 +8,12 @@ mod cseq;
 pub(crate) mod list;
 mod name_addr;
 pub(crate) mod params;
+mod session_expires;
 mod via;
 
 pub use cseq::CSeq;
 pub use name_addr::NameAddr;
+pub use session_expires::{Refresher, SessionExpires, parse_min_se};
 pub use via::Via;
 
 /// Digits only, at most a u32.
