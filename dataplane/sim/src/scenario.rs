@@ -42,6 +42,8 @@ impl Default for Options {
 /// Calls begin in this window, after the phones registered.
 const BEGIN: Duration = Duration::from_secs(10);
 const CALLS_WITHIN: Duration = Duration::from_secs(90);
+/// With session timers calls last long enough to be refreshed; the longest goes on into the quiet time.
+const TIMED_STRETCH: u32 = 4;
 /// The last call has begun, rung and talked by then.
 const EVENING: Duration = Duration::from_secs(260);
 
@@ -50,6 +52,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut settings = draw_settings(seed, options, &mut random);
     let mut specs = draw_phones(&mut random);
     draw_timers(seed, &mut settings, &mut specs);
+    let stretch = if settings.timers.session.is_on() { TIMED_STRETCH } else { 1 };
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
     if asks {
@@ -57,7 +60,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
         world.program_mut().roll_dice(random.fork(), uris);
     }
     world.switch_on();
-    lay_out_calls(&mut world, &specs, &mut random);
+    lay_out_calls(&mut world, &specs, &mut random, stretch);
     lay_out_wishes(&mut world, &specs, &mut random);
     lay_out_accidents(&mut world, &specs, &mut random);
     lay_out_commands(&mut world, &mut random);
@@ -161,11 +164,15 @@ fn draw_phones(random: &mut Random) -> Vec<PhoneSpec> {
     phones
 }
 
-fn lay_out_calls(world: &mut World, specs: &[PhoneSpec], random: &mut Random) {
+fn lay_out_calls(world: &mut World, specs: &[PhoneSpec], random: &mut Random, stretch: u32) {
     for _ in 0..random.range(2, 14) {
         let caller = random.index(specs.len());
         let target = draw_target(specs, caller, random);
-        let plan = CallerPlan::draw(random, target);
+        let mut plan = CallerPlan::draw(random, target);
+        plan.hang_up_after = plan.hang_up_after.map(|after| stretch * after);
+        for (after, _) in &mut plan.steps {
+            *after *= stretch;
+        }
         let at = BEGIN + random.millis(0, u64::try_from(CALLS_WITHIN.as_millis()).expect("short"));
         world.after(at, Act::Call(caller, plan));
     }
