@@ -18,19 +18,19 @@ fn check_config_prints_every_problem_and_exits_3() {
     assert_eq!(text(&good.stdout), "configuration valid: 0 errors, 0 warnings, 0 notes\n");
 
     let file = folder.path().join("bad.toml");
-    std::fs::write(&file, "[proxy]\nudp_prot = 1\nmedia_proxy = \"nat\"\n").expect("written");
+    std::fs::write(&file, "[proxy]\nudp_prot = 1\naddr = \"any\"\n").expect("written");
     let bad = run(folder.path(), &["--conf", "bad.toml", "check-config"]);
     assert_eq!(bad.status.code(), Some(3));
     assert_eq!(
         text(&bad.stdout),
         "bad.toml:2: warning: proxy.udp_prot: unknown key; did you mean \"udp_port\"?\n\
-         bad.toml:3: error: proxy.media_proxy: \"nat\" is not built yet: media always passes \
-         through the gateway; use \"auto\" or \"all\"\n\
+         bad.toml:3: error: proxy.addr: \"any\" is not an IP address; write \"0.0.0.0\", or leave it \
+         out for every address\n\
          configuration invalid: 1 errors, 1 warnings, 0 notes\n"
     );
     let serve = run(folder.path(), &["--config", "bad.toml"]);
     assert_eq!(serve.status.code(), Some(3), "{}", text(&serve.stderr));
-    assert!(text(&serve.stderr).contains("bad.toml:3: error: proxy.media_proxy"));
+    assert!(text(&serve.stderr).contains("bad.toml:3: error: proxy.addr"));
     assert!(!folder.path().join("data").exists(), "a bad configuration touches nothing");
 
     let gone = run(folder.path(), &["--config", "gone.toml", "check-config"]);
@@ -149,10 +149,10 @@ fn a_reload_brings_users_live_and_a_bad_file_changes_nothing() {
     assert!(line.contains("generation=2"), "{line}");
     let line = gate.wait_for("only a restart");
     assert!(line.contains("proxy.rtp_timeout"), "{line}");
-    write_config(folder.path(), sip, "media_proxy = \"bypass\"\n");
+    write_config(folder.path(), sip, "t1_timer = 5\n");
     gate.signal(Signal::HUP);
     let line = gate.wait_for("reload refused");
-    assert!(line.contains("ringgate.toml:8: error: proxy.media_proxy"), "{line}");
+    assert!(line.contains("ringgate.toml:8: error: proxy.t1_timer"), "{line}");
     let health = gate.get("/ami/v1/health").1;
     assert_eq!(health["generation"], 2);
     assert_eq!(health["shards"][0]["generation"], 2);
