@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +35,9 @@ pub(crate) fn spare_port() -> u16 {
         }
     }
 }
+
+/// A deadline for a hang and not a measure of speed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Gate {
     child: Child,
@@ -73,13 +77,24 @@ impl Gate {
         Self { child, stdout, stderr, banner, http }
     }
 
-    pub(crate) fn signal(&self, signal: Signal) {
+    fn pid(&self) -> Pid {
         let pid = i32::try_from(self.child.id()).expect("a small number");
-        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("it runs");
+        Pid::from_raw(pid).expect("not zero")
     }
 
-    /// Reads the log up to a line with `words`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).expect("it runs");
+    }
+
+    /// Reads the log up to a line with `words`; a program that does not say them is ended after a minute.
     pub(crate) fn wait_for(&mut self, words: &str) -> String {
+        let (_found, waiting) = mpsc::channel::<()>();
+        let pid = self.pid();
+        std::thread::spawn(move || {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                kill_process(pid, Signal::KILL).expect("its log is still open");
+            }
+        });
         let mut line = String::new();
         loop {
             line.clear();

@@ -188,6 +188,17 @@ fn a_callee_who_wants_a_longer_interval_is_asked_once_more() {
 }
 
 #[test]
+fn an_answer_cannot_make_the_interval_longer_than_it_was_asked_for() {
+    let grants = format!("{UPDATES}Session-Expires: 4294967295;refresher=uac\r\n");
+    let mut stands = Stands::new(bench(SUPPORTED, 600), "", &grants);
+    stands.bench.pass(Duration::from_millis(299_900));
+    assert!(stands.bench.heard(BEN).is_empty());
+    stands.bench.pass(Duration::from_millis(200));
+    let update = stands.bench.only(BEN, "UPDATE");
+    assert_eq!(header(&update, "Session-Expires"), "600;refresher=uac");
+}
+
+#[test]
 fn we_refresh_by_update_at_half_the_interval_and_keep_the_callee() {
     let grants = format!("{UPDATES}Session-Expires: 300;refresher=uac\r\nRequire: timer\r\n");
     let mut stands = Stands::new(bench(SUPPORTED, 600), "", &grants);

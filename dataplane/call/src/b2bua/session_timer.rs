@@ -173,7 +173,9 @@ impl SessionTimer {
         match response.session_expires().ok().flatten() {
             Some(said) => {
                 let ours = said.refresher != Some(Refresher::Uas);
-                self.agree(now, said.seconds, ours, true);
+                // Nobody may make it longer than it was asked for: a peer could switch it off that way.
+                let seconds = said.seconds.min(self.asked_s(rules));
+                self.agree(now, seconds, ours, true);
             }
             None if rules.mode == SessionTimerMode::Always => {
                 self.agree(now, rules.expires_s.max(self.min_s), true, false);
