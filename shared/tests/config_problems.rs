@@ -220,6 +220,35 @@ dest = "sip:me@carrier.example"
 }
 
 #[test]
+fn tls_needs_its_files_and_a_port_of_its_own() {
+    assert_problems(
+        "[proxy]\ntls_port = 5060\nssl_certificate = \"pbx.pem\"\n",
+        &[
+            "ringgate.toml:2: error: proxy.tls_port: 5060 is proxy.tcp_port: each needs a port of \
+             its own",
+            "ringgate.toml:2: error: proxy.tls_port: TLS needs the certificate's private key; \
+             write proxy.ssl_private_key = \"FILE\", or tls_port = 0",
+        ],
+    );
+    assert_problems("[proxy]\ntls_port = 0\n", &[]);
+}
+
+#[test]
+fn the_files_of_tls_are_those_of_sip_or_else_the_common_ones() {
+    let text = "ssl_certificate = \"web.pem\"\nssl_private_key = \"web.key\"\n[proxy]\n\
+                tls_port = 5061\nssl_certificate = \"sip.pem\"\n\
+                tls_ca_certificates = \"ca.pem\"\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    let tls = config.tls().expect("it is on");
+    let name = |path: &std::path::Path| path.display().to_string();
+    let files = [&tls.files.certificate, &tls.files.private_key, &tls.files.authorities[0]];
+    assert_eq!(files.map(|path| name(path)), ["sip.pem", "web.key", "ca.pem"]);
+    assert_eq!(tls.port, 5061);
+    let off = check("ssl_certificate = \"web.pem\"\n", &[], true).config.expect("right");
+    assert!(off.tls().is_none());
+}
+
+#[test]
 fn tokens_without_known_scopes_are_named() {
     assert_problems(
         r#"http_addr = "192.0.2.1:8080"

@@ -13,6 +13,7 @@ mod clock;
 mod completions;
 mod executor;
 mod journal;
+mod keys;
 mod link;
 mod listeners;
 mod mesh;
