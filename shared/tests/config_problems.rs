@@ -205,8 +205,6 @@ dest = "sip:me@carrier.example"
         &[
             "ringgate.toml:5: error: proxy.trunks.empty: has no dest; write dest = \
              \"sip:HOST:PORT\"",
-            "ringgate.toml:7: error: proxy.trunks.secure.dest: trunks over TLS are not built \
-             yet; use \"udp\" or \"tcp\"",
             "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[1]: \"192.0.2.0/40\" is \
              not a network",
             "ringgate.toml:11: warning: proxy.trunks.network.max_cps: accepted, not used yet: \
@@ -217,6 +215,18 @@ dest = "sip:me@carrier.example"
              called number goes there; write \"sip:HOST:PORT\"",
         ],
     );
+}
+
+#[test]
+fn a_trunk_is_reached_over_tls_when_its_scheme_or_a_word_says_so() {
+    let text = "[proxy.trunks.one]\ndest = \"sips:carrier.example\"\n[proxy.trunks.two]\n\
+                dest = \"sip:carrier.example;transport=tls\"\n[proxy.trunks.three]\n\
+                dest = \"sip:carrier.example:5070\"\ntransport = \"tls\"\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    assert_eq!(config.trunks().len(), 3);
+    for trunk in config.trunks() {
+        assert_eq!(trunk.transport, shared::net::Transport::Tls, "{}", trunk.name);
+    }
 }
 
 #[test]

@@ -13,7 +13,6 @@ use shared::snapshot::Trunk;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-const SIP_PORT: u16 = 5060;
 /// A name server that needs longer is not there.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -25,6 +24,7 @@ pub(super) struct Resolver {
     ipv6: bool,
     udp: bool,
     tcp: bool,
+    tls: bool,
 }
 
 impl Resolver {
@@ -35,6 +35,7 @@ impl Resolver {
             ipv6,
             udp: !sip.udp_ports().is_empty(),
             tcp: sip.tcp_port().is_some(),
+            tls: config.tls().is_some(),
         }
     }
 
@@ -44,13 +45,14 @@ impl Resolver {
             Some(own) => own.is_ipv4() == address.is_ipv4(),
             None => self.ipv6 || address.is_ipv4(),
         };
-        let found = look_up(&trunk.dest, SIP_PORT).await;
+        let found = look_up(&trunk.dest, trunk.transport.port()).await;
         let found = found.map_err(|reason| format!("{key}.dest: {} {reason}", trunk.dest))?;
         let address = found.iter().copied().find(fits).ok_or_else(|| {
             format!("{key}.dest: {} has no address of a family that we listen on", trunk.dest)
         })?;
         let listens = match trunk.transport {
             Transport::Udp => self.udp,
+            Transport::Tls => self.tls,
             _ => self.tcp,
         };
         if !listens {

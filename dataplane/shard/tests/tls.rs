@@ -7,21 +7,24 @@
 
 mod plane;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command as Program, Stdio};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use plane::{DEADLINE, Phone, Plane, audio, folder, options, settings, value, vias};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 use shard::spawn;
 use shared::metrics::Counter;
 use shared::net::Transport;
 use shared::settings::{ShardSettings, TlsFiles};
-use shared::snapshot::{Secret, Snapshot, User};
+use shared::snapshot::{Secret, Snapshot, Trunk, User};
 
 const NAME: &str = "pbx.test";
 
@@ -73,17 +76,7 @@ impl Secure {
 
     /// The next message, which starts so.
     fn hear(&mut self, start: &str) -> String {
-        let mut text = String::new();
-        while !text.ends_with("\r\n\r\n") {
-            let read = self.0.read_line(&mut text).unwrap_or_else(|e| panic!("no {start}: {e}"));
-            assert!(read > 0, "no {start}: the end came after {text:?}");
-        }
-        let length = value(&text, "Content-Length").parse().expect("a length");
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).expect("the body");
-        text.push_str(&String::from_utf8(body).expect("text"));
-        assert!(text.starts_with(start), "{text}");
-        text
+        next_message(&mut self.0, start)
     }
 
     fn register(&mut self, user: &str) {
@@ -106,6 +99,21 @@ impl Secure {
         self.send(&text(2, &format!("Authorization: {credentials}\r\n")));
         self.hear("SIP/2.0 200");
     }
+}
+
+/// The next message of a stream, which starts so.
+fn next_message(stream: &mut impl BufRead, start: &str) -> String {
+    let mut text = String::new();
+    while !text.ends_with("\r\n\r\n") {
+        let read = stream.read_line(&mut text).unwrap_or_else(|e| panic!("no {start}: {e}"));
+        assert!(read > 0, "no {start}: the end came after {text:?}");
+    }
+    let length = value(&text, "Content-Length").parse().expect("a length");
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("the body");
+    text.push_str(&String::from_utf8(body).expect("text"));
+    assert!(text.starts_with(start), "{text}");
+    text
 }
 
 fn snapshot() -> Snapshot {
@@ -183,6 +191,62 @@ fn a_phone_registers_and_is_called_over_its_own_flow() {
     assert_eq!(counters.of(Counter::TlsHandshakes), 1);
     assert_eq!(counters.of(Counter::RegistrationsAccepted), 1);
     assert_eq!((counters.of(Counter::FlowsCut), counters.of(Counter::Calls)), (0, 0));
+}
+
+/// A trunk with this certificate that refuses the one call it gets; gives the INVITE.
+fn busy_trunk(listener: TcpListener, files: &TlsFiles) -> JoinHandle<String> {
+    let certificate = CertificateDer::from_pem_file(&files.certificate).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(&files.private_key).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider);
+    let builder = builder.with_safe_default_protocol_versions().expect("versions");
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key);
+    let connection = ServerConnection::new(Arc::new(config.expect("keys"))).expect("a server");
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("a connection");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
+        let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+        let invite = next_message(&mut stream, "INVITE ");
+        let busy = format!(
+            "SIP/2.0 486 Busy Here\r\n{}From: {}\r\nTo: {};tag=trunk\r\nCall-ID: {}\r\n\
+             CSeq: {}\r\nContent-Length: 0\r\n\r\n",
+            vias(&invite),
+            value(&invite, "From"),
+            value(&invite, "To"),
+            value(&invite, "Call-ID"),
+            value(&invite, "CSeq")
+        );
+        stream.get_mut().write_all(busy.as_bytes()).expect("sent");
+        next_message(&mut stream, "ACK ");
+        invite
+    })
+}
+
+#[test]
+fn a_trunk_is_called_over_tls_under_the_name_of_its_certificate() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let carrier = listener.local_addr().expect("bound");
+    let local = Some(carrier.ip());
+    let trunk = Trunk { local, ..Trunk::plain("secure", NAME, carrier, Transport::Tls) };
+    let snapshot = Snapshot { trunks: Arc::new(vec![trunk]), ..Snapshot::default() };
+    let (plane, files) = start("tls-trunk", 1, snapshot, 49_000);
+    let trunk = busy_trunk(listener, &files);
+    let (caller, media) = (Phone::new(), Phone::new());
+    let gateway = plane.address(Transport::Udp);
+    let target = format!("sip:0123456@{NAME}:{}", carrier.port());
+    let to = format!("<{target}>");
+    let dial = |method, to: &str, body: &str| {
+        let text = from_caller(&caller, method, 1, to, body);
+        caller.send(gateway, &text.replacen("sip:1002@smoke.test", &target, 1));
+    };
+    dial("INVITE", &to, &audio(&media.0));
+    let refused = caller.hear("SIP/2.0 486");
+    dial("ACK", value(&refused, "To"), "");
+    let invite = trunk.join().expect("it was called");
+    let at = plane.address(Transport::Tls);
+    assert!(value(&invite, "Via").starts_with(&format!("SIP/2.0/TLS {at};")), "{invite}");
+    assert_eq!(value(&invite, "Contact"), format!("<sip:{at};transport=tls>"));
+    assert_eq!(plane.stop().of(Counter::TlsHandshakes), 1);
 }
 
 #[test]

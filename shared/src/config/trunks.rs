@@ -140,11 +140,7 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         }
     };
     let transport = match (file.transport.as_deref(), transport) {
-        (Some("tls"), _) | (None, Some(Transport::Tls)) => {
-            let key = if file.transport.is_some() { format!("{key}.transport") } else { dest_key };
-            report.error_try(&key, "trunks over TLS are not built yet", "use \"udp\" or \"tcp\"");
-            return None;
-        }
+        (Some("tls"), _) => Transport::Tls,
         (Some("tcp"), _) => Transport::Tcp,
         (Some(_), _) => Transport::Udp,
         (None, found) => found.unwrap_or(Transport::Udp),
