@@ -22,7 +22,7 @@ use crate::start_error::StartError;
 const FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
 
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub struct Keys {
     /// For flows that we accept.
     pub(crate) server: Arc<ServerConfig>,
     /// For those that we open.
@@ -31,7 +31,7 @@ pub(crate) struct Keys {
 
 impl Keys {
     /// Reads the files. It blocks, so it is not for a shard.
-    pub(crate) fn read(files: &TlsFiles) -> Result<Self, StartError> {
+    pub fn read(files: &TlsFiles) -> Result<Self, StartError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let server = server(files, Arc::clone(&provider))?;
         let client = client(&files.authorities, provider)?;

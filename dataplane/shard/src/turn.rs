@@ -132,6 +132,9 @@ impl Shell {
     fn each_second(&mut self, now: Now) {
         let feedback = &mut self.feedback;
         self.relays.sweep(now.mono, |relay| feedback.push_back(Input::RelaySilent(relay)));
+        if let Some(keys) = self.link.keys.pop() {
+            self.tcp.renew(keys);
+        }
         self.tcp.sweep(&mut self.ring, now.mono, self.core.plain_counters());
         self.tcp.listen(&mut self.ring);
         self.sockets.arm_failed();

@@ -1,7 +1,7 @@
 //! SIP over TLS on the real data plane: rustls phones, and openssl, which we did not write.
 //! Owns:  certificates for a test; phones that speak TLS.
-//! Gives: proof that a phone registers, is called and is hung up over its flow, and that a start
-//!        without usable files is one line.
+//! Gives: proof that a phone registers, is called and is hung up over its flow, that a new certificate
+//!        drops nothing, and that a start without usable files is one line.
 //! Never: sleeps: sockets and events are waited for, with deadlines.
 //! Holds: every shard that a test starts is joined by it.
 
@@ -20,7 +20,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
-use shard::spawn;
+use shard::{Keys, spawn};
 use shared::metrics::Counter;
 use shared::net::Transport;
 use shared::settings::{ShardSettings, TlsFiles};
@@ -64,6 +64,13 @@ impl Secure {
         let name = ServerName::try_from(NAME).expect("a name");
         let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
         Self(BufReader::new(StreamOwned::new(connection, stream)))
+    }
+
+    /// Whether whoever listens there bears this certificate.
+    fn is_believed(at: SocketAddr, believed: &Path) -> bool {
+        let mut phone = Self::dial(at, believed);
+        let StreamOwned { conn, sock } = phone.0.get_mut();
+        conn.complete_io(sock).is_ok()
     }
 
     fn local(&self) -> SocketAddr {
@@ -275,6 +282,52 @@ fn openssl_is_answered() {
     let counters = plane.stop();
     assert_eq!(counters.of(Counter::TlsHandshakes), 2);
     assert_eq!(counters.of(Counter::TlsHandshakesFailed), 0);
+}
+
+/// Flows that stood before go on, and so does what was registered over them.
+#[test]
+fn a_new_certificate_is_shown_to_new_phones_and_drops_no_flow() {
+    let (mut plane, old) = start("tls-renew", 2, snapshot(), 48_000);
+    let at = plane.address(Transport::Tls);
+    let mut standing: Vec<Secure> = (0..6).map(|_| Secure::dial(at, &old.certificate)).collect();
+    standing[0].register("1002");
+    for (number, phone) in standing.iter_mut().enumerate() {
+        phone.send(&options(&format!("before-{number}"), "TLS"));
+        phone.hear("SIP/2.0 200");
+    }
+    let new = certify(&plane.folder.join("new"));
+    let broken = TlsFiles { private_key: old.private_key.clone(), ..new.clone() };
+    Keys::read(&broken).expect_err("they do not belong together");
+    plane.shards.renew(&Arc::new(Keys::read(&new).expect("keys")));
+    // Each shard takes them within a second, and the kernel picks the shard of a connection.
+    let give_up_at = std::time::Instant::now() + DEADLINE;
+    let mut in_a_row = 0;
+    while in_a_row < 16 {
+        assert!(std::time::Instant::now() < give_up_at, "the new certificate was never shown");
+        in_a_row = if Secure::is_believed(at, &new.certificate) { in_a_row + 1 } else { 0 };
+    }
+    assert!(!Secure::is_believed(at, &old.certificate));
+    for (number, phone) in standing.iter_mut().enumerate() {
+        phone.send(&options(&format!("after-{number}"), "TLS"));
+        phone.hear("SIP/2.0 200");
+    }
+    let caller = Phone::new();
+    let gateway = plane.address(Transport::Udp);
+    let media = Phone::new();
+    let offer = audio(&media.0);
+    caller.send(gateway, &from_caller(&caller, "INVITE", 1, "<sip:1002@smoke.test>", &offer));
+    let invited = standing[0].hear("INVITE ");
+    let busy = ok(&standing[0], &invited, "").replace("200 OK", "486 Busy Here");
+    standing[0].send(&busy);
+    standing[0].hear("ACK ");
+    let refused = caller.hear("SIP/2.0 486");
+    let to = value(&refused, "To").to_owned();
+    caller.send(gateway, &from_caller(&caller, "ACK", 1, &to, ""));
+    plane.event("the end of the call", |event| match event {
+        shared::event::Event::Journaled { ends: 1, .. } => Some(()),
+        _ => None,
+    });
+    assert_eq!(plane.stop().of(Counter::FlowsCut), 0);
 }
 
 #[test]

@@ -5,13 +5,21 @@
 //! Holds: the queue and what waits for the handshake each have the bound of a flow.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::flow::{Flow, HANDSHAKE_WAIT, State};
 use super::send_queue::Piece;
 use super::tls::Step;
-use super::{Counter, Counters, Instant, Ring, Seat, SipTcp};
+use super::{Counter, Counters, Instant, Keys, Ring, Seat, SipTcp};
 
 impl SipTcp {
+    /// From now on handshakes are made with these keys. A shard without TLS stays without.
+    pub(crate) fn renew(&mut self, keys: Arc<Keys>) {
+        if self.keys.is_some() {
+            self.keys = Some(keys);
+        }
+    }
+
     /// What comes over this flow is ciphertext.
     pub(crate) fn is_sealed(&self, seat: Seat) -> bool {
         self.flow(seat).is_some_and(|flow| flow.tls.is_some())
