@@ -6,8 +6,9 @@
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
-use shard::Shards;
+use shard::{Keys, Shards};
 use shared::command::Command;
 use shared::event::Event;
 use shared::ids::ShardId;
@@ -17,6 +18,9 @@ pub trait Plane: fmt::Debug + Send + Sync + 'static {
 
     /// Gives the command back when the shard's queue is full.
     fn send(&self, shard: ShardId, command: Command) -> Result<(), Command>;
+
+    /// New TLS connections are made with these keys.
+    fn renew(&self, keys: &Arc<Keys>);
 
     /// Takes at most `most` events; 0 when none wait.
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize;
@@ -33,6 +37,10 @@ impl Plane for Shards {
 
     fn send(&self, shard: ShardId, command: Command) -> Result<(), Command> {
         Self::send(self, shard, command)
+    }
+
+    fn renew(&self, keys: &Arc<Keys>) {
+        Self::renew(self, keys);
     }
 
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize {

@@ -43,6 +43,16 @@ impl Transport {
         }
     }
 
+    /// Where it is listened for when no port is written (RFC 3261 19.1.2).
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Tcp | Self::Udp => 5060,
+            Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+
     /// A reliable transport needs no retransmission: timers A, E, G are off, D, I, J, K are zero.
     pub const fn is_reliable(self) -> bool {
         !matches!(self, Self::Udp)

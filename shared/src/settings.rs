@@ -22,6 +22,10 @@ pub struct ShardSettings {
     pub udp: Vec<SocketAddr>,
     /// TCP listeners, all shards bind the same ones.
     pub tcp: Vec<SocketAddr>,
+    /// TLS listeners, all shards bind the same ones.
+    pub tls: Vec<SocketAddr>,
+    /// Without them nothing goes over TLS; a TLS listener needs them.
+    pub tls_files: Option<TlsFiles>,
     /// Written into Via, Contact and SDP instead of the local address, per address family.
     pub external_ip: Vec<IpAddr>,
     /// Where media sockets bind: the wildcard of each family that is served.
@@ -49,6 +53,16 @@ pub struct ShardSettings {
     pub random_seed: [u8; 32],
     /// Signs digest nonces; the same on every shard of one process.
     pub nonce_key: [u8; 32],
+}
+
+/// PEM files; they are read at the start, and again when the shards are told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Our certificate, then those that lead to its authority.
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    /// Authorities of the servers that we connect to; none: those of the system.
+    pub authorities: Vec<PathBuf>,
 }
 
 /// What a digest challenge may ask for (RFC 7616, RFC 8760).

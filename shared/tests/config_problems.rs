@@ -204,8 +204,6 @@ dest = "sip:me@carrier.example"
         &[
             "ringgate.toml:5: error: proxy.trunks.empty: has no dest; write dest = \
              \"sip:HOST:PORT\"",
-            "ringgate.toml:7: error: proxy.trunks.secure.dest: trunks over TLS are not built \
-             yet; use \"udp\" or \"tcp\"",
             "ringgate.toml:10: error: proxy.trunks.network.inbound_hosts[1]: \"192.0.2.0/40\" is \
              not a network",
             "ringgate.toml:11: warning: proxy.trunks.network.policy: accepted, not used yet: \
@@ -244,6 +242,47 @@ fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
              400 to 599 or range; write \"503\" or \"500-599\"",
         ],
     );
+}
+
+#[test]
+fn a_trunk_is_reached_over_tls_when_its_scheme_or_a_word_says_so() {
+    let text = "[proxy.trunks.one]\ndest = \"sips:carrier.example\"\n[proxy.trunks.two]\n\
+                dest = \"sip:carrier.example;transport=tls\"\n[proxy.trunks.three]\n\
+                dest = \"sip:carrier.example:5070\"\ntransport = \"tls\"\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    assert_eq!(config.trunks().len(), 3);
+    for trunk in config.trunks() {
+        assert_eq!(trunk.transport, shared::net::Transport::Tls, "{}", trunk.name);
+    }
+}
+
+#[test]
+fn tls_needs_its_files_and_a_port_of_its_own() {
+    assert_problems(
+        "[proxy]\ntls_port = 5060\nssl_certificate = \"pbx.pem\"\n",
+        &[
+            "ringgate.toml:2: error: proxy.tls_port: 5060 is proxy.tcp_port: each needs a port of \
+             its own",
+            "ringgate.toml:2: error: proxy.tls_port: TLS needs the certificate's private key; \
+             write proxy.ssl_private_key = \"FILE\", or tls_port = 0",
+        ],
+    );
+    assert_problems("[proxy]\ntls_port = 0\n", &[]);
+}
+
+#[test]
+fn the_files_of_tls_are_those_of_sip_or_else_the_common_ones() {
+    let text = "ssl_certificate = \"web.pem\"\nssl_private_key = \"web.key\"\n[proxy]\n\
+                tls_port = 5061\nssl_certificate = \"sip.pem\"\n\
+                tls_ca_certificates = \"ca.pem\"\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    let tls = config.tls().expect("it is on");
+    let name = |path: &std::path::Path| path.display().to_string();
+    let files = [&tls.files.certificate, &tls.files.private_key, &tls.files.authorities[0]];
+    assert_eq!(files.map(|path| name(path)), ["sip.pem", "web.key", "ca.pem"]);
+    assert_eq!(tls.port, 5061);
+    let off = check("ssl_certificate = \"web.pem\"\n", &[], true).config.expect("right");
+    assert!(off.tls().is_none());
 }
 
 #[test]

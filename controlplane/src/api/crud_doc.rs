@@ -69,7 +69,7 @@ fn trunk() -> Value {
     let mut fields = json!({
         "name": doc::text(),
         "sip_server": doc::text(),
-        "sip_transport": doc::word(&["udp", "tcp"]),
+        "sip_transport": doc::word(&["udp", "tcp", "tls"]),
         "direction": doc::word(&["inbound", "outbound", "bidirectional"]),
         "allowed_ips": doc::list_of(doc::text()),
         "is_active": doc::flag(),

@@ -17,6 +17,7 @@ use super::contents::Contents;
 use super::objects::Object;
 use super::resolve::Resolver;
 use super::{Id, Kind, NotRead, Refusal, routes, trunks};
+use crate::plane::Plane;
 use crate::store::{Row, Store, StoreError};
 use crate::supervisor::Publisher;
 
@@ -93,6 +94,11 @@ impl Directory {
 
     pub fn contents(&self) -> Arc<Contents> {
         self.contents.load_full()
+    }
+
+    /// Where what is served goes.
+    pub fn plane(&self) -> &Arc<dyn Plane> {
+        &self.publisher.plane
     }
 
     pub async fn create(self: &Arc<Self>, kind: Kind, document: Value) -> Result<Changed, Refusal> {

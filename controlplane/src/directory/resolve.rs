@@ -13,7 +13,6 @@ use shared::snapshot::{Backup, Trunk};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-const SIP_PORT: u16 = 5060;
 /// A name server that needs longer is not there.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -25,6 +24,7 @@ pub(super) struct Resolver {
     ipv6: bool,
     udp: bool,
     tcp: bool,
+    tls: bool,
 }
 
 impl Resolver {
@@ -35,16 +35,17 @@ impl Resolver {
             ipv6,
             udp: !sip.udp_ports().is_empty(),
             tcp: sip.tcp_port().is_some(),
+            tls: config.tls().is_some(),
         }
     }
 
     /// The error is one line; `key` names the trunk in it.
     pub(super) async fn resolve(self, trunk: &TrunkConfig, key: &str) -> Result<Trunk, String> {
-        let address = self.find(&trunk.dest, &format!("{key}.dest")).await?;
+        let address = self.find(&trunk.dest, trunk.transport, &format!("{key}.dest")).await?;
         self.check_listens(trunk.transport, key)?;
         let mut backup = None;
         if let Some((dest, transport)) = &trunk.backup {
-            let address = self.find(dest, &format!("{key}.backup_dest")).await?;
+            let address = self.find(dest, *transport, &format!("{key}.backup_dest")).await?;
             self.check_listens(*transport, key)?;
             let (host, local) = (dest.host.as_str().into(), local_towards(address));
             backup = Some(Backup { host, address, local, transport: *transport });
@@ -85,12 +86,17 @@ impl Resolver {
     }
 
     /// The best address of a family that we listen on.
-    async fn find(self, dest: &HostPort, key: &str) -> Result<SocketAddr, String> {
+    async fn find(
+        self,
+        dest: &HostPort,
+        transport: Transport,
+        key: &str,
+    ) -> Result<SocketAddr, String> {
         let fits = |address: &SocketAddr| match self.own {
             Some(own) => own.is_ipv4() == address.is_ipv4(),
             None => self.ipv6 || address.is_ipv4(),
         };
-        let found = look_up(dest, SIP_PORT).await;
+        let found = look_up(dest, transport.port()).await;
         let found = found.map_err(|reason| format!("{key}: {dest} {reason}"))?;
         found
             .into_iter()
@@ -101,6 +107,7 @@ impl Resolver {
     fn check_listens(self, transport: Transport, key: &str) -> Result<(), String> {
         let listens = match transport {
             Transport::Udp => self.udp,
+            Transport::Tls => self.tls,
             _ => self.tcp,
         };
         if listens {

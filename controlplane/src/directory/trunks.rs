@@ -135,17 +135,9 @@ fn tenant(fields: &mut Fields<'_>, flaws: &mut Flaws) {
 
 fn check_way(server: &str, columns: &Map<String, Value>, fields: &Fields<'_>, flaws: &mut Flaws) {
     let transport = columns.get("sip_transport").and_then(Value::as_str);
-    match way(server, transport) {
-        Ok((_, Transport::Tls)) => {
-            let field = if transport.is_some() { "sip_transport" } else { "sip_server" };
-            let text = "trunks over TLS are not built yet";
-            flaws.push_try(fields.path(field), FlawKind::Invalid, text, "use udp or tcp");
-        }
-        Ok(_) => {}
-        Err(reason) => {
-            let path = fields.path("sip_server");
-            flaws.push_try(path, FlawKind::Invalid, reason, "write \"sip:HOST:PORT\"");
-        }
+    if let Err(reason) = way(server, transport) {
+        let path = fields.path("sip_server");
+        flaws.push_try(path, FlawKind::Invalid, reason, "write \"sip:HOST:PORT\"");
     }
     let sources = columns.get("allowed_ips").and_then(Value::as_array);
     for (place, source) in sources.into_iter().flatten().enumerate() {

@@ -1,14 +1,16 @@
 //! The configuration read anew while calls go on: by SIGHUP all of it, over HTTP a part or all.
 //! Owns:  the order of reloads; the comparison of what runs with what is written.
 //! Gives: a new snapshot on every shard, or the reasons why the old one stays.
-//! Never: changes a listener or a CPU; the log names the keys that wait for a restart.
+//! Never: changes a listener or a CPU; the log names the keys that wait for a restart. The certificate
+//!        of a listener is read anew.
 //! Holds: an invalid configuration changes nothing, whichever part was asked for.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use shared::config::{Config, Effective, Problem};
+use shard::Keys;
+use shared::config::{Config, Effective, Origin, Problem};
 use shared::event::Severity;
 use tokio::sync::Mutex;
 
@@ -103,6 +105,7 @@ impl Reloader {
         })?;
         let needs_restart = configured.effective.needs_restart(&self.started_with);
         let config = configured.config;
+        let keys = if part == Part::All { read_keys(&config).await? } else { None };
         let replaced = self.directory.replace_config(part, config.clone()).await;
         let replaced = replaced.map_err(NotReloaded::NotReplaced)?;
         match part {
@@ -112,6 +115,9 @@ impl Reloader {
                 self.client.adopt(&config);
                 self.decider.adopt(&config);
                 self.deliveries.adopt(&config);
+                if let Some(keys) = keys {
+                    self.directory.plane().renew(&keys);
+                }
             }
             Part::Routes | Part::Trunks => {}
         }
@@ -131,6 +137,23 @@ impl Reloader {
             Err(reasons) => reasons.log(),
         }
     }
+}
+
+/// What SIP over TLS is to be served with; `None` where it is off.
+async fn read_keys(config: &Config) -> Result<Option<Arc<Keys>>, NotReloaded> {
+    let Some(files) = config.tls().map(|tls| tls.files.clone()) else { return Ok(None) };
+    let read = tokio::task::spawn_blocking(move || Keys::read(&files)).await;
+    let read = read.map_err(|error| NotReloaded::Stopped(error.to_string()))?;
+    let keys = read.map_err(|error| {
+        NotReloaded::Invalid(vec![Problem {
+            severity: Severity::Error,
+            origin: Origin::Default,
+            key: "proxy.ssl_certificate".to_owned(),
+            text: error.to_string(),
+            suggestion: None,
+        }])
+    })?;
+    Ok(Some(Arc::new(keys)))
 }
 
 impl Reloaded {

@@ -36,6 +36,7 @@ pub(super) fn shard_settings(
     let at = |port: u16| addresses.iter().map(move |ip| SocketAddr::new(*ip, port));
     let udp: Vec<SocketAddr> = sip.udp_ports().iter().copied().flat_map(at).collect();
     let tcp: Vec<SocketAddr> = sip.tcp_port().into_iter().flat_map(at).collect();
+    let tls: Vec<SocketAddr> = config.tls().map(|tls| tls.port).into_iter().flat_map(at).collect();
     let nonce_key = rand::random();
     let journal = JournalSettings {
         folder: config.files().journal(),
@@ -56,6 +57,8 @@ pub(super) fn shard_settings(
             cpu: *cpu,
             udp: udp.clone(),
             tcp: tcp.clone(),
+            tls: tls.clone(),
+            tls_files: config.tls().map(|tls| tls.files.clone()),
             external_ip: config.external_ip().to_vec(),
             media_bind: addresses.clone(),
             rtp_ports,

@@ -33,6 +33,7 @@ use controlplane::store::{
 use controlplane::supervisor::{Ending, Publisher, Reloader};
 use controlplane::webhooks::Client;
 use controlplane::webhooks::outbox::{Deliveries, Endpoints};
+use shard::Keys;
 use shared::act::{Acted, CallAction, CallName, Refusal};
 use shared::ask::Decision;
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason, LegRole};
@@ -353,6 +354,10 @@ impl Plane for FakePlane {
         };
         self.commands.lock().expect("no test panics with it").push((shard, word));
         Ok(())
+    }
+
+    fn renew(&self, _: &Arc<Keys>) {
+        self.commands.lock().expect("no test panics with it").push((ShardId(0), "renew"));
     }
 
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize {

@@ -142,6 +142,9 @@ impl Desk {
             Transport::Udp => way.local.port(),
             // A flow's local port is the listener's; an outgoing flow has an ephemeral one, where
             // nobody could reach us (the listener's is the one to tell).
+            Transport::Tls => {
+                self.settings.tls.first().map_or_else(|| way.local.port(), SocketAddr::port)
+            }
             _ => self.settings.tcp.first().map_or_else(|| way.local.port(), SocketAddr::port),
         };
         SocketAddr::new(self.advertised_ip(way.local.ip()), port)

@@ -106,7 +106,7 @@ fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
             Host::V4(ip) => IpAddr::V4(ip) == trunk.address.ip(),
             Host::V6(ip) => IpAddr::V6(ip) == trunk.address.ip(),
         };
-        host && uri.port.unwrap_or(5060) == trunk.address.port()
+        host && uri.port.unwrap_or_else(|| trunk.transport.port()) == trunk.address.port()
     })
 }
 
@@ -133,7 +133,8 @@ fn way_over(
     let listeners = match transport {
         Transport::Udp => &desk.settings.udp,
         Transport::Tcp => &desk.settings.tcp,
-        Transport::Tls | Transport::Ws | Transport::Wss => return None,
+        Transport::Tls => &desk.settings.tls,
+        Transport::Ws | Transport::Wss => return None,
     };
     let listener = listeners.iter().find(|address| address.is_ipv4() == peer.is_ipv4())?;
     let ip = if listener.ip().is_unspecified() {
@@ -165,7 +166,7 @@ fn is_named_ours(desk: &Desk, uri: &Uri<'_>, asked: &[u8], from: &Source) -> boo
         Host::V6(ip) => IpAddr::V6(ip),
     };
     // Another program may listen beside us on the same address: the port tells.
-    let mut listeners = settings.udp.iter().chain(&settings.tcp);
+    let mut listeners = settings.udp.iter().chain(&settings.tcp).chain(&settings.tls);
     let is_listener = |listener: &SocketAddr| {
         let own = listener.ip() == ip
             || (listener.ip().is_unspecified()
@@ -197,8 +198,9 @@ fn is_ours(desk: &Desk, uri: &Uri<'_>, from: &Source) -> bool {
         Host::V4(ip) => IpAddr::V4(ip),
         Host::V6(ip) => IpAddr::V6(ip),
     };
+    let mut listeners = settings.udp.iter().chain(&settings.tcp).chain(&settings.tls);
     from.local.ip() == ip
         || settings.external_ip.contains(&ip)
-        || settings.udp.iter().chain(&settings.tcp).any(|listener| listener.ip() == ip)
+        || listeners.any(|listener| listener.ip() == ip)
         || settings.domains.iter().any(|known| known.parse() == Ok(ip))
 }

@@ -302,11 +302,14 @@ impl Core {
     /// As if the wish had come to our first listener from itself.
     pub(crate) fn own_source(&self) -> Source {
         let settings = &self.desk.settings;
-        let (transport, local) = match (settings.udp.first(), settings.tcp.first()) {
-            (Some(udp), _) => (Transport::Udp, *udp),
-            (None, Some(tcp)) => (Transport::Tcp, *tcp),
-            (None, None) => (Transport::Udp, std::net::SocketAddr::from(([0, 0, 0, 0], 5060))),
-        };
+        let listens = [
+            (Transport::Udp, settings.udp.first()),
+            (Transport::Tcp, settings.tcp.first()),
+            (Transport::Tls, settings.tls.first()),
+        ];
+        let first = listens.into_iter().find_map(|(by, local)| local.map(|local| (by, *local)));
+        let nowhere = (Transport::Udp, std::net::SocketAddr::from(([0, 0, 0, 0], 5060)));
+        let (transport, local) = first.unwrap_or(nowhere);
         Source { transport, local, peer: local, flow: None }
     }
 }

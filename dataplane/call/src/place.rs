@@ -273,7 +273,8 @@ impl Core {
             || trial.source_ip.and_then(|_| gate::trunk_of(&self.desk, peer, &from, &to));
         let trunk = named.or_else(by_address);
         let family = |local: &&SocketAddr| local.is_ipv4() == peer.is_ipv4();
-        let listeners = self.desk.settings.udp.iter().chain(&self.desk.settings.tcp);
+        let settings = &self.desk.settings;
+        let listeners = settings.udp.iter().chain(&settings.tcp).chain(&settings.tls);
         let local = listeners.clone().find(family).copied();
         let source =
             Source { transport: Transport::Udp, local: local.unwrap_or(peer), peer, flow: None };

@@ -49,7 +49,7 @@ impl Shell {
             }
             Token::FlowReceive(seat) => {
                 if let Some(loan) = loan {
-                    self.stream(now, pools.streams.bytes(&loan), seat);
+                    self.piece(now, pools.streams.bytes(&loan), seat);
                     pools.streams.give_back(loan);
                 }
                 if !more {
@@ -72,7 +72,8 @@ impl Shell {
                 }
                 if let Some(socket) = accepted {
                     let counters = self.core.plain_counters();
-                    self.tcp.accepted(&mut self.ring, now.mono, socket, counters);
+                    let taken = (listener, socket);
+                    self.tcp.accepted(&mut self.ring, now.mono, taken, counters);
                     self.settle(now);
                 }
             }
@@ -147,6 +148,25 @@ impl Shell {
         let Some(from) = self.udp.source(listener, &datagram) else { return };
         let bytes = datagram.payload;
         self.message(now, from, bytes, Input::Received { from, bytes });
+    }
+
+    /// What came over a flow: a piece of its stream, or ciphertext.
+    fn piece(&mut self, now: Now, piece: &[u8], seat: Seat) {
+        if !self.tcp.is_sealed(seat) {
+            return self.stream(now, piece, seat);
+        }
+        let mut unsealed = std::mem::take(&mut self.unsealed);
+        let counters = self.core.plain_counters();
+        let over = self.tcp.unseal(&mut self.ring, seat, piece, &mut unsealed, counters);
+        if !unsealed.is_empty() {
+            self.stream(now, &unsealed, seat);
+        }
+        unsealed.clear();
+        self.unsealed = unsealed;
+        if over && let Some(Source { flow: Some(flow), .. }) = self.tcp.source(seat) {
+            self.tcp.finish(&mut self.ring, now.mono, flow);
+        }
+        self.settle(now);
     }
 
     /// A piece of a stream: whole messages go to the core, the start of one is kept.

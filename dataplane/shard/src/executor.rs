@@ -16,6 +16,7 @@ use shared::snapshot::Snapshot;
 
 use crate::clock::Clock;
 use crate::journal::Journal;
+use crate::keys::Keys;
 use crate::link::Link;
 use crate::listeners::Listeners;
 use crate::mesh::Mesh;
@@ -45,6 +46,7 @@ pub(crate) struct Start {
     pub(crate) settings: Arc<ShardSettings>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) listeners: Listeners,
+    pub(crate) keys: Option<Arc<Keys>>,
     pub(crate) mesh: Mesh,
     pub(crate) link: Arc<Link>,
     pub(crate) clock: Clock,

@@ -13,6 +13,7 @@ mod clock;
 mod completions;
 mod executor;
 mod journal;
+mod keys;
 mod link;
 mod listeners;
 mod mesh;
@@ -32,6 +33,7 @@ mod spawn;
 mod start_error;
 mod turn;
 
+pub use keys::Keys;
 pub use shards::Shards;
 pub use spawn::spawn;
 pub use start_error::StartError;

@@ -23,34 +23,47 @@ const TCP_BACKLOG: i32 = 4_096;
 pub(crate) struct Listeners {
     pub(crate) udp: Vec<Listener>,
     pub(crate) tcp: Vec<Listener>,
+    pub(crate) tls: Vec<Listener>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: Socket,
     pub(crate) local: SocketAddr,
+    pub(crate) transport: Transport,
+}
+
+/// Which addresses to listen on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses<'a> {
+    pub(crate) udp: &'a [SocketAddr],
+    pub(crate) tcp: &'a [SocketAddr],
+    pub(crate) tls: &'a [SocketAddr],
 }
 
 /// Binds every address once per shard.
-pub(crate) fn open(
-    udp: &[SocketAddr],
-    tcp: &[SocketAddr],
-    shards: usize,
-) -> Result<Vec<Listeners>, StartError> {
+pub(crate) fn open(at: Addresses<'_>, shards: usize) -> Result<Vec<Listeners>, StartError> {
     let mut all: Vec<Listeners> = (0..shards).map(|_| Listeners::default()).collect();
-    for address in udp {
-        for (shard, listener) in bind_all(Transport::Udp, *address, shards)?.into_iter().enumerate()
-        {
-            all[shard].udp.push(listener);
-        }
-    }
-    for address in tcp {
-        for (shard, listener) in bind_all(Transport::Tcp, *address, shards)?.into_iter().enumerate()
-        {
-            all[shard].tcp.push(listener);
+    let wanted = [(Transport::Udp, at.udp), (Transport::Tcp, at.tcp), (Transport::Tls, at.tls)];
+    for (transport, addresses) in wanted {
+        for address in addresses {
+            let listeners = bind_all(transport, *address, shards)?;
+            for (of_shard, listener) in all.iter_mut().zip(listeners) {
+                of_shard.of(transport).push(listener);
+            }
         }
     }
     Ok(all)
+}
+
+impl Listeners {
+    fn of(&mut self, transport: Transport) -> &mut Vec<Listener> {
+        match transport {
+            Transport::Udp => &mut self.udp,
+            Transport::Tls => &mut self.tls,
+            _ => &mut self.tcp,
+        }
+    }
 }
 
 fn bind_all(
@@ -96,7 +109,7 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool) -> std::io::Res
         socket.listen(TCP_BACKLOG)?;
     }
     let local = socket.local_addr()?.as_socket().unwrap_or(address);
-    Ok(Listener { socket, local })
+    Ok(Listener { socket, local, transport })
 }
 
 /// Best effort: smaller buffers lose datagrams only in bursts, and SIP sends those again.
@@ -118,18 +131,21 @@ mod tests {
 
     #[test]
     fn every_shard_gets_the_same_addresses() {
-        let all = open(&[loopback()], &[loopback()], 3).expect("free ports");
+        let any = [loopback()];
+        let all = open(Addresses { udp: &any, tcp: &any, tls: &any }, 3).expect("free ports");
         assert_eq!(all.len(), 3);
         for shard in &all {
             assert_eq!(shard.udp[0].local, all[0].udp[0].local);
             assert_eq!(shard.tcp[0].local, all[0].tcp[0].local);
+            assert_eq!(shard.tls[0].local, all[0].tls[0].local);
+            assert_eq!(shard.tls[0].transport, Transport::Tls);
             assert_ne!(shard.udp[0].local.port(), 0);
         }
     }
 
     #[test]
     fn a_taken_port_is_noticed_with_one_shard_and_with_many() {
-        for transport in [Transport::Udp, Transport::Tcp] {
+        for transport in [Transport::Udp, Transport::Tcp, Transport::Tls] {
             let holder = bind(transport, loopback(), true).expect("a free port");
             for shards in [1, 2] {
                 let outcome = bind_all(transport, holder.local, shards);
@@ -143,7 +159,8 @@ mod tests {
     #[test]
     fn an_address_of_another_machine_is_refused_by_name() {
         let address: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
-        let error = open(&[address], &[], 1).expect_err("not ours");
+        let at = Addresses { udp: &[address], ..Addresses::default() };
+        let error = open(at, 1).expect_err("not ours");
         assert!(error.to_string().starts_with("cannot listen on UDP 192.0.2.1:5060"), "{error}");
     }
 

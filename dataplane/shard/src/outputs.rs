@@ -61,13 +61,13 @@ impl Shell {
                     self.feedback.push_back(Input::SendFailed(to));
                 }
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 // The ring may submit it whenever it has no more room.
                 self.write_journal(now);
                 let counters = self.core.plain_counters();
                 self.tcp.send(&mut self.ring, now.mono, to, bytes, counters);
             }
-            Transport::Tls | Transport::Ws | Transport::Wss => {
+            Transport::Ws | Transport::Wss => {
                 self.core.recycle(bytes);
                 self.feedback.push_back(Input::SendFailed(to));
             }

@@ -64,11 +64,17 @@ fn check_settings(all: &[ShardSettings]) -> Result<(), StartError> {
                 settings.shard.0, settings.shards
             ));
         }
-        if settings.udp != all[0].udp || settings.tcp != all[0].tcp {
+        let theirs = &all[0];
+        if (&settings.udp, &settings.tcp, &settings.tls) != (&theirs.udp, &theirs.tcp, &theirs.tls)
+        {
             return wrong(format!("shard {index} has listeners of its own"));
         }
-        if settings.udp.len() > usize::from(u8::MAX) || settings.tcp.len() > usize::from(u8::MAX) {
-            return wrong("more than 255 listeners of one transport".to_owned());
+        let streams = settings.tcp.len() + settings.tls.len();
+        if settings.udp.len() > usize::from(u8::MAX) || streams > usize::from(u8::MAX) {
+            return wrong("more than 255 listeners for datagrams or for streams".to_owned());
+        }
+        if !settings.tls.is_empty() && settings.tls_files.is_none() {
+            return wrong("TLS listeners without a certificate".to_owned());
         }
     }
     Ok(())

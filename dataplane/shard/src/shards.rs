@@ -16,6 +16,7 @@ use shared::net::Transport;
 
 use crate::bell::Buzzer;
 use crate::journal::Keeper;
+use crate::keys::Keys;
 use crate::link::Link;
 use crate::sipflow::Writer;
 
@@ -57,6 +58,14 @@ impl Shards {
     /// To every shard; returns how many could not take it.
     pub fn broadcast(&self, command: Command) -> usize {
         self.links.iter().filter(|link| link.send(command.clone()).is_err()).count()
+    }
+
+    /// New TLS flows are made with these keys within a second; standing ones go on.
+    pub fn renew(&self, keys: &Arc<Keys>) {
+        for link in &self.links {
+            // Keys that nobody took yet are older.
+            drop(link.keys.force_push(Arc::clone(keys)));
+        }
     }
 
     /// Appends at most `most` events to `out`, from each shard in turn; returns how many.

@@ -93,6 +93,8 @@ pub(crate) struct Shell {
     pub(crate) stop_by: Option<Instant>,
     pub(crate) tcp: SipTcp,
     pub(crate) udp: SipUdp,
+    /// Room for what a piece of ciphertext says, empty in between.
+    pub(crate) unsealed: Vec<u8>,
 }
 
 /// When the work that is not driven by events is next due.
@@ -120,8 +122,11 @@ impl Pools {
 impl Shell {
     /// To be called inside the executor of the shard.
     pub(crate) fn new(start: Start) -> Result<(Self, Pools), SetupError> {
-        let Start { settings, snapshot, listeners, mesh, link, clock, journal, sipflow, .. } =
-            start;
+        let Start { settings, snapshot, mut listeners, mesh, link, clock, .. } = start;
+        let (journal, sipflow) = (start.journal, start.sipflow);
+        let udp = SipUdp::new(std::mem::take(&mut listeners.udp));
+        let mut tcp = SipTcp::new(settings.shard, listeners, start.keys);
+        tcp.expect_names(&snapshot.trunks);
         let pools = Pools::new().map_err(|error| SetupError::Register("memory", error))?;
         let groups = [&pools.datagrams, &pools.media, &pools.streams];
         let ring = make_ring(&link, &groups)?;
@@ -152,8 +157,9 @@ impl Shell {
             sipflow,
             sockets: RelaySockets::default(),
             stop_by: None,
-            tcp: SipTcp::new(settings.shard, listeners.tcp),
-            udp: SipUdp::new(listeners.udp),
+            tcp,
+            udp,
+            unsealed: Vec::new(),
         };
         Ok((shell, pools))
     }

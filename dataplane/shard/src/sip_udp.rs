@@ -175,7 +175,9 @@ mod tests {
     fn udp(addresses: &[&str]) -> SipUdp {
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|text| text.parse().expect("an address")).collect();
-        let mut all = listeners::open(&addresses, &[], 1).expect("free ports");
+        let mut all =
+            listeners::open(listeners::Addresses { udp: &addresses, ..Default::default() }, 1)
+                .expect("free ports");
         SipUdp::new(all.remove(0).udp)
     }
 

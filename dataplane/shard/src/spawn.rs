@@ -20,8 +20,9 @@ use crate::bell::{Bell, Buzzer};
 use crate::clock::Clock;
 use crate::executor::{self, Start};
 use crate::journal;
+use crate::keys::Keys;
 use crate::link::Link;
-use crate::listeners::{self, Listener, Listeners};
+use crate::listeners::{self, Addresses, Listener, Listeners};
 use crate::mesh;
 use crate::preflight;
 use crate::shards::Shards;
@@ -41,11 +42,14 @@ pub fn spawn(
     snapshot: Arc<Snapshot>,
 ) -> Result<Shards, StartError> {
     let around = preflight::check(&settings)?;
+    let files = settings[0].tls_files.clone();
+    let keys = files.as_ref().map(Keys::read).transpose()?.map(Arc::new);
     let all = open_listeners(&settings)?;
     // Port 0 in the settings is a real port from here on: the core writes it into Via and Contact.
     for (settings, listeners) in settings.iter_mut().zip(&all) {
         settings.udp = addresses(&listeners.udp);
         settings.tcp = addresses(&listeners.tcp);
+        settings.tls = addresses(&listeners.tls);
     }
     let bells = settings.iter().map(|s| Ok(Arc::new(Bell::new().map_err(no_eventfd(s.shard))?)));
     let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
@@ -63,6 +67,7 @@ pub fn spawn(
             settings: Arc::new(settings),
             snapshot: Arc::new(snapshot.for_shard()),
             listeners,
+            keys: keys.clone(),
             mesh,
             link: Arc::clone(&link),
             clock,
@@ -88,7 +93,8 @@ pub fn spawn(
 fn open_listeners(settings: &[ShardSettings]) -> Result<Vec<Listeners>, StartError> {
     let mut tries = PORT_TRIES;
     loop {
-        match listeners::open(&settings[0].udp, &settings[0].tcp, settings.len()) {
+        let ShardSettings { udp, tcp, tls, .. } = &settings[0];
+        match listeners::open(Addresses { udp, tcp, tls }, settings.len()) {
             Err(StartError::PortTaken { .. }) if tries > 1 => {
                 tries -= 1;
                 thread::sleep(PORT_WAIT);
@@ -153,7 +159,8 @@ impl Drop for Ended {
 fn bound(settings: &ShardSettings) -> Vec<(Transport, SocketAddr)> {
     let udp = settings.udp.iter().map(|address| (Transport::Udp, *address));
     let tcp = settings.tcp.iter().map(|address| (Transport::Tcp, *address));
-    udp.chain(tcp).collect()
+    let tls = settings.tls.iter().map(|address| (Transport::Tls, *address));
+    udp.chain(tcp).chain(tls).collect()
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {

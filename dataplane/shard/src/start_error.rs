@@ -75,6 +75,11 @@ pub enum StartError {
         path: PathBuf,
         error: io::Error,
     },
+    /// A file for TLS cannot be read, or does not belong to the others.
+    TlsFileRefused {
+        path: PathBuf,
+        reason: String,
+    },
     /// The settings contradict each other; a checked configuration never does.
     Settings(String),
     /// A shard said nothing for too long.
@@ -126,6 +131,9 @@ impl fmt::Display for StartError {
             Self::RingForbidden { reason } => write!(f, "io_uring is not allowed here: {reason}"),
             Self::Ring { shard, reason } => {
                 write!(f, "the ring of shard {} did not start: {reason}", shard.0)
+            }
+            Self::TlsFileRefused { path, reason } => {
+                write!(f, "TLS cannot use {}: {reason}", path.display())
             }
             Self::Settings(what) => write!(f, "the data plane's settings are wrong: {what}"),
             Self::TimedOut { shard } => {
@@ -247,6 +255,7 @@ mod tests {
             StartError::Ring { shard: ShardId(0), reason: "no".to_owned() },
             StartError::Settings("no shard".to_owned()),
             StartError::TimedOut { shard: ShardId(3) },
+            StartError::TlsFileRefused { path: PathBuf::from("key.pem"), reason: "no".to_owned() },
         ];
         for error in errors {
             let line = error.to_string();

@@ -84,6 +84,7 @@ impl Shell {
         for count in 0..COMMANDS_MAX {
             let Some(command) = self.link.commands.pop() else { return count };
             match &command {
+                Command::Publish(snapshot) => self.tcp.expect_names(&snapshot.trunks),
                 Command::Stop => self.stop(now.mono),
                 Command::Intake(intake) => self.flow(|flow, _| flow.set_taking(intake.messages)),
                 _ => {}
@@ -131,6 +132,9 @@ impl Shell {
     fn each_second(&mut self, now: Now) {
         let feedback = &mut self.feedback;
         self.relays.sweep(now.mono, |relay| feedback.push_back(Input::RelaySilent(relay)));
+        if let Some(keys) = self.link.keys.pop() {
+            self.tcp.renew(keys);
+        }
         self.tcp.sweep(&mut self.ring, now.mono, self.core.plain_counters());
         self.tcp.listen(&mut self.ring);
         self.sockets.arm_failed();

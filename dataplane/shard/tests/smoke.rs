@@ -1,282 +1,30 @@
 //! The real thing, small: shards on this machine's CPUs, sockets on 127.0.0.1, the real core.
-//! Owns:  settings for a test, phones that are plain sockets with raw text.
+//! Owns:  a call between two phones; the plane and its phones are in `plane`.
 //! Gives: proof that start, SIP over UDP and TCP, a call with media and its capture, and stop work
 //!        together; everything finer is tested where it is written, or in the simulator.
 //! Never: sleeps: sockets and events are waited for, with deadlines.
 //! Holds: every shard that a test starts is joined by it.
 
+mod plane;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use shard::{Shards, StartError, spawn};
-use shared::ask::MediaProxy;
-use shared::cdr::{CallStatus, Cdr, HangupReason};
+use plane::{
+    DEADLINE, Phone, Plane, audio, audio_port, folder, options, rtp, settings, trunk, value, vias,
+};
+use shard::{StartError, spawn};
+use shared::cdr::{CallStatus, HangupReason};
 use shared::command::{Command, Question};
 use shared::event::{Answer, CaptureClosed, Event};
 use shared::ids::ShardId;
-use shared::journal::{Entry, Found, Position, SEGMENT_BYTES_MIN, Scan, Segment, Stream};
-use shared::metrics::{Counter, Counters};
+use shared::journal::Entry;
+use shared::metrics::Counter;
 use shared::net::Transport;
-use shared::settings::{
-    JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings, RegistrarSettings,
-    ShardSettings, SipFlowSettings, SipTimers,
-};
-use shared::snapshot::{Snapshot, Trunk};
+use shared::snapshot::Snapshot;
 
-const DEADLINE: Duration = Duration::from_secs(10);
 const MEDIA_PACKETS: u16 = 200;
-
-/// A started data plane and everything that it said.
-struct Plane {
-    shards: Shards,
-    events: Vec<Event>,
-    folder: PathBuf,
-}
-
-impl Plane {
-    fn start(test: &str, count: u8, snapshot: Snapshot, first_port: u16) -> Self {
-        let folder = folder(test);
-        let all = (0..count).map(|shard| settings(shard, count, &folder, first_port)).collect();
-        let shards = spawn(all, Arc::new(snapshot)).unwrap_or_else(|error| panic!("{error}"));
-        Self { shards, events: Vec::new(), folder }
-    }
-
-    fn address(&self, transport: Transport) -> SocketAddr {
-        let mut all = self.shards.listeners().iter();
-        all.find(|(listens, _)| *listens == transport).expect("a listener").1
-    }
-
-    /// Waits until an event says what is asked for.
-    fn event<T>(&mut self, what: &str, mut found: impl FnMut(&Event) -> Option<T>) -> T {
-        let give_up_at = Instant::now() + DEADLINE;
-        loop {
-            if let Some(found) = self.events.iter().find_map(&mut found) {
-                return found;
-            }
-            assert!(Instant::now() < give_up_at, "{what} never came: {:?}", self.events);
-            self.shards.clear_event_fd();
-            if self.shards.take_events(100, &mut self.events) == 0 {
-                std::thread::yield_now();
-            }
-        }
-    }
-
-    /// Everything that shard 0 has written down so far, and where it ends.
-    fn journal(&self) -> (Vec<Entry>, Position) {
-        let stream = Stream { run: 7, shard: ShardId(0) };
-        let segment = Segment { stream, number: Segment::FIRST };
-        let path = self.folder.join("journal").join(segment.file_name());
-        let bytes = std::fs::read(path).expect("the first segment");
-        assert_eq!(Segment::read(&bytes), Ok(segment));
-        let base = shared::journal::HEADER_BYTES;
-        let mut scan = Scan::whole(segment, base as u64, &bytes[base..]);
-        let mut entries = Vec::new();
-        let mut position = Position { segment: Segment::FIRST, offset: base as u64 };
-        loop {
-            match scan.next() {
-                Found::Record(record) => {
-                    position.offset = record.next;
-                    entries.push(record.entry().expect("an entry of this version"));
-                }
-                Found::End => return (entries, position),
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// The one call that has ended, once the shard has told of it.
-    fn only_end(&mut self) -> Cdr {
-        let told = self.event("the end of a call", |event| match event {
-            Event::Journaled { position, ends: 1, .. } => Some(*position),
-            _ => None,
-        });
-        let (entries, end) = self.journal();
-        assert!(told <= end, "what is told is in the file");
-        let mut ends = entries.into_iter().filter_map(|entry| match entry {
-            Entry::End(cdr) => Some(*cdr),
-            _ => None,
-        });
-        let only = ends.next().expect("an end");
-        assert_eq!(ends.next(), None, "one end of one call");
-        only
-    }
-
-    /// Stops the shards and returns the last counters of all of them together.
-    fn stop(mut self) -> Counters {
-        let shards = self.shards.count();
-        assert_eq!(self.shards.broadcast(Command::Stop), 0);
-        for shard in 0..shards {
-            self.event("Stopped", |event| match event {
-                Event::Stopped(id) if id.0 == shard => Some(()),
-                _ => None,
-            });
-        }
-        let mut total = Counters::default();
-        for shard in 0..shards {
-            let of_shard = self.events.iter().rev().find_map(|event| match event {
-                Event::Counters { shard: id, counters } if id.0 == shard => Some(counters),
-                _ => None,
-            });
-            total.merge(of_shard.expect("counters come before Stopped"));
-        }
-        for (shard, outcome) in self.shards.join() {
-            assert_eq!(outcome, Ok(()), "{shard:?}");
-        }
-        std::fs::remove_dir_all(&self.folder).expect("it was created");
-        total
-    }
-}
-
-fn folder(test: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("shard-smoke-{test}-{}", std::process::id()))
-}
-
-fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16) -> ShardSettings {
-    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-    let cpus = allowed_cpus();
-    let slice = first_port + 400 * u16::from(shard);
-    ShardSettings {
-        shard: ShardId(shard),
-        shards,
-        cpu: cpus[usize::from(shard) % cpus.len()],
-        udp: vec![any],
-        tcp: vec![any],
-        external_ip: Vec::new(),
-        media_bind: vec!["127.0.0.1".parse().expect("an address")],
-        rtp_ports: PortSlice { first: slice, last: slice + 399 },
-        realm: "smoke.test".to_owned(),
-        algorithms: shared::settings::DigestAlgorithm::DEFAULT.to_vec(),
-        domains: Vec::new(),
-        product: "smoke".to_owned(),
-        call_auth: false,
-        timers: SipTimers::RFC3261,
-        registrar: RegistrarSettings {
-            expires_min_s: 60,
-            expires_default_s: 300,
-            expires_max_s: 600,
-        },
-        media: MediaSettings {
-            lock: MediaLock::Strict,
-            probation_packets: 2,
-            rtp_timeout: Duration::from_secs(60),
-            hold_timeout: Duration::from_secs(60),
-            proxy: MediaProxy::Auto,
-        },
-        recording: RecordingSettings { auto_start: true, captures: folder.join("captures") },
-        journal: JournalSettings {
-            folder: folder.join("journal"),
-            run: 7,
-            segment_bytes: SEGMENT_BYTES_MIN,
-        },
-        sipflow: Some(SipFlowSettings {
-            folder: folder.join("sipflow"),
-            run: 7,
-            segment_bytes: shared::sipflow::SEGMENT_BYTES_MIN,
-            bytes_max: u64::MAX,
-            ttl: Duration::from_secs(86_400),
-        }),
-        random_seed: [shard; 32],
-        nonce_key: [9; 32],
-    }
-}
-
-/// The CPUs that this test may use; one may have to serve several shards.
-fn allowed_cpus() -> Vec<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    let number = |text: &str| text.trim().parse().expect("a number");
-    list.expect("a list of CPUs")
-        .split(',')
-        .flat_map(|part| match part.split_once('-') {
-            Some((first, last)) => number(first)..=number(last),
-            None => number(part)..=number(part),
-        })
-        .collect()
-}
-
-fn options(call_id: &str, transport: &str) -> String {
-    format!(
-        "OPTIONS sip:127.0.0.1 SIP/2.0\r\nVia: SIP/2.0/{transport} 127.0.0.1:9;rport;\
-         branch=z9hG4bK{call_id}\r\nMax-Forwards: 70\r\nFrom: <sip:a@127.0.0.1>;tag=t\r\n\
-         To: <sip:127.0.0.1>\r\nCall-ID: {call_id}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
-    )
-}
-
-/// A phone that is a socket.
-struct Phone(UdpSocket);
-
-impl Phone {
-    fn new() -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-        socket.set_read_timeout(Some(DEADLINE)).expect("a time-out");
-        Self(socket)
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.0.local_addr().expect("bound")
-    }
-
-    fn send(&self, to: SocketAddr, text: &str) {
-        self.0.send_to(text.as_bytes(), to).expect("sent");
-    }
-
-    /// The next message whose first line starts so; others are passed over.
-    fn hear(&self, start: &str) -> String {
-        let mut bytes = vec![0; 65_536];
-        loop {
-            let length = self.0.recv(&mut bytes).unwrap_or_else(|e| panic!("no {start}: {e}"));
-            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-            if text.starts_with(start) {
-                return text;
-            }
-        }
-    }
-}
-
-/// The value of a header, or of its parameter.
-fn value<'t>(text: &'t str, name: &str) -> &'t str {
-    let prefix = format!("{name}: ");
-    text.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap_or_else(|| panic!("no {name}"))
-}
-
-fn vias(text: &str) -> String {
-    text.lines()
-        .filter(|line| line.starts_with("Via: "))
-        .map(|line| format!("{line}\r\n"))
-        .collect()
-}
-
-fn audio(media: &UdpSocket) -> String {
-    let port = media.local_addr().expect("bound").port();
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
-    )
-}
-
-/// Where the SDP of a message wants its audio.
-fn audio_port(text: &str) -> SocketAddr {
-    let line = text.lines().find_map(|line| line.strip_prefix("m=audio ")).expect("audio");
-    let port = line.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-fn rtp(number: u16, source: u8) -> Vec<u8> {
-    let mut packet = vec![0x80, 0];
-    packet.extend_from_slice(&number.to_be_bytes());
-    packet.extend_from_slice(&(u32::from(number) * 160).to_be_bytes());
-    packet.extend_from_slice(&[0, 0, 0, source]);
-    packet.resize(172, source);
-    packet
-}
-
-fn trunk(name: &str, address: SocketAddr) -> Trunk {
-    let host = address.ip().to_string();
-    Trunk { local: Some(address.ip()), ..Trunk::plain(name, &host, address, Transport::Udp) }
-}
 
 #[test]
 fn options_is_answered_over_udp_and_over_tcp_in_pieces() {

@@ -116,6 +116,8 @@ impl WorldSettings {
             cpu: usize::from(shard),
             udp: vec![GATEWAY],
             tcp: vec![GATEWAY],
+            tls: Vec::new(),
+            tls_files: None,
             external_ip: vec![GATEWAY_IP],
             media_bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             rtp_ports: PortSlice { first, last: first + self.ports_per_shard - 1 },

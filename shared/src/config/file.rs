@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::deciders::HttpRouterFile;
 use super::events::LocatorWebhookFile;
+use super::tls::Paths;
 use super::webhooks::WebhooksFile;
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +27,8 @@ pub(super) struct ConfigFile {
     pub(super) database_pool: PoolFile,
     pub(super) log_level: Option<String>,
     pub(super) log_file: Option<String>,
+    pub(super) ssl_certificate: Option<String>,
+    pub(super) ssl_private_key: Option<String>,
     pub(super) proxy: ProxyFile,
     pub(super) recording: RecordingFile,
     pub(super) callrecord: CallRecordFile,
@@ -54,6 +57,10 @@ pub(super) struct ProxyFile {
     pub(super) udp_port: Option<u16>,
     pub(super) udp_ports: Option<toml::Value>,
     pub(super) tcp_port: Option<u16>,
+    pub(super) tls_port: Option<u16>,
+    pub(super) ssl_certificate: Option<String>,
+    pub(super) ssl_private_key: Option<String>,
+    pub(super) tls_ca_certificates: Option<Paths>,
     pub(super) realms: Option<Vec<String>>,
     pub(super) digest_algorithms: Option<Vec<String>>,
     pub(super) modules: Option<Vec<String>>,

@@ -24,6 +24,7 @@ mod secret;
 mod sip;
 mod sipflow;
 mod storage;
+mod tls;
 mod tree;
 mod trunks;
 mod users;
@@ -55,6 +56,7 @@ pub use sipflow::KeptMessages;
 pub use storage::{
     Archive, Bucket, DiskRules, RecordingsArchive, RecordsArchive, Retention, WhenFull,
 };
+pub use tls::TlsListener;
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
@@ -117,6 +119,7 @@ pub struct Config {
     call_record_push: Option<CallRecordPush>,
     archive: Archive,
     messages: Option<KeptMessages>,
+    tls: Option<TlsListener>,
 }
 
 impl Config {
@@ -180,6 +183,11 @@ impl Config {
     /// `None`: the messages of calls are not kept.
     pub const fn messages(&self) -> Option<&KeptMessages> {
         self.messages.as_ref()
+    }
+
+    /// `None`: nothing goes over TLS.
+    pub const fn tls(&self) -> Option<&TlsListener> {
+        self.tls.as_ref()
     }
 
     pub const fn webhooks(&self) -> &Webhooks {
@@ -246,6 +254,7 @@ impl Config {
         let external_ip = files::external_ip(file.external_ip.as_deref(), report);
         let dataplane = Dataplane::check(&file.dataplane, report);
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
+        let tls = TlsListener::check(&file, sip.tcp_port(), report);
         for port in sip.udp_ports() {
             if (rtp_ports.first..=rtp_ports.last).contains(port) {
                 let text = format!("{port} lies in the RTP range: media takes the ports around it");
@@ -285,6 +294,7 @@ impl Config {
             call_record_push,
             archive,
             messages,
+            tls,
         }
     }
 }

@@ -23,8 +23,6 @@ pub(super) const NOT_YET: &[Key] = &[
     // Top level.
     later("http_gzip", Bool),
     watch_out("https_addr", Text),
-    later("ssl_certificate", Text),
-    later("ssl_private_key", Text),
     later("log_rotation", Text),
     later("stats_log", Any),
     later("stats_interval", COUNT),
@@ -86,10 +84,6 @@ pub(super) const NOT_YET: &[Key] = &[
     // SIP listeners and limits.
     later("proxy.callid_suffix", Text),
     later("proxy.t1x64_timer", COUNT),
-    later("proxy.ssl_certificate", Text),
-    later("proxy.ssl_private_key", Text),
-    later("proxy.tls_ca_certificates", Any),
-    watch_out("proxy.tls_port", PORT),
     watch_out("proxy.ws_port", PORT),
     watch_out("proxy.ws_handler", Text),
     watch_out("proxy.ua_white_list", Texts),

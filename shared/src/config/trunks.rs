@@ -187,11 +187,7 @@ fn way(
         }
     };
     let transport = match (named, found) {
-        (Some("tls"), _) | (None, Some(Transport::Tls)) => {
-            let key = if named.is_some() { format!("{key}.transport") } else { own_key };
-            report.error_try(&key, "trunks over TLS are not built yet", "use \"udp\" or \"tcp\"");
-            return None;
-        }
+        (Some("tls"), _) => Transport::Tls,
         (Some("tcp"), _) => Transport::Tcp,
         (Some(_), _) => Transport::Udp,
         (None, found) => found.unwrap_or(Transport::Udp),

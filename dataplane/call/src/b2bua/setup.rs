@@ -14,7 +14,7 @@ use shared::event::Severity;
 use shared::headers::ExtraHeader;
 use shared::ids::{CallId, Side};
 use shared::limits::{BRANCHES_PER_CALL_MAX, LEGS_PER_CALL_MAX};
-use shared::net::{Destination, Source};
+use shared::net::{Destination, Source, Transport};
 use shared::time::Now;
 use sip::dialog::{Dialog, State as DialogState};
 use sip::sdp::{Description, Direction as MediaDirection};
@@ -476,6 +476,11 @@ fn behind_nat(request: &Message<'_>, from: &Source) -> bool {
 
 /// The address in Contact (or in the top Route), when it is a number that we can send to.
 pub(crate) fn contact_way(message: &Message<'_>, back: &Destination) -> Option<Destination> {
+    if back.transport == Transport::Tls {
+        // A number proves nothing: who was reached by a flow, or by the name of its certificate,
+        // is reached in the same way again.
+        return None;
+    }
     let route = message.values(HeaderName::RecordRoute).next();
     let value = route.or_else(|| message.values(HeaderName::Contact).next())?;
     let contact = NameAddr::parse(value).ok()?;

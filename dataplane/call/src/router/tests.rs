@@ -32,6 +32,8 @@ fn settings() -> ShardSettings {
         cpu: 0,
         udp: vec![US.parse().expect("an address")],
         tcp: Vec::new(),
+        tls: Vec::new(),
+        tls_files: None,
         external_ip: Vec::new(),
         media_bind: Vec::new(),
         rtp_ports: PortSlice { first: 20_000, last: 20_199 },

@@ -58,6 +58,8 @@ pub fn settings() -> ShardSettings {
         cpu: 0,
         udp: vec![US.parse().expect("an address")],
         tcp: vec![US.parse().expect("an address")],
+        tls: Vec::new(),
+        tls_files: None,
         external_ip: Vec::new(),
         media_bind: Vec::new(),
         rtp_ports: PortSlice { first: 20_000, last: 20_199 },

@@ -7,13 +7,17 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
+use rustls::pki_types::ServerName;
 use shared::limits;
 use shared::net::{Destination, Transport};
+use shared::snapshot::Trunk;
 use shared::time::Instant;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::flow::{CONNECT_WAIT, Flow, State};
+use super::tls::Tls;
 use super::{Ring, Seat, SipTcp, Token};
 
 impl SipTcp {
@@ -24,12 +28,21 @@ impl SipTcp {
         now: Instant,
         to: &Destination,
     ) -> Option<Seat> {
-        if to.transport != Transport::Tcp || self.open >= limits::FLOWS_PER_SHARD_MAX {
+        if self.open >= limits::FLOWS_PER_SHARD_MAX {
             return None;
         }
+        let tls = match to.transport {
+            Transport::Tcp => None,
+            Transport::Tls => Some(self.secured(to.peer)?),
+            Transport::Udp | Transport::Ws | Transport::Wss => return None,
+        };
         let socket = open(to.local, to.peer).ok()?;
         let state = State::Connecting { give_up_at: now + CONNECT_WAIT };
-        let seat = self.seat(Flow::new(socket.into(), to.local, to.peer, state, now));
+        let mut flow = Flow::new(socket.into(), to.local, to.peer, state, now);
+        if let Some(tls) = tls {
+            flow.secure(tls, now + CONNECT_WAIT);
+        }
+        let seat = self.seat(flow);
         let flow = self.flow_mut(seat).expect("it was just seated");
         match ring.connect(flow.socket.as_fd(), to.peer, Token::Connect(seat)) {
             Ok(()) => {
@@ -42,6 +55,34 @@ impl SipTcp {
             }
         }
     }
+
+    /// Whose certificate is expected where: a connection over TLS to anybody else is not opened, since
+    /// nobody could say who answered.
+    pub(crate) fn expect_names(&mut self, trunks: &[Trunk]) {
+        let secured = trunks.iter().filter(|trunk| trunk.enabled).flat_map(secured_ends);
+        let name = |(host, address): (&str, SocketAddr)| {
+            let name = ServerName::try_from(host).ok()?.to_owned();
+            Some((address, name))
+        };
+        let before = std::mem::replace(&mut self.names, secured.filter_map(name).collect());
+        // A flow to whoever was there before is not one to whoever is there now.
+        let same = |peer: &SocketAddr| self.names.get(peer) == before.get(peer);
+        self.by_peer.retain(|(transport, peer), _| *transport != Transport::Tls || same(peer));
+    }
+
+    fn secured(&self, peer: SocketAddr) -> Option<Tls> {
+        let (keys, name) = (self.keys.as_ref()?, self.names.get(&peer)?);
+        Tls::connect(Arc::clone(&keys.client), name.clone()).ok()
+    }
+}
+
+/// Which of a trunk's destinations are reached over TLS, with the name that each must prove.
+fn secured_ends(trunk: &Trunk) -> impl Iterator<Item = (&str, SocketAddr)> {
+    let first = Some((trunk.transport, &*trunk.host, trunk.address));
+    let backup = trunk.backup.as_ref().map(|end| (end.transport, &*end.host, end.address));
+    let both = first.into_iter().chain(backup);
+    both.filter(|(transport, ..)| *transport == Transport::Tls)
+        .map(|(_, host, address)| (host, address))
 }
 
 fn open(local: SocketAddr, peer: SocketAddr) -> io::Result<Socket> {

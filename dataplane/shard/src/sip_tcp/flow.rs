@@ -1,4 +1,4 @@
-//! One TCP flow: its socket, what it is doing, what of a message has come, what waits to go.
+//! One TCP or TLS flow: its socket, what it is doing, what of a message has come, what waits to go.
 //! Owns:  the state of one connection and which requests of it the ring still has.
 //! Gives: when it has been quiet, or unfinished, for too long.
 //! Never: talks to the ring; the table does.
@@ -8,9 +8,11 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use shared::net::Transport;
 use shared::time::Instant;
 
 use super::send_queue::SendQueue;
+use super::tls::Tls;
 
 /// A message whose first byte came this long ago must be whole (slow-header attacks).
 pub(super) const MESSAGE_WAIT: Duration = Duration::from_secs(10);
@@ -19,6 +21,8 @@ pub(super) const MESSAGE_WAIT: Duration = Duration::from_secs(10);
 pub(super) const IDLE_WAIT: Duration = Duration::from_secs(600);
 /// A connection of ours must be up by then.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
+/// From the connection to the end of its TLS handshake: some round trips and a signature.
+pub(super) const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
 /// What is queued when a flow shall end may still go out for this long.
 pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -41,6 +45,11 @@ pub(super) struct Flow {
     pub(super) socket: OwnedFd,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) transport: Transport,
+    /// Of a TLS flow; what its queue has is ciphertext.
+    pub(super) tls: Option<Box<Tls>>,
+    /// When a TLS handshake that goes on is given up.
+    pub(super) handshake_by: Option<Instant>,
     pub(super) state: State,
     pub(super) queue: SendQueue,
     /// The start of a message whose end has not come.
@@ -61,6 +70,8 @@ pub(super) struct Flow {
 pub(super) enum Overdue {
     /// The connection never came up.
     Connect,
+    /// The TLS handshake did not end.
+    Handshake,
     /// The end of a message, or of a drain, did not come; or nothing came for long.
     Cut,
 }
@@ -77,6 +88,9 @@ impl Flow {
             socket,
             local,
             peer,
+            transport: Transport::Tcp,
+            tls: None,
+            handshake_by: None,
             state,
             queue: SendQueue::default(),
             partial: Vec::new(),
@@ -89,6 +103,13 @@ impl Flow {
         }
     }
 
+    /// Makes a TLS flow of it; the handshake begins when the connection is there.
+    pub(super) fn secure(&mut self, tls: Tls, now: Instant) {
+        self.transport = Transport::Tls;
+        self.tls = Some(Box::new(tls));
+        self.handshake_by = Some(now + HANDSHAKE_WAIT);
+    }
+
     /// Whether the ring still has a request on the socket.
     pub(super) const fn is_in_kernel(&self) -> bool {
         self.connecting || self.receiving || self.sending
@@ -99,6 +120,9 @@ impl Flow {
             State::Connecting { give_up_at } => (now >= give_up_at).then_some(Overdue::Connect),
             State::Draining { give_up_at } => (now >= give_up_at).then_some(Overdue::Cut),
             State::Closed => None,
+            State::Open if self.handshake_by.is_some_and(|by| now >= by) => {
+                Some(Overdue::Handshake)
+            }
             State::Open => {
                 let unfinished =
                     self.partial_since.is_some_and(|since| now.since(since) >= MESSAGE_WAIT);
@@ -160,6 +184,16 @@ mod tests {
         assert_eq!(flow.overdue(at(600)), Some(Overdue::Cut));
         flow.heard = at(599);
         assert_eq!(flow.overdue(at(1_198)), None);
+    }
+
+    #[test]
+    fn a_handshake_has_five_seconds_and_then_does_not_count_any_more() {
+        let mut flow = flow(State::Open);
+        flow.handshake_by = Some(at(5));
+        assert_eq!(flow.overdue(at(4)), None);
+        assert_eq!(flow.overdue(at(5)), Some(Overdue::Handshake));
+        flow.handshake_by = None;
+        assert_eq!(flow.overdue(at(5)), None);
     }
 
     #[test]

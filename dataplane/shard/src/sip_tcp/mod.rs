@@ -1,4 +1,4 @@
-//! SIP over TCP: the flows of this shard, accepted and opened, by seat, by peer and by source.
+//! SIP over TCP and TLS: the flows of this shard, accepted and opened, by seat, by peer and by source.
 //! Owns:  listeners, the flow table, its limits, keep-alive answers, connect on demand.
 //! Gives: `Source` of what a flow delivers; `News` about flows that ended and messages that failed.
 //! Never: looks inside a message; a second connection to a peer that has one.
@@ -7,16 +7,20 @@
 mod connect;
 pub(crate) mod cutter;
 mod flow;
+mod sealed;
 mod send_queue;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use rustls::pki_types::ServerName;
 use shared::ids::{FlowKey, ShardId};
 use shared::limits;
 use shared::metrics::{Counter, Counters};
@@ -24,11 +28,13 @@ use shared::net::{Destination, Source, Transport};
 use shared::time::Instant;
 use socket2::SockRef;
 
-use crate::listeners::Listener;
+use crate::keys::Keys;
+use crate::listeners::{Listener, Listeners};
 use crate::ring::token::{Seat, Token};
 use crate::ring::{Full, Ring};
 use flow::{DRAIN_WAIT, Flow, Overdue, State};
 use send_queue::Piece;
+use tls::Tls;
 
 /// What the core must hear about flows.
 #[derive(Debug)]
@@ -43,12 +49,16 @@ pub(crate) enum News {
 pub(crate) struct SipTcp {
     shard: ShardId,
     listeners: Vec<Listener>,
+    /// What TLS flows are made with; without it there are none.
+    keys: Option<Arc<Keys>>,
     /// Listeners whose accept ended and must be asked for again.
     deaf: Vec<u8>,
     seats: Vec<FlowSeat>,
     free: Vec<u32>,
     open: usize,
-    by_peer: FxHashMap<SocketAddr, u32>,
+    /// Whom the certificate of a server is for, by its address.
+    names: FxHashMap<SocketAddr, ServerName<'static>>,
+    by_peer: FxHashMap<(Transport, SocketAddr), u32>,
     per_source: FxHashMap<IpAddr, usize>,
     /// Flows for which the ring had no room: something of theirs must be asked for again.
     stalled: Vec<Seat>,
@@ -64,14 +74,17 @@ struct FlowSeat {
 }
 
 impl SipTcp {
-    pub(crate) fn new(shard: ShardId, listeners: Vec<Listener>) -> Self {
+    pub(crate) fn new(shard: ShardId, listeners: Listeners, keys: Option<Arc<Keys>>) -> Self {
+        let listeners: Vec<Listener> = listeners.tcp.into_iter().chain(listeners.tls).collect();
         Self {
             shard,
             deaf: (0..listeners.len()).map(|index| index as u8).collect(),
             listeners,
+            keys,
             seats: Vec::new(),
             free: Vec::new(),
             open: 0,
+            names: FxHashMap::default(),
             by_peer: FxHashMap::default(),
             per_source: FxHashMap::default(),
             stalled: Vec::new(),
@@ -109,9 +122,13 @@ impl SipTcp {
         &mut self,
         ring: &mut Ring,
         now: Instant,
-        socket: OwnedFd,
+        (listener, socket): (u8, OwnedFd),
         counters: &mut Counters,
     ) {
+        let Some(listener) = self.listeners.get(usize::from(listener)) else {
+            return; // it was closed
+        };
+        let transport = listener.transport;
         let view = SockRef::from(&socket);
         let addresses = (view.local_addr().ok(), view.peer_addr().ok());
         let (Some(local), Some(peer)) =
@@ -128,6 +145,11 @@ impl SipTcp {
             return counters.bump(Counter::FlowsRefused); // the connection is already dead
         }
         let mut flow = Flow::new(socket, local, peer, State::Open, now);
+        if transport == Transport::Tls {
+            let tls = self.keys.as_ref().map(|keys| Tls::accept(Arc::clone(&keys.server)));
+            let Some(Ok(tls)) = tls else { return counters.bump(Counter::FlowsRefused) };
+            flow.secure(tls, now);
+        }
         flow.counted = true;
         *self.per_source.entry(peer.ip()).or_default() += 1;
         let seat = self.seat(flow);
@@ -138,7 +160,7 @@ impl SipTcp {
     pub(crate) fn source(&self, seat: Seat) -> Option<Source> {
         let flow = self.flow(seat)?;
         (flow.state == State::Open).then(|| Source {
-            transport: Transport::Tcp,
+            transport: flow.transport,
             local: flow.local,
             peer: flow.peer,
             flow: Some(self.key(seat)),
@@ -180,7 +202,7 @@ impl SipTcp {
     ) {
         let seat = match to.flow {
             Some(key) => self.seat_of(key),
-            None => match self.by_peer.get(&to.peer) {
+            None => match self.by_peer.get(&(to.transport, to.peer)) {
                 Some(index) => Some(self.seat_at(*index)),
                 None => self.connect(ring, now, &to),
             },
@@ -195,9 +217,13 @@ impl SipTcp {
     pub(crate) fn finish(&mut self, ring: &mut Ring, now: Instant, key: FlowKey) {
         let Some(seat) = self.seat_of(key) else { return };
         let Some(flow) = self.flow_mut(seat) else { return };
+        if flow.state == State::Open {
+            flow.say_goodbye();
+        }
         match flow.state {
             State::Open if !flow.queue.is_empty() => {
                 flow.state = State::Draining { give_up_at: now + DRAIN_WAIT };
+                self.pump(ring, seat);
             }
             State::Open | State::Connecting { .. } => self.end(ring, seat),
             State::Draining { .. } | State::Closed => {}
@@ -221,6 +247,7 @@ impl SipTcp {
         {
             flow.local = local;
         }
+        flow.begin_handshake(now);
         self.pump(ring, seat);
     }
 
@@ -260,6 +287,11 @@ impl SipTcp {
         for index in 0..self.seats.len() as u32 {
             let seat = self.seat_at(index);
             match self.flow(seat).and_then(|flow| flow.overdue(now)) {
+                Some(Overdue::Handshake) => {
+                    counters.bump(Counter::TlsHandshakesFailed);
+                    counters.bump(Counter::FlowsCut);
+                    self.end(ring, seat);
+                }
                 Some(Overdue::Cut) => {
                     counters.bump(Counter::FlowsCut);
                     self.end(ring, seat);
@@ -293,19 +325,19 @@ impl SipTcp {
 
     /// Nothing waits to be sent.
     pub(crate) fn is_flushed(&self) -> bool {
-        let waits = |seat: &FlowSeat| seat.flow.as_ref().is_some_and(|flow| !flow.queue.is_empty());
+        let waits = |seat: &FlowSeat| seat.flow.as_ref().is_some_and(|flow| flow.has_waiting());
         !self.seats.iter().any(waits)
     }
 
     fn queue(&mut self, ring: &mut Ring, seat: Seat, piece: Piece, counters: &mut Counters) {
-        let Some(flow) = self.flow_mut(seat) else {
+        let Some(flow) = self.flow_mut(seat).filter(|flow| flow.takes_messages()) else {
             return self.news.extend(piece.to.map(News::Failed));
         };
-        if flow.state == State::Closed {
-            return self.news.extend(piece.to.map(News::Failed));
-        }
-        match flow.queue.push(piece) {
-            Ok(()) => self.pump(ring, seat),
+        match flow.push(piece) {
+            Ok(done) => {
+                self.news.extend(done.map(News::Sent));
+                self.pump(ring, seat);
+            }
             Err(piece) => {
                 self.news.extend(piece.to.map(News::Failed));
                 counters.bump(Counter::FlowsCut);
@@ -346,17 +378,18 @@ impl SipTcp {
         }
         flow.state = State::Closed;
         flow.partial = Vec::new();
-        let (peer, counted) = (flow.peer, flow.counted);
-        let unsent: Vec<Piece> = flow.queue.take_all().collect();
+        let (way, counted) = ((flow.transport, flow.peer), flow.counted);
+        let unsent = flow.take_unsent();
         // An error means that the peer was first.
         SockRef::from(&flow.socket).shutdown(std::net::Shutdown::Both).unwrap_or_default();
-        if self.by_peer.get(&peer) == Some(&seat.index) {
-            self.by_peer.remove(&peer);
+        if self.by_peer.get(&way) == Some(&seat.index) {
+            self.by_peer.remove(&way);
         }
-        if counted && let Some(count) = self.per_source.get_mut(&peer.ip()) {
+        let source = way.1.ip();
+        if counted && let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
-                self.per_source.remove(&peer.ip());
+                self.per_source.remove(&source);
             }
         }
         self.open -= 1;
@@ -388,13 +421,16 @@ impl SipTcp {
     }
 
     fn seat(&mut self, flow: Flow) -> Seat {
-        let peer = flow.peer;
+        let way = (flow.transport, flow.peer);
         let index = self.free.pop().unwrap_or_else(|| {
             self.seats.push(FlowSeat::default());
             self.seats.len() as u32 - 1
         });
+        // Who connected to us over TLS has proved nothing, so only its own flow leads there.
+        if !(flow.counted && flow.tls.is_some()) {
+            self.by_peer.insert(way, index);
+        }
         self.seats[index as usize].flow = Some(Box::new(flow));
-        self.by_peer.insert(peer, index);
         self.open += 1;
         self.seat_at(index)
     }

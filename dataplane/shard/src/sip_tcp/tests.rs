@@ -8,9 +8,11 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+mod sealed;
+
 use super::*;
 use crate::bell::Bell;
-use crate::listeners;
+use crate::listeners::{self, Addresses};
 use crate::ring::buffers::{Group, Shape};
 use crate::ring::{Completion, GROUP_DATAGRAMS, GROUP_MEDIA, GROUP_STREAMS};
 
@@ -21,6 +23,7 @@ struct Bench {
     streams: Group,
     tcp: SipTcp,
     at: SocketAddr,
+    at_tls: SocketAddr,
     counters: Counters,
     now: Instant,
     /// What flows delivered, in order.
@@ -32,6 +35,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with_keys(None)
+    }
+
+    fn with_keys(keys: Option<Arc<Keys>>) -> Self {
         let bell = Bell::new().expect("an eventfd");
         let streams = Group::new(GROUP_STREAMS, 16, 16_384).expect("memory");
         let media = Group::new(GROUP_MEDIA, 2, 512).expect("memory");
@@ -39,14 +46,16 @@ impl Bench {
         let ring = Ring::new(bell.as_fd(), &[&streams, &media, &datagrams]).expect("a ring");
         assert_eq!(Shape::Plain.control_bytes(), 0);
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let mut all = listeners::open(&[], &[any], 1).expect("a port");
-        let listeners = all.remove(0).tcp;
-        let at = listeners[0].local;
+        let at = Addresses { tcp: &[any], tls: &[any], ..Addresses::default() };
+        let listeners = listeners::open(at, 1).expect("ports").remove(0);
+        let at = listeners.tcp[0].local;
+        let at_tls = listeners.tls[0].local;
         let mut bench = Self {
             ring,
             streams,
-            tcp: SipTcp::new(ShardId(3), listeners),
+            tcp: SipTcp::new(ShardId(3), listeners, keys),
             at,
+            at_tls,
             counters: Counters::default(),
             now: Instant::from_millis(60_000),
             received: Vec::new(),
@@ -80,15 +89,16 @@ impl Bench {
     fn complete(&mut self, completion: Completion) {
         let Completion { token, result, more, loan, accepted } = completion;
         match token {
-            Token::Accept { .. } => {
-                let socket = accepted.expect("a connection");
-                self.tcp.accepted(&mut self.ring, self.now, socket, &mut self.counters);
+            Token::Accept { listener } => {
+                let taken = (listener, accepted.expect("a connection"));
+                self.tcp.accepted(&mut self.ring, self.now, taken, &mut self.counters);
             }
             Token::Connect(seat) => self.tcp.connected(&mut self.ring, self.now, seat, result),
             Token::FlowReceive(seat) => {
                 if let Some(loan) = loan {
                     if self.tcp.source(seat).is_some() {
-                        self.received.push((seat, self.streams.bytes(&loan).to_vec()));
+                        let bytes = self.streams.bytes(&loan).to_vec();
+                        self.receive(seat, bytes);
                     }
                     self.streams.give_back(loan);
                 }
@@ -99,6 +109,20 @@ impl Bench {
             Token::FlowSend(seat) => self.tcp.sent(&mut self.ring, seat, result),
             Token::Cancel => {}
             other => panic!("{other:?}"),
+        }
+    }
+
+    fn receive(&mut self, seat: Seat, bytes: Vec<u8>) {
+        if !self.tcp.is_sealed(seat) {
+            return self.received.push((seat, bytes));
+        }
+        let (mut stream, counters) = (Vec::new(), &mut self.counters);
+        let over = self.tcp.unseal(&mut self.ring, seat, &bytes, &mut stream, counters);
+        if !stream.is_empty() {
+            self.received.push((seat, stream));
+        }
+        if over {
+            self.tcp.finish(&mut self.ring, self.now, self.tcp.key(seat));
         }
     }
 

@@ -1,0 +1,136 @@
+//! What is different about a flow with TLS on it: its bytes are not the stream's.
+//! Owns:  where messages wait for a handshake, what goes into the queue instead of them.
+//! Gives: the stream of what came, and whether it is over.
+//! Never: a message in the clear on a TLS flow.
+//! Holds: the queue and what waits for the handshake each have the bound of a flow.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::flow::{Flow, HANDSHAKE_WAIT, State};
+use super::send_queue::Piece;
+use super::tls::Step;
+use super::{Counter, Counters, Instant, Keys, Ring, Seat, SipTcp};
+
+impl SipTcp {
+    /// From now on handshakes are made with these keys. A shard without TLS stays without.
+    pub(crate) fn renew(&mut self, keys: Arc<Keys>) {
+        if self.keys.is_some() {
+            self.keys = Some(keys);
+        }
+    }
+
+    /// What comes over this flow is ciphertext.
+    pub(crate) fn is_sealed(&self, seat: Seat) -> bool {
+        self.flow(seat).is_some_and(|flow| flow.tls.is_some())
+    }
+
+    /// Appends what a piece of ciphertext says to `stream`. `true`: nothing more will come, and the
+    /// flow is to be finished once the stream was worked on.
+    pub(crate) fn unseal(
+        &mut self,
+        ring: &mut Ring,
+        seat: Seat,
+        piece: &[u8],
+        stream: &mut Vec<u8>,
+        counters: &mut Counters,
+    ) -> bool {
+        let open = self.flow_mut(seat).filter(|flow| flow.state == State::Open);
+        let Some(flow) = open else { return false };
+        let Some(tls) = &mut flow.tls else { return false };
+        let was_handshaking = tls.is_handshaking();
+        let step = tls.read(piece, stream);
+        let out = tls.take_out();
+        let is_handshaking = tls.is_handshaking();
+        if was_handshaking && !is_handshaking {
+            counters.bump(Counter::TlsHandshakes);
+            flow.handshake_by = None;
+        }
+        match step {
+            Step::Over { .. } if is_handshaking => counters.bump(Counter::TlsHandshakesFailed),
+            Step::Over { broken: true } => counters.bump(Counter::FlowsCut),
+            Step::GoesOn | Step::Over { broken: false } | Step::Ready => {}
+        }
+        if !out.is_empty() {
+            self.queue_sealed(ring, seat, Piece { bytes: Rc::new(out), to: None }, counters);
+        }
+        if step == Step::Ready {
+            self.send_waiting(ring, seat, counters);
+        }
+        matches!(step, Step::Over { .. })
+    }
+
+    /// The handshake is over: what waited for it goes first.
+    fn send_waiting(&mut self, ring: &mut Ring, seat: Seat, counters: &mut Counters) {
+        let waiting = self.flow_mut(seat).and_then(|flow| flow.tls.as_mut());
+        let Some(tls) = waiting else { return };
+        let pieces: Vec<Piece> = tls.waiting.take_all().collect();
+        for piece in pieces {
+            self.queue(ring, seat, piece, counters);
+        }
+    }
+
+    /// Queues bytes of TLS itself as they are.
+    fn queue_sealed(&mut self, ring: &mut Ring, seat: Seat, piece: Piece, counters: &mut Counters) {
+        let Some(flow) = self.flow_mut(seat) else { return };
+        match flow.queue.push(piece) {
+            Ok(()) => self.pump(ring, seat),
+            Err(_) => {
+                counters.bump(Counter::FlowsCut);
+                self.end(ring, seat);
+            }
+        }
+    }
+}
+
+impl Flow {
+    /// Of a TLS flow that says goodbye nobody would read another message.
+    pub(super) fn takes_messages(&self) -> bool {
+        match self.state {
+            State::Closed => false,
+            State::Draining { .. } => self.tls.is_none(),
+            State::Connecting { .. } | State::Open => true,
+        }
+    }
+
+    /// Takes a message to be sent. Gives its buffer when that is not needed any more; gives the
+    /// piece back when the reader is too slow for it.
+    pub(super) fn push(&mut self, piece: Piece) -> Result<Option<Rc<Vec<u8>>>, Piece> {
+        let Some(tls) = &mut self.tls else { return self.queue.push(piece).map(|()| None) };
+        if tls.is_handshaking() {
+            return tls.waiting.push(piece).map(|()| None);
+        }
+        let Piece { bytes, to } = piece;
+        let sealed = Piece { bytes: Rc::new(tls.write(&bytes)), to };
+        self.queue.push(sealed)?;
+        Ok(to.map(|_| bytes))
+    }
+
+    /// The connection of a TLS flow that we open is there: the handshake begins.
+    pub(super) fn begin_handshake(&mut self, now: Instant) {
+        let Some(tls) = &mut self.tls else { return };
+        let hello = Piece { bytes: Rc::new(tls.take_out()), to: None };
+        self.handshake_by = Some(now + HANDSHAKE_WAIT);
+        self.queue.push(hello).expect("nothing is queued before the handshake");
+    }
+
+    /// The last bytes of a TLS flow, if there is room for them.
+    pub(super) fn say_goodbye(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        let bytes = tls.say_goodbye();
+        if !bytes.is_empty() {
+            // Whoever reads too slowly for it sees the end of the connection.
+            self.queue.push(Piece { bytes: Rc::new(bytes), to: None }).unwrap_or_default();
+        }
+    }
+
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.queue.is_empty() || self.tls.as_ref().is_some_and(|tls| !tls.waiting.is_empty())
+    }
+
+    /// Everything that never went out, or not whole.
+    pub(super) fn take_unsent(&mut self) -> Vec<Piece> {
+        let waiting = self.tls.as_mut().map(|tls| tls.waiting.take_all());
+        self.queue.take_all().chain(waiting.into_iter().flatten()).collect()
+    }
+}

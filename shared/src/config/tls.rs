@@ -1,0 +1,61 @@
+//! SIP over TLS: `proxy.tls_port` and the files that it needs.
+//! Owns:  `TlsListener`.
+//! Gives: where to listen, and what we prove ourselves with; nothing where TLS is off.
+//! Never: reads a file; the shards' start does, and names one that it cannot use.
+//! Holds: there is no listener without a certificate and a key.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::file::ConfigFile;
+use super::problem::Report;
+use crate::settings::TlsFiles;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsListener {
+    pub port: u16,
+    pub files: TlsFiles,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Paths {
+    One(String),
+    More(Vec<String>),
+}
+
+impl TlsListener {
+    pub(super) fn check(
+        file: &ConfigFile,
+        tcp_port: Option<u16>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
+        const KEY: &str = "proxy.tls_port";
+        let proxy = &file.proxy;
+        let port = proxy.tls_port.filter(|port| *port > 0)?;
+        if tcp_port == Some(port) {
+            report.error(KEY, format!("{port} is proxy.tcp_port: each needs a port of its own"));
+        }
+        // The original lets SIP use the files of HTTPS where it has none of its own.
+        let certificate = proxy.ssl_certificate.as_ref().or(file.ssl_certificate.as_ref());
+        let private_key = proxy.ssl_private_key.as_ref().or(file.ssl_private_key.as_ref());
+        let mut path = |text: Option<&String>, name: &str, what: &str| {
+            let path = text.filter(|text| !text.is_empty() && !text.contains('\0'));
+            if path.is_none() {
+                let hint = format!("write proxy.{name} = \"FILE\", or tls_port = 0");
+                report.error_try(KEY, format!("TLS needs {what}"), &hint);
+            }
+            path.map(PathBuf::from)
+        };
+        let certificate = path(certificate, "ssl_certificate", "a certificate");
+        let private_key = path(private_key, "ssl_private_key", "the certificate's private key");
+        let authorities = match &proxy.tls_ca_certificates {
+            None => Vec::new(),
+            Some(Paths::One(path)) => vec![PathBuf::from(path)],
+            Some(Paths::More(paths)) => paths.iter().map(PathBuf::from).collect(),
+        };
+        let (certificate, private_key) = (certificate?, private_key?);
+        Some(Self { port, files: TlsFiles { certificate, private_key, authorities } })
+    }
+}
