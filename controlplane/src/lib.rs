@@ -18,6 +18,7 @@ pub mod exit;
 pub mod journal;
 pub mod logs;
 mod named_files;
+pub mod names;
 pub mod news;
 pub mod plane;
 pub mod prompts;

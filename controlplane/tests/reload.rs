@@ -159,7 +159,8 @@ async fn rows_of_the_database_are_read_again_too() {
     let lost = object(json!({ "name": "c", "sip_server": "nobody.invalid" }));
     store.put_row(&TRUNKS, id, &lost).await.expect("stored");
     let (body, served) = bench.reloaded("trunks").await;
-    let address = served.trunks.iter().find(|trunk| &*trunk.name == "c").map(|t| t.address);
+    let address =
+        served.trunks.iter().find(|trunk| &*trunk.name == "c").map(|t| t.entrances[0].address);
     assert_eq!(address, Some(([192, 0, 2, 3], 5_060).into()), "a name server may fail");
     let warning = body["warnings"][0].as_str().expect("text");
     assert!(

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Installs the foreign peers of the tests: SIPp, baresip, the namespace tools and the PostgreSQL server
+# Installs the foreign peers of the tests: SIPp, baresip, dnsmasq, the namespace tools and the PostgreSQL server
 # from the distribution, sippy and schemathesis (requirements.txt) into a Python environment of their own.
 # Usage: install.sh FOLDER   (the environment; the tests give target/peers)
 set -eu
 folder=${1:?usage: install.sh FOLDER}
 missing=
-for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables openssl:openssl; do
+for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables openssl:openssl \
+    /usr/sbin/dnsmasq:dnsmasq-base; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
@@ -26,4 +27,4 @@ if ! cmp -s "$wanted" "$folder/installed.txt"; then
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$wanted"
     cp "$wanted" "$folder/installed.txt"
 fi
-echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, sippy, schemathesis, PostgreSQL ready"
+echo "peers: $(sipp -v 2>/dev/null | sed -n 's/^ *\(SIPp v[0-9.]*\).*/\1/p'), baresip, dnsmasq, sippy, schemathesis, PostgreSQL ready"

@@ -8,6 +8,7 @@
 pub mod baresip;
 pub mod commands;
 pub mod digest;
+pub mod dnsmasq;
 pub mod gateway;
 pub mod host;
 pub mod http;

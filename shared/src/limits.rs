@@ -43,6 +43,10 @@ pub const TARGETS_PER_CALL_MAX: usize = 16;
 pub const LEGS_PER_CALL_MAX: usize = 64;
 /// Transfers of one call after that, so that its legs stay countable in a byte: each may fork.
 pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
+/// Addresses under which one trunk is reached, over all of its names.
+pub const ENTRANCES_PER_TRUNK_MAX: usize = 8;
+/// Addresses that one name of `inbound_hosts` may have.
+pub const SOURCES_PER_NAME_MAX: usize = 64;
 /// Destinations of trunks that one shard asks if they are there.
 pub const TRUNK_WATCHES_MAX: usize = 4_096;
 /// The longest that a trunk rests for the Retry-After of its 503: a slip of theirs is no outage of ours.

@@ -94,20 +94,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A carrier or another PBX with a static address. Requests from one of its addresses need no digest.
-#[derive(Clone, Debug)]
+/// A carrier or another PBX. Requests from one of its addresses need no digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trunk {
     pub name: Box<str>,
     /// As written in the configuration: a URI whose host (and port) equals it goes out here.
     pub host: Box<str>,
-    pub address: SocketAddr,
-    /// Our address towards it, from a route look-up of the control plane; `None` when that failed.
-    pub local: Option<IpAddr>,
-    pub transport: Transport,
-    /// Where calls go that the first destination does not take.
-    pub backup: Option<Backup>,
-    /// Further source addresses that are this trunk (`inbound_hosts`); port 0 matches any port.
-    pub inbound: Vec<SocketAddr>,
+    pub port: Option<u16>,
+    /// Where it is reached, at most `ENTRANCES_PER_TRUNK_MAX`, lower ranks first; empty while its
+    /// names are not resolved.
+    pub entrances: Vec<Entrance>,
+    /// Further sources of its calls (`inbound_hosts`).
+    pub inbound: Vec<InboundHost>,
     /// The same, whole networks at a time.
     pub inbound_networks: Vec<Network>,
     pub max_calls: Option<u32>,
@@ -127,6 +125,22 @@ pub struct Trunk {
     pub failover: Failover,
     /// Whether and how it is asked by OPTIONS if it is there.
     pub health: Option<HealthChecks>,
+}
+
+/// A host of `inbound_hosts`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundHost {
+    pub host: Box<str>,
+    /// `None`: from any port of it.
+    pub port: Option<u16>,
+    /// At most `SOURCES_PER_NAME_MAX`.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl InboundHost {
+    pub fn has(&self, peer: SocketAddr) -> bool {
+        self.port.is_none_or(|port| port == peer.port()) && self.addresses.contains(&peer.ip())
+    }
 }
 
 /// A trunk is down after so many failures in a row, and up again after so many answers.
@@ -150,22 +164,28 @@ impl Default for HealthChecks {
     }
 }
 
-/// `backup_dest` of a trunk: the same carrier at another address.
+/// One address of a trunk: of `dest` or of `backup_dest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backup {
+pub struct Entrance {
+    /// As written in the configuration, for the Request-URI and for the certificate (RFC 5922).
     pub host: Box<str>,
+    pub port: Option<u16>,
     pub address: SocketAddr,
+    /// Our address towards it, from a route look-up of the control plane; `None` when that failed.
     pub local: Option<IpAddr>,
     pub transport: Transport,
+    /// Those of a lower rank are tried first (priority of RFC 2782); a backup comes after them all.
+    pub rank: u16,
+    /// Share of the calls among those of one rank.
+    pub weight: u16,
 }
 
-/// One destination of a trunk; the fields mean what they mean there.
-#[derive(Clone, Copy, Debug)]
-pub struct Entrance<'t> {
-    pub host: &'t str,
-    pub address: SocketAddr,
-    pub local: Option<IpAddr>,
-    pub transport: Transport,
+impl Entrance {
+    /// The only address of its rank.
+    pub fn plain(host: &str, address: SocketAddr, transport: Transport) -> Self {
+        let (host, port) = (host.into(), Some(address.port()));
+        Self { host, port, address, local: None, transport, rank: 0, weight: 0 }
+    }
 }
 
 impl Trunk {
@@ -174,10 +194,8 @@ impl Trunk {
         Self {
             name: name.into(),
             host: host.into(),
-            address,
-            local: None,
-            transport,
-            backup: None,
+            port: Some(address.port()),
+            entrances: vec![Entrance::plain(host, address, transport)],
             inbound: Vec::new(),
             inbound_networks: Vec::new(),
             max_calls: None,
@@ -194,20 +212,17 @@ impl Trunk {
         }
     }
 
-    /// In the order in which they are tried.
-    pub fn entrances(&self) -> impl Iterator<Item = Entrance<'_>> {
-        std::iter::once(self.entrance()).chain(self.backup.iter().map(|backup| Entrance {
-            host: &backup.host,
-            address: backup.address,
-            local: backup.local,
-            transport: backup.transport,
-        }))
+    /// The same with a second destination, for calls that the first one does not take.
+    #[must_use]
+    pub fn with_backup(mut self, backup: Entrance) -> Self {
+        let rank = self.entrances.last().map_or(0, |last| last.rank.saturating_add(1));
+        self.entrances.push(Entrance { rank, ..backup });
+        self
     }
 
-    /// `dest`.
-    pub fn entrance(&self) -> Entrance<'_> {
-        let Self { address, local, transport, .. } = *self;
-        Entrance { host: &self.host, address, local, transport }
+    /// Where a URI without a port leads, if it leads here.
+    pub fn port_default(&self) -> u16 {
+        self.entrances.first().map_or(Transport::Udp, |first| first.transport).port()
     }
 }
 

@@ -227,7 +227,7 @@ fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
     let config = loaded.config.expect("it is valid");
     let trunk = &config.trunks()[0];
     let backup = trunk.backup.as_ref().map(|(host, by)| (host.to_string(), *by));
-    assert_eq!(backup, Some(("192.0.2.2:5070".to_owned(), shared::net::Transport::Tcp)));
+    assert_eq!(backup, Some(("192.0.2.2:5070".to_owned(), Some(shared::net::Transport::Tcp))));
     assert_eq!(trunk.failover.setup, std::time::Duration::from_secs(2));
     assert_eq!(trunk.failover.codes.texts(), ["404", "500-503"]);
     let checks = trunk.health.expect("they are on");
@@ -252,8 +252,25 @@ fn a_trunk_is_reached_over_tls_when_its_scheme_or_a_word_says_so() {
     let config = check(text, &[], true).config.expect("nothing is wrong");
     assert_eq!(config.trunks().len(), 3);
     for trunk in config.trunks() {
-        assert_eq!(trunk.transport, shared::net::Transport::Tls, "{}", trunk.name);
+        assert_eq!(trunk.transport, Some(shared::net::Transport::Tls), "{}", trunk.name);
     }
+}
+
+#[test]
+fn name_servers_are_numbers_with_or_without_a_port() {
+    let text = "[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    let servers: Vec<String> = config.dns_servers().iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
+    assert_problems(
+        "[dns]\nservers = [\"192.0.2.53:0\", \"dns.example\"]\n",
+        &[
+            "ringgate.toml:2: error: dns.servers[0]: \"192.0.2.53:0\" is no address of a name \
+             server; write \"192.0.2.53\" or \"192.0.2.53:5353\"",
+            "ringgate.toml:2: error: dns.servers[1]: \"dns.example\" is no address of a name \
+             server; write \"192.0.2.53\" or \"192.0.2.53:5353\"",
+        ],
+    );
 }
 
 #[test]

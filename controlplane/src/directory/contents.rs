@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -14,9 +15,11 @@ use shared::config::{Backend, Config, HttpRouter, Origin, TrunkConfig};
 use shared::route::{Route, RouteTable};
 use shared::snapshot::{Secret, Snapshot, Trunk, User, Users};
 use shared::time::WallMs;
+use tokio::time::Instant;
 
+use super::names::due_at;
 use super::objects::FILE_USERS;
-use super::resolve::Resolver;
+use super::resolve::{Resolved, Resolver};
 use super::{Kind, Reason, Served, extensions, routes, trunks};
 use crate::store::{Extension, Row};
 
@@ -33,6 +36,8 @@ pub struct Contents {
     users: Arc<Users>,
     trunks: Arc<Vec<Trunk>>,
     routes: Arc<RouteTable>,
+    /// When addresses of trunks have to be looked up again, if they have names.
+    pub(super) names_due: Option<Instant>,
 }
 
 /// In their order, some at a time: a name server that is gone must not be waited for name by name.
@@ -72,6 +77,7 @@ impl Contents {
             users: Arc::new(Users::new()),
             trunks: before.map(|before| Arc::clone(&before.trunks)).unwrap_or_default(),
             routes: Arc::default(),
+            names_due: None,
             config,
             rows: Default::default(),
         };
@@ -79,7 +85,7 @@ impl Contents {
         contents.rows[place(Kind::Extension)] = table(extensions);
         contents.users = Arc::new(contents.all_users(odd));
         let contents = contents.with_routes(routes, odd);
-        contents.with_trunks(trunks, resolver, odd).await
+        contents.with_trunks(trunks, &resolver, odd).await
     }
 
     /// The same under another configuration, of which only the acl is served at once.
@@ -98,50 +104,77 @@ impl Contents {
         self
     }
 
-    /// The same with the trunks of its configuration and these, and their addresses of now. A row
-    /// whose name is not resolved keeps the address that is served.
+    /// The same with the trunks of its configuration and these, and their addresses of now.
     pub(super) async fn with_trunks(
         mut self,
         rows: Vec<Row>,
-        resolver: Resolver,
+        resolver: &Resolver,
         odd: &mut Vec<String>,
     ) -> Result<Self, String> {
         self.rows[place(Kind::Trunk)] = table(rows);
         self.settle_names(Kind::Trunk, odd);
-        let of_file = |trunk: &TrunkConfig| {
-            let trunk = trunk.clone();
+        self.with_trunks_of_now(resolver, odd).await
+    }
+
+    /// The same with the addresses that its trunks have now. A row that is not resolved stays as it
+    /// is served.
+    pub(super) async fn with_trunks_of_now(
+        mut self,
+        resolver: &Resolver,
+        odd: &mut Vec<String>,
+    ) -> Result<Self, String> {
+        let served = |name: &str| self.trunks.iter().find(|trunk| *trunk.name == *name);
+        let of_file = |trunk: &'_ TrunkConfig| {
+            let (trunk, before) = (trunk.clone(), served(&trunk.name));
             async move {
                 let key = format!("{}: proxy.trunks.{}", trunk.origin, trunk.name);
-                resolver.resolve(&trunk, &key).await
+                resolver.resolve(&trunk, &key, before).await
             }
         };
         let files: Vec<_> = self.config.trunks().iter().map(of_file).collect();
         let mut resolved = all_of(files).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let of_row = |row: &Arc<Row>| {
             let row = Arc::clone(row);
+            let before = served(row.text("name").unwrap_or_default());
             async move {
                 let key = format!("trunk {} of the database", row.text("name").unwrap_or_default());
                 match trunks::config(&row.fields) {
-                    Ok(config) => resolver.resolve(&config, &key).await,
+                    Ok(config) => resolver.resolve(&config, &key, before).await,
                     Err(reason) => Err(format!("{key} {reason}")),
                 }
             }
         };
         let rows: Vec<_> = self.table(Kind::Trunk).values().map(of_row).collect();
-        for (row, trunk) in self.table(Kind::Trunk).values().zip(all_of(rows).await) {
-            let name = row.text("name").unwrap_or_default();
-            let served = || self.trunks.iter().find(|trunk| *trunk.name == *name).cloned();
-            match (trunk, served()) {
-                (Ok(trunk), _) => resolved.push(trunk),
-                (Err(reason), Some(served)) => {
-                    odd.push(format!("{reason}; it stays as it was"));
-                    resolved.push(served);
+        for (row, found) in self.table(Kind::Trunk).values().zip(all_of(rows).await) {
+            match (found, served(row.text("name").unwrap_or_default())) {
+                (Ok(found), _) => resolved.push(found),
+                (Err(reason), Some(before)) => {
+                    let odd = vec![format!("{reason}; it stays as it was")];
+                    resolved.push(Resolved { trunk: before.clone(), valid: Duration::ZERO, odd });
                 }
                 (Err(reason), None) => odd.push(format!("{reason}; it is left out")),
             }
         }
-        self.trunks = Arc::new(resolved);
+        let valid = resolved.iter().map(|found| found.valid).min();
+        self.names_due = valid.and_then(due_at);
+        odd.extend(resolved.iter_mut().flat_map(|found| std::mem::take(&mut found.odd)));
+        self.trunks = Arc::new(resolved.into_iter().map(|found| found.trunk).collect());
         Ok(self)
+    }
+
+    /// The same with what `next` found, unless trunks are others than in `before`, which it began with.
+    pub(super) fn with_addresses_of(&self, next: &Self, before: &Self) -> Option<Self> {
+        let is_same = Arc::ptr_eq(&self.config, &before.config)
+            && Arc::ptr_eq(&self.trunks, &before.trunks)
+            && Arc::ptr_eq(self.table(Kind::Trunk), before.table(Kind::Trunk));
+        is_same.then(|| {
+            let (trunks, names_due) = (Arc::clone(&next.trunks), next.names_due);
+            Self { trunks, names_due, ..self.clone() }
+        })
+    }
+
+    pub(super) fn trunks(&self) -> &[Trunk] {
+        &self.trunks
     }
 
     pub(crate) fn snapshot(&self, generation: u64) -> Snapshot {
@@ -304,11 +337,15 @@ impl Contents {
     }
 
     /// Puts a trunk in the place of the one of this name, or takes it out.
-    pub(super) fn put_trunk(&mut self, before: Option<&str>, trunk: Option<Trunk>) {
+    pub(super) fn put_trunk(&mut self, before: Option<&str>, found: Option<Resolved>) {
         let at = before.and_then(|name| self.trunks.iter().position(|one| *one.name == *name));
-        if at.is_none() && trunk.is_none() {
+        if at.is_none() && found.is_none() {
             return;
         }
+        let trunk = found.map(|Resolved { trunk, valid, .. }| {
+            self.names_due = self.names_due.into_iter().chain(due_at(valid)).min();
+            trunk
+        });
         let trunks = Arc::make_mut(&mut self.trunks);
         match (at, trunk) {
             (Some(at), Some(trunk)) => trunks[at] = trunk,

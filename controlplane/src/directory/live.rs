@@ -14,8 +14,9 @@ use shared::document::{Flaw, FlawKind, Flaws, Path};
 use tokio::sync::Mutex;
 
 use super::contents::Contents;
+use super::names::Surroundings;
 use super::objects::Object;
-use super::resolve::Resolver;
+use super::resolve::{Resolved, Resolver};
 use super::{Id, Kind, NotRead, Refusal, routes, trunks};
 use crate::plane::Plane;
 use crate::store::{Row, Store, StoreError};
@@ -26,7 +27,7 @@ pub struct Directory {
     contents: ArcSwap<Contents>,
     pub(super) store: Arc<dyn Store>,
     publisher: Publisher,
-    pub(super) ipv6: bool,
+    pub(super) surroundings: Surroundings,
     /// Held from the check of a change to the moment that it stands.
     pub(super) writing: Mutex<()>,
     /// Grows with every change.
@@ -65,13 +66,13 @@ impl Directory {
         generation: u64,
         store: Arc<dyn Store>,
         publisher: Publisher,
-        ipv6: bool,
+        surroundings: Surroundings,
     ) -> Self {
         Self {
             contents: ArcSwap::from_pointee(contents),
             store,
             publisher,
-            ipv6,
+            surroundings,
             writing: Mutex::new(()),
             version: AtomicU64::new(0),
             published: Mutex::new(Published { version: 0, generation }),
@@ -82,13 +83,13 @@ impl Directory {
     pub async fn read(
         config: Arc<Config>,
         store: &dyn Store,
-        ipv6: bool,
+        around: &Surroundings,
         odd: &mut Vec<String>,
     ) -> Result<Contents, NotRead> {
         let rows = |kind: Kind| store.rows(kind.table());
         let rows =
             [rows(Kind::Extension).await?, rows(Kind::Route).await?, rows(Kind::Trunk).await?];
-        let resolver = Resolver::new(&config, ipv6);
+        let resolver = Resolver::new(&config, around).patient();
         Contents::build(config, rows, resolver, None, odd).await.map_err(NotRead::Invalid)
     }
 
@@ -237,14 +238,15 @@ impl Directory {
         kind: Kind,
         before: &Contents,
         fields: &Map<String, Value>,
-    ) -> Result<Option<shared::snapshot::Trunk>, Refusal> {
+    ) -> Result<Option<Resolved>, Refusal> {
         if kind != Kind::Trunk {
             return Ok(None);
         }
         let config = trunks::config(fields).map_err(Refusal::Unresolved)?;
-        let resolver = Resolver::new(&before.config, self.ipv6);
-        let trunk = resolver.resolve(&config, &config.name).await.map_err(Refusal::Unresolved)?;
-        Ok(Some(trunk))
+        let resolver = Resolver::new(&before.config, &self.surroundings);
+        let served = before.trunks().iter().find(|trunk| *trunk.name == *config.name);
+        let found = resolver.resolve(&config, &config.name, served).await;
+        found.map(Some).map_err(Refusal::Unresolved)
     }
 
     async fn stand(
@@ -262,6 +264,11 @@ impl Directory {
         drop(writing);
         let generation = self.publish(version).await.map_err(Refusal::Late)?;
         Ok(Changed { before, after, warnings, generation })
+    }
+
+    /// For contents that shards serve already.
+    pub(super) fn keep(&self, next: Contents) {
+        self.contents.store(Arc::new(next));
     }
 
     pub(super) fn put(&self, next: Contents) -> u64 {

@@ -7,6 +7,7 @@
 mod contents;
 mod extensions;
 mod live;
+mod names;
 mod objects;
 mod refusal;
 mod replace;
@@ -17,6 +18,7 @@ mod trunks;
 
 pub use contents::Contents;
 pub use live::{Changed, Directory, Seen};
+pub use names::Surroundings;
 pub use objects::{Object, Source};
 pub use refusal::{NotRead, Reason, Refusal};
 pub use replace::{NotReplaced, Part, Replaced, Served};

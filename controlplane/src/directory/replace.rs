@@ -146,7 +146,7 @@ impl Directory {
                     rows(Kind::Route).await?,
                     rows(Kind::Trunk).await?,
                 ];
-                let resolver = Resolver::new(&config, self.ipv6);
+                let resolver = Resolver::new(&config, &self.surroundings);
                 let next = Contents::build(Arc::new(config), rows, resolver, Some(before), odd);
                 next.await.map_err(NotRead::Invalid)
             }
@@ -157,8 +157,8 @@ impl Directory {
             Part::Trunks => {
                 let rows = rows(Kind::Trunk).await?;
                 let next = before.with_config(before.config.with_trunks_of(&config));
-                let resolver = Resolver::new(&next.config, self.ipv6);
-                next.with_trunks(rows, resolver, odd).await.map_err(NotRead::Invalid)
+                let resolver = Resolver::new(&next.config, &self.surroundings);
+                next.with_trunks(rows, &resolver, odd).await.map_err(NotRead::Invalid)
             }
         }
     }

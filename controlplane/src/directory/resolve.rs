@@ -1,132 +1,270 @@
 //! From a trunk as it is written to a trunk that can be called: names become addresses.
-//! Owns:  the questions to the name server, and their deadline.
-//! Gives: `Trunk`s; `Resolver` knows what this host listens on.
+//! Owns:  what becomes of a name that is not resolved.
+//! Gives: `Trunk`s, and how long their addresses hold; `Resolver` knows what this host listens on.
 //! Never: a decision about a call.
-//! Holds: a trunk that is here has an address of a family that we listen on.
+//! Holds: an address that was found once is kept until another one is found.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
-use shared::config::{Config, HostPort, TrunkConfig, TrunkSource};
+use futures_util::future::{join, join_all};
+use shared::config::{Config, HostPort, Network, TrunkConfig, TrunkSource};
+use shared::limits::{ENTRANCES_PER_TRUNK_MAX, SOURCES_PER_NAME_MAX};
 use shared::net::Transport;
-use shared::snapshot::{Backup, Trunk};
-use tokio::net::lookup_host;
+use shared::snapshot::{Entrance, InboundHost, Trunk};
 use tokio::time::timeout;
+
+use super::names::Surroundings;
+use crate::names::{self, Answer, Found, Hop, Records, Serves};
 
 /// A name server that needs longer is not there.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// What of this host a trunk has to fit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Resolver {
-    /// The only address that we listen on, if there is one.
-    own: Option<IpAddr>,
-    ipv6: bool,
-    udp: bool,
-    tcp: bool,
-    tls: bool,
+    records: Arc<dyn Records>,
+    serves: Serves,
+    /// A name that is not resolved is waited for; otherwise its trunk is refused.
+    patient: bool,
+}
+
+/// A trunk with the addresses of now.
+#[derive(Clone, Debug)]
+pub(super) struct Resolved {
+    pub(super) trunk: Trunk,
+    /// How long its addresses hold.
+    pub(super) valid: Duration,
+    /// Names that were not resolved, each in one line.
+    pub(super) odd: Vec<String>,
 }
 
 impl Resolver {
-    pub(super) fn new(config: &Config, ipv6: bool) -> Self {
+    pub(super) fn new(config: &Config, around: &Surroundings) -> Self {
         let sip = config.sip();
-        Self {
-            own: sip.addr(),
-            ipv6,
+        let serves = Serves {
             udp: !sip.udp_ports().is_empty(),
             tcp: sip.tcp_port().is_some(),
             tls: config.tls().is_some(),
-        }
+            ipv4: sip.addr().is_none_or(|own| own.is_ipv4()),
+            ipv6: sip.addr().map_or(around.ipv6, |own| own.is_ipv6()),
+        };
+        Self { records: Arc::clone(&around.records), serves, patient: false }
     }
 
-    /// The error is one line; `key` names the trunk in it.
-    pub(super) async fn resolve(self, trunk: &TrunkConfig, key: &str) -> Result<Trunk, String> {
-        let address = self.find(&trunk.dest, trunk.transport, &format!("{key}.dest")).await?;
-        self.check_listens(trunk.transport, key)?;
-        let mut backup = None;
-        if let Some((dest, transport)) = &trunk.backup {
-            let address = self.find(dest, *transport, &format!("{key}.backup_dest")).await?;
-            self.check_listens(*transport, key)?;
-            let (host, local) = (dest.host.as_str().into(), local_towards(address));
-            backup = Some(Backup { host, address, local, transport: *transport });
-        }
-        let (mut inbound, mut inbound_networks) = (Vec::new(), Vec::new());
-        for source in &trunk.inbound {
-            match source {
-                TrunkSource::Network(network) => inbound_networks.push(*network),
-                TrunkSource::Host(host) => {
-                    let found = look_up(host, 0).await;
-                    let found =
-                        found.map_err(|reason| format!("{key}.inbound_hosts: {host} {reason}"))?;
-                    inbound.extend(found);
-                }
-            }
-        }
-        Ok(Trunk {
-            name: trunk.name.as_str().into(),
-            host: trunk.dest.host.as_str().into(),
-            address,
-            local: local_towards(address),
-            transport: trunk.transport,
-            backup,
-            inbound,
-            inbound_networks,
-            max_calls: trunk.max_calls,
-            max_cps: trunk.max_cps,
-            enabled: trunk.enabled,
-            direction: trunk.direction,
-            from_prefix: trunk.from_prefix.as_deref().map(Into::into),
-            to_prefix: trunk.to_prefix.as_deref().map(Into::into),
-            weight: trunk.weight,
-            rewrite_host: trunk.rewrite_host,
-            max_ring: trunk.max_ring,
-            failover: trunk.failover,
-            health: trunk.health,
-        })
+    /// For what is in force already, or has to be: a name server that is gone keeps nobody from
+    /// starting.
+    pub(super) fn patient(self) -> Self {
+        Self { patient: true, ..self }
     }
 
-    /// The best address of a family that we listen on.
-    async fn find(
-        self,
-        dest: &HostPort,
-        transport: Transport,
+    /// The error is one line; `key` names the trunk in it. `before`: the trunk as it is served.
+    pub(super) async fn resolve(
+        &self,
+        config: &TrunkConfig,
         key: &str,
-    ) -> Result<SocketAddr, String> {
-        let fits = |address: &SocketAddr| match self.own {
-            Some(own) => own.is_ipv4() == address.is_ipv4(),
-            None => self.ipv6 || address.is_ipv4(),
+        before: Option<&Trunk>,
+    ) -> Result<Resolved, String> {
+        let dest = (&config.dest, config.transport, "dest");
+        let backup = config.backup.as_ref().map(|(dest, by)| (dest, *by, "backup_dest"));
+        let ends: Vec<_> = [dest].into_iter().chain(backup).collect();
+        for (dest, named, _) in &ends {
+            self.check_served(dest, *named, key)?;
+        }
+        let asked = ends.iter().map(|(dest, named, _)| self.find(dest, *named));
+        let hosts = config.inbound.iter().filter_map(|source| match source {
+            TrunkSource::Host(host) => Some(host),
+            TrunkSource::Network(_) => None,
+        });
+        let sources = hosts.clone().map(|host| self.addresses(host));
+        let (found, sources) = join(join_all(asked), join_all(sources)).await;
+        let is_known = before.is_some_and(|before| {
+            *before.host == *config.dest.host && before.port == config.dest.port
+        });
+        let mut resolving = Resolving {
+            resolved: Resolved {
+                trunk: unresolved(config),
+                valid: names::FOR_EVER,
+                odd: Vec::new(),
+            },
+            before,
+            // Of a trunk that waits for its name already, nothing new is wrong.
+            patient: self.patient || is_known,
         };
-        let found = look_up(dest, transport.port()).await;
-        let found = found.map_err(|reason| format!("{key}: {dest} {reason}"))?;
-        found
-            .into_iter()
-            .find(fits)
-            .ok_or_else(|| format!("{key}: {dest} has no address of a family that we listen on"))
+        let last = ends.len() - 1;
+        for (place, ((dest, named, field), found)) in ends.iter().zip(found).enumerate() {
+            let kept = if place < last { KEPT_FOR_BACKUP } else { 0 };
+            resolving.enter((dest, *named), &format!("{key}.{field}"), found, kept)?;
+        }
+        for (host, found) in hosts.zip(sources) {
+            resolving.source(host, key, found)?;
+        }
+        Ok(resolving.resolved)
     }
 
-    fn check_listens(self, transport: Transport, key: &str) -> Result<(), String> {
-        let listens = match transport {
-            Transport::Udp => self.udp,
-            Transport::Tls => self.tls,
-            _ => self.tcp,
-        };
-        if listens {
+    fn check_served(
+        &self,
+        dest: &HostPort,
+        named: Option<Transport>,
+        key: &str,
+    ) -> Result<(), String> {
+        // A name may say itself which transports it has.
+        let free = named.is_none() && dest.port.is_none() && dest.host.parse::<IpAddr>().is_err();
+        let usual = named.unwrap_or(Transport::Udp);
+        if free || self.serves.transport(usual) {
             return Ok(());
         }
-        let word = transport.uri_word();
+        let word = usual.uri_word();
         Err(format!("{key}: it is reached over {word}, which is switched off here"))
+    }
+
+    async fn find(&self, dest: &HostPort, named: Option<Transport>) -> Result<Found, String> {
+        let found = names::find(&*self.records, dest, named, self.serves);
+        timeout(LOOKUP_DEADLINE, found).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn addresses(&self, host: &HostPort) -> Result<Answer<IpAddr>, String> {
+        if let Ok(ip) = host.host.parse::<IpAddr>() {
+            return Ok(Answer { records: vec![ip], valid: names::FOR_EVER });
+        }
+        match timeout(LOOKUP_DEADLINE, self.records.addresses(host.host.clone())).await {
+            Ok(answer) => answer.map_err(|missing| missing.to_string()),
+            Err(_) => Err(late()),
+        }
     }
 }
 
-/// Every address of a name, the best one first. Port 0 stands for any.
-async fn look_up(host: &HostPort, port_default: u16) -> Result<Vec<SocketAddr>, String> {
-    let port = host.port.unwrap_or(port_default);
-    let found = timeout(LOOKUP_DEADLINE, lookup_host((host.host.as_str(), port))).await;
-    let found: Vec<SocketAddr> = found
-        .map_err(|_| format!("was not resolved within {} s", LOOKUP_DEADLINE.as_secs()))?
-        .map_err(|error| format!("cannot be resolved: {error}"))?
-        .collect();
-    if found.is_empty() { Err("resolves to nothing".to_owned()) } else { Ok(found) }
+/// Places of a trunk that its `dest` leaves to its backup.
+const KEPT_FOR_BACKUP: usize = 2;
+
+/// A trunk between its answers.
+struct Resolving<'t> {
+    resolved: Resolved,
+    before: Option<&'t Trunk>,
+    patient: bool,
+}
+
+impl Resolving<'_> {
+    /// Appends the addresses of one destination.
+    fn enter(
+        &mut self,
+        (dest, named): (&HostPort, Option<Transport>),
+        key: &str,
+        found: Result<Found, String>,
+        kept: usize,
+    ) -> Result<(), String> {
+        let entrances = &mut self.resolved.trunk.entrances;
+        let base = entrances.last().map_or(0, |last| last.rank.saturating_add(1));
+        let room = ENTRANCES_PER_TRUNK_MAX.saturating_sub(entrances.len() + kept);
+        let is_same = |known: &&Entrance| {
+            *known.host == *dest.host
+                && known.port == dest.port
+                && named.is_none_or(|named| named == known.transport)
+        };
+        let known = self.before.iter().flat_map(|trunk| &trunk.entrances).filter(is_same);
+        let known: Vec<Entrance> = known.take(room).cloned().collect();
+        let reason = match found {
+            Ok(Found { hops, partial, valid }) if !partial || known.is_empty() => {
+                self.resolved.valid = self.resolved.valid.min(valid);
+                let entrance = |Hop { address, transport, rank, weight }: Hop| Entrance {
+                    host: dest.host.as_str().into(),
+                    port: dest.port,
+                    address,
+                    local: local_towards(address),
+                    transport,
+                    rank: base.saturating_add(rank),
+                    weight,
+                };
+                entrances.extend(hops.into_iter().map(entrance).take(room));
+                return Ok(());
+            }
+            Ok(_) => format!("{key}: {dest} is resolved in part only"),
+            Err(reason) => format!("{key}: {dest} {reason}"),
+        };
+        self.resolved.valid = self.resolved.valid.min(names::ASK_AGAIN);
+        let Some(first) = known.first().map(|known| known.rank) else {
+            return self.without(reason, "it has no address until then");
+        };
+        let again = |known: Entrance| {
+            let rank = base.saturating_add(known.rank.saturating_sub(first));
+            Entrance { rank, ..known }
+        };
+        entrances.extend(known.into_iter().map(again));
+        self.resolved.odd.push(format!("{reason}; the addresses of before are used until then"));
+        Ok(())
+    }
+
+    fn source(
+        &mut self,
+        host: &HostPort,
+        key: &str,
+        found: Result<Answer<IpAddr>, String>,
+    ) -> Result<(), String> {
+        let is_it = |known: &&InboundHost| *known.host == *host.host && known.port == host.port;
+        let reason = match found {
+            Ok(Answer { records: mut addresses, valid }) => {
+                self.resolved.valid = self.resolved.valid.min(valid);
+                // An answer that only turns round says nothing new.
+                addresses.sort_unstable();
+                addresses.dedup();
+                addresses.truncate(SOURCES_PER_NAME_MAX);
+                let (host, port) = (host.host.as_str().into(), host.port);
+                self.resolved.trunk.inbound.push(InboundHost { host, port, addresses });
+                return Ok(());
+            }
+            Err(reason) => format!("{key}.inbound_hosts: {host} {reason}"),
+        };
+        self.resolved.valid = self.resolved.valid.min(names::ASK_AGAIN);
+        let Some(known) = self.before.and_then(|before| before.inbound.iter().find(is_it)) else {
+            return self.without(reason, "its calls are not known until then");
+        };
+        self.resolved.trunk.inbound.push(known.clone());
+        self.resolved.odd.push(format!("{reason}; its addresses of before count until then"));
+        Ok(())
+    }
+
+    fn without(&mut self, reason: String, until: &str) -> Result<(), String> {
+        if !self.patient {
+            return Err(reason);
+        }
+        self.resolved.odd.push(format!("{reason}; {until}"));
+        Ok(())
+    }
+}
+
+fn late() -> String {
+    format!("was not resolved within {} s", LOOKUP_DEADLINE.as_secs())
+}
+
+fn network(source: &TrunkSource) -> Option<Network> {
+    match source {
+        TrunkSource::Network(network) => Some(*network),
+        TrunkSource::Host(_) => None,
+    }
+}
+
+/// Everything but addresses.
+fn unresolved(config: &TrunkConfig) -> Trunk {
+    Trunk {
+        name: config.name.as_str().into(),
+        host: config.dest.host.as_str().into(),
+        port: config.dest.port,
+        entrances: Vec::new(),
+        inbound: Vec::new(),
+        inbound_networks: config.inbound.iter().filter_map(network).collect(),
+        max_calls: config.max_calls,
+        max_cps: config.max_cps,
+        enabled: config.enabled,
+        direction: config.direction,
+        from_prefix: config.from_prefix.as_deref().map(Into::into),
+        to_prefix: config.to_prefix.as_deref().map(Into::into),
+        weight: config.weight,
+        rewrite_host: config.rewrite_host,
+        max_ring: config.max_ring,
+        failover: config.failover,
+        health: config.health,
+    }
 }
 
 /// Our address on the way there: the kernel's route, asked without sending anything.

@@ -147,13 +147,13 @@ fn check_way(server: &str, columns: &Map<String, Value>, fields: &Fields<'_>, fl
     }
 }
 
-fn way(server: &str, transport: Option<&str>) -> Result<(HostPort, Transport), String> {
+fn way(server: &str, transport: Option<&str>) -> Result<(HostPort, Option<Transport>), String> {
     let (host, named) = parse_dest(server)?;
     let transport = match transport {
-        Some("tls") => Transport::Tls,
-        Some("tcp") => Transport::Tcp,
-        Some(_) => Transport::Udp,
-        None => named.unwrap_or(Transport::Udp),
+        Some("tls") => Some(Transport::Tls),
+        Some("tcp") => Some(Transport::Tcp),
+        Some(_) => Some(Transport::Udp),
+        None => named,
     };
     Ok((host, transport))
 }
@@ -183,7 +183,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         "name": trunk.name,
         "display_name": null,
         "sip_server": format!("sip:{}", trunk.dest),
-        "sip_transport": trunk.transport.uri_word(),
+        "sip_transport": trunk.transport.unwrap_or(Transport::Udp).uri_word(),
         "direction": match trunk.direction {
             TrunkDirection::Both => "bidirectional",
             TrunkDirection::Inbound => "inbound",

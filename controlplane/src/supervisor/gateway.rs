@@ -36,7 +36,7 @@ use crate::access::Access;
 use crate::api::App;
 use crate::board::{Board, FIRST_GENERATION, Stage};
 use crate::configuration::Configured;
-use crate::directory::{Contents, Directory, Kind};
+use crate::directory::{Contents, Directory, Kind, Surroundings};
 use crate::journal::{self, Journal, Taps};
 use crate::news::News;
 use crate::plane::{Plane, shards};
@@ -76,6 +76,8 @@ pub struct Gateway {
     deciding: Deciding,
     outward: Outward,
     news: Arc<News>,
+    /// Looks names of trunks up again.
+    names: JoinHandle<()>,
     http: HttpServer,
     banner: String,
     /// Ours until the process ends.
@@ -133,7 +135,7 @@ impl Gateway {
             registrations,
         });
         let publisher = Publisher::new(plane, Arc::clone(&board)).telling(Arc::clone(&news));
-        let directory = directory(prepared.contents, &store, publisher, prepared.ipv6);
+        let directory = directory(prepared.contents, &store, publisher, prepared.surroundings);
         let access = access(config, &store);
         let reloader = reloader(configured, client, &access, &directory, &deciding, &deliveries);
         let ending = Arc::new(Ending::new(drain));
@@ -179,6 +181,7 @@ impl Gateway {
             outward,
             news,
             http,
+            names: directory.watch_names(),
             folder: prepared.folder,
         }
     }
@@ -244,6 +247,7 @@ impl Gateway {
         if stopped.await.is_err() {
             tracing::error!("a shard did not stop in time");
         }
+        self.names.abort();
         // Streams of events end here; an open one would hold up the server.
         self.news.close();
         self.http.stop().await;
@@ -305,10 +309,10 @@ fn directory(
     contents: Contents,
     store: &Arc<dyn Store>,
     publisher: Publisher,
-    ipv6: bool,
+    surroundings: Surroundings,
 ) -> Arc<Directory> {
     let store = Arc::clone(store);
-    Arc::new(Directory::new(contents, FIRST_GENERATION, store, publisher, ipv6))
+    Arc::new(Directory::new(contents, FIRST_GENERATION, store, publisher, surroundings))
 }
 
 fn reloader(

@@ -19,8 +19,9 @@ use super::first_start::{FirstUser, demo_extensions, private_folder, take_folder
 use super::settings::{has_ipv6, shard_settings};
 use crate::archive::Targets;
 use crate::configuration::Configured;
-use crate::directory::{Contents, Directory, NotRead};
+use crate::directory::{Contents, Directory, NotRead, Surroundings};
 use crate::exit::Exit;
+use crate::names::NameServers;
 use crate::recordings::leftovers;
 use crate::store::{Db, Extension, Store, StoreError};
 use crate::webhooks::Client;
@@ -75,7 +76,7 @@ pub(super) struct Prepared {
     /// Where recordings and call records are uploaded to.
     pub(super) targets: Targets,
     pub(super) listener: TcpListener,
-    pub(super) ipv6: bool,
+    pub(super) surroundings: Surroundings,
     /// For every call to the outside.
     pub(super) client: Arc<Client>,
     pub(super) deliveries: Arc<Deliveries>,
@@ -120,7 +121,9 @@ impl Prepared {
         }
         let left = leftovers(&*store, &files.captures()).await;
         let left = left.map_err(|error| failed(format!("captures: {error}")))?;
-        let contents = read_contents(config, &*store, ipv6).await?;
+        let records = NameServers::new(config.dns_servers()).map_err(failed)?;
+        let surroundings = Surroundings { ipv6, records: Arc::new(records) };
+        let contents = read_contents(config, &*store, &surroundings).await?;
         let contents = contents.with_first_extensions(&extensions);
         let listener = TcpListener::bind(config.http().addr()).await;
         let listener =
@@ -137,7 +140,7 @@ impl Prepared {
             contents,
             targets,
             listener,
-            ipv6,
+            surroundings,
             client,
             deliveries,
         })
@@ -148,11 +151,11 @@ impl Prepared {
 async fn read_contents(
     config: &Config,
     store: &dyn Store,
-    ipv6: bool,
+    around: &Surroundings,
 ) -> Result<Contents, StartFailed> {
     let mut odd = Vec::new();
     let config = Arc::new(config.clone());
-    let contents = Directory::read(config, store, ipv6, &mut odd).await;
+    let contents = Directory::read(config, store, around, &mut odd).await;
     let contents = contents.map_err(|not_read| match not_read {
         NotRead::Invalid(reason) => StartFailed::Config(reason),
         NotRead::Store(error) => failed(error.to_string()),

@@ -23,7 +23,8 @@ use controlplane::access::Access;
 use controlplane::archive::{Archive, Targets};
 use controlplane::board::Board;
 use controlplane::configuration::Configured;
-use controlplane::directory::Directory;
+use controlplane::directory::{Directory, Surroundings};
+use controlplane::names::NameServers;
 use controlplane::plane::Plane;
 use controlplane::store::{
     AuditLog, Connections, Db, Exchanges, Extensions, IdempotencyKeys, Journals, LocalCopies,
@@ -386,12 +387,14 @@ pub(crate) async fn directory(
 ) -> Arc<Directory> {
     plane.board.set(Arc::clone(board)).expect("set once");
     let mut odd = Vec::new();
-    let contents = Directory::read(Arc::new(config), &*store, false, &mut odd).await;
+    let records = Arc::new(NameServers::new(&[]).expect("name servers"));
+    let around = Surroundings { ipv6: false, records };
+    let contents = Directory::read(Arc::new(config), &*store, &around, &mut odd).await;
     let contents = contents.expect("it can be served");
     assert_eq!(odd, [""; 0], "every row can be served");
     let publisher = Publisher::new(plane.clone(), Arc::clone(board));
     let publisher = publisher.with_patience(Duration::from_millis(50));
-    Arc::new(Directory::new(contents, 1, store, publisher, false))
+    Arc::new(Directory::new(contents, 1, store, publisher, around))
 }
 
 /// Of a gateway that was started with this configuration, which stands in `file` by now.

@@ -197,18 +197,20 @@ impl Core {
     fn forward(&mut self, slot: Key, forward: Forward) {
         let Forward { mut targets, strategy, ring_timeout, orders } = forward;
         targets.truncate(TARGETS_PER_CALL_MAX);
+        let random = self.desk.mint.random();
         let Some(call) = self.calls.find_mut(slot) else { return };
         let changes =
             Changes { headers: orders.headers.clone(), ring: ring_timeout, ..Changes::default() };
         call.orders = orders;
         let asked_uri = call.invited_uri(&self.desk);
-        let hop = |target: &RouteTarget| locate::hop(&self.desk, target, &asked_uri, &call.source);
+        let (desk, source) = (&self.desk, &call.source);
+        let hop = |target: &RouteTarget| locate::hop(desk, target, &asked_uri, source, random);
         let hops: Vec<Hop> = targets.iter().map(hop).collect();
         let hunt = match strategy {
             Strategy::Parallel => Hunt::all_at_once(hops, changes),
             Strategy::Sequential => {
-                let backup = |target: &Target| locate::backup_of(&self.desk, target, &call.source);
-                Hunt::one_after_the_other(hops, &changes, backup)
+                let others = |target: &Target| locate::others_of(desk, target, source, random);
+                Hunt::one_after_the_other(hops, &changes, others)
             }
         };
         self.hunt(slot, hunt);

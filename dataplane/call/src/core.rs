@@ -485,7 +485,7 @@ impl Core {
 
     fn is_trunk_entrance(&self, to: &Destination) -> bool {
         let mut trunks = self.desk.snapshot.trunks.iter();
-        trunks.any(|trunk| trunk.entrances().any(|one| one.address == to.peer))
+        trunks.any(|trunk| trunk.entrances.iter().any(|one| one.address == to.peer))
     }
 
     /// A trunk's host is unreachable: calls that have somebody else to try do so at once.

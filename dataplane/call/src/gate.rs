@@ -105,11 +105,8 @@ pub(crate) fn is_of_trunk(desk: &Desk, peer: SocketAddr) -> bool {
 }
 
 fn comes_from(trunk: &Trunk, peer: SocketAddr) -> bool {
-    let known = |known: &SocketAddr| {
-        known.ip() == peer.ip() && (known.port() == 0 || known.port() == peer.port())
-    };
-    trunk.entrances().any(|entrance| entrance.address == peer)
-        || trunk.inbound.iter().any(known)
+    trunk.entrances.iter().any(|entrance| entrance.address == peer)
+        || trunk.inbound.iter().any(|host| host.has(peer))
         || trunk.inbound_networks.iter().any(|network| network.contains(peer.ip()))
 }
 

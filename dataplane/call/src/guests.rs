@@ -63,7 +63,7 @@ impl Core {
         if claims || request.first(HeaderName::ProxyAuthorization).is_some() {
             return Host::Refuses;
         }
-        let called = match locate::locate(&self.desk, uri, from) {
+        let called = match locate::locate(&self.desk, uri, from, 0) {
             Place::User(name) | Place::Unlisted(name) => name,
             Place::Trunk { .. } | Place::Nowhere(_) => return Host::Refuses,
         };

@@ -72,7 +72,7 @@ fn checks_of(trunk: &Trunk) -> Option<HealthChecks> {
 fn is_checked(desk: &Desk, name: &str, at: SocketAddr) -> bool {
     let trunk = desk.snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
     trunk.is_some_and(|trunk| {
-        checks_of(trunk).is_some() && trunk.entrances().any(|entrance| entrance.address == at)
+        checks_of(trunk).is_some() && trunk.entrances.iter().any(|entrance| entrance.address == at)
     })
 }
 
@@ -89,7 +89,7 @@ impl Core {
             let is_wanted = |trunk: &Trunk| {
                 *trunk.name == *watch.trunk
                     && checks_of(trunk).is_some()
-                    && trunk.entrances().any(|entrance| {
+                    && trunk.entrances.iter().any(|entrance| {
                         entrance.address == watch.at && entrance.transport == watch.transport
                     })
             };
@@ -109,7 +109,7 @@ impl Core {
         let is_mine = |trunk: &&Trunk| ShardId::of_name(trunk.name.as_bytes(), shards) == me;
         for trunk in snapshot.trunks.iter().filter(is_mine) {
             let Some(checks) = checks_of(trunk) else { continue };
-            for entrance in trunk.entrances() {
+            for entrance in &trunk.entrances {
                 self.watch(&trunk.name, entrance.address, entrance.transport, checks);
             }
         }
@@ -214,8 +214,8 @@ impl Core {
     fn way_of(&self, key: Key) -> Option<Destination> {
         let watch = self.watches.find(key)?;
         let trunk = self.desk.snapshot.trunks.iter().find(|trunk| trunk.name == watch.trunk)?;
-        let entrance = trunk.entrances().find(|entrance| entrance.address == watch.at)?;
-        let way = locate::way_to(&self.desk, &entrance, &self.own_source())?;
+        let entrance = trunk.entrances.iter().find(|entrance| entrance.address == watch.at)?;
+        let way = locate::way_to(&self.desk, entrance, &self.own_source())?;
         // Our listener may be on all addresses, and then only a route tells which one it is.
         (!way.local.ip().is_unspecified()).then_some(way)
     }

@@ -14,6 +14,7 @@ use sip::wire::{Host, Scheme, Uri};
 
 use crate::b2bua::{Hop, Target};
 use crate::desk::Desk;
+use crate::entrances;
 use crate::hunting::host_target;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,15 +31,16 @@ pub(crate) enum Place {
     Nowhere(u16),
 }
 
-pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
+/// `random` picks among equal addresses of a trunk.
+pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source, random: u64) -> Place {
     let uri = match read(uri) {
         Ok(uri) => uri,
         Err(status) => return Place::Nowhere(status),
     };
     if let Some(trunk) = trunk_for(desk, &uri) {
-        return match way_to(desk, &trunk.entrance(), from) {
-            Some(way) => Place::Trunk { name: trunk.name.clone(), way },
-            None => Place::Nowhere(500),
+        return match first_way(desk, trunk, from, random) {
+            Ok(way) => Place::Trunk { name: trunk.name.clone(), way },
+            Err(status) => Place::Nowhere(status),
         };
     }
     if is_ours(desk, &uri, from) { user(desk, &uri) } else { Place::Nowhere(404) }
@@ -47,7 +49,13 @@ pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
 /// A target that the router named. That authorises it, so it may be any host. `asked` is the
 /// Request-URI of the caller: the name that it called us by is ours even where no domain is
 /// configured.
-pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source) -> Hop {
+pub(crate) fn hop(
+    desk: &Desk,
+    named: &RouteTarget,
+    asked: &[u8],
+    from: &Source,
+    random: u64,
+) -> Hop {
     let nowhere = |status| Hop::Nowhere { uri: named.uri.clone(), status };
     let text = named.uri.as_bytes();
     let uri = match read(text) {
@@ -56,7 +64,7 @@ pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source)
     };
     if let Some(trunk) = trunk_for(desk, &uri) {
         let target = |way| Hop::Target(host_target(text, Some(&trunk.name), way));
-        return way_to(desk, &trunk.entrance(), from).map_or_else(|| nowhere(500), target);
+        return first_way(desk, trunk, from, random).map_or_else(nowhere, target);
     }
     match named.at {
         Some(at) if !is_named_ours(desk, &uri, asked, from) => {
@@ -101,24 +109,41 @@ fn user(desk: &Desk, uri: &Uri<'_>) -> Place {
 fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
     let open = |trunk: &&Trunk| trunk.enabled && trunk.direction.takes_calls();
     desk.snapshot.trunks.iter().filter(open).find(|trunk| {
-        let host = match uri.host {
-            Host::Name(name) => name.eq_ignore_ascii_case(trunk.host.as_bytes()),
-            Host::V4(ip) => IpAddr::V4(ip) == trunk.address.ip(),
-            Host::V6(ip) => IpAddr::V6(ip) == trunk.address.ip(),
-        };
-        host && uri.port.unwrap_or_else(|| trunk.transport.port()) == trunk.address.port()
+        let default = trunk.port_default();
+        let port = uri.port.unwrap_or(default);
+        let is_at = |ip: IpAddr| trunk.entrances.iter().any(|at| at.address == (ip, port).into());
+        match uri.host {
+            Host::Name(name) => {
+                name.eq_ignore_ascii_case(trunk.host.as_bytes())
+                    && port == trunk.port.unwrap_or(default)
+            }
+            Host::V4(ip) => is_at(ip.into()),
+            Host::V6(ip) => is_at(ip.into()),
+        }
     })
 }
 
-/// The same target where its trunk has a second destination.
-pub(crate) fn backup_of(desk: &Desk, target: &Target, from: &Source) -> Option<Target> {
-    let name = target.trunk.as_ref()?;
-    let trunk = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name)?;
-    let way = way_to(desk, &trunk.entrances().nth(1)?, from)?;
-    Some(Target { way, ..target.clone() })
+/// The way to the first of a trunk's addresses that we reach, or the status that says why there is none.
+fn first_way(desk: &Desk, trunk: &Trunk, from: &Source, random: u64) -> Result<Destination, u16> {
+    if trunk.entrances.is_empty() {
+        return Err(503);
+    }
+    let mut entrances = entrances::in_order(trunk, random);
+    entrances.find_map(|entrance| way_to(desk, entrance, from)).ok_or(500)
 }
 
-pub(crate) fn way_to(desk: &Desk, to: &Entrance<'_>, from: &Source) -> Option<Destination> {
+/// The same target at the other addresses of its trunk.
+pub(crate) fn others_of(desk: &Desk, target: &Target, from: &Source, random: u64) -> Vec<Target> {
+    let Some(name) = &target.trunk else { return Vec::new() };
+    let Some(trunk) = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name) else {
+        return Vec::new();
+    };
+    let others = entrances::in_order(trunk, random).filter_map(|at| way_to(desk, at, from));
+    let others = others.filter(|way| *way != target.way);
+    others.map(|way| Target { way, ..target.clone() }).collect()
+}
+
+pub(crate) fn way_to(desk: &Desk, to: &Entrance, from: &Source) -> Option<Destination> {
     way_over(desk, to.transport, to.address, to.local, from)
 }
 

@@ -22,6 +22,10 @@ use crate::gate;
 use crate::router::{self, Choice, Decision, Dialled, Outlook, Refusal, ToTrunks};
 use crate::slots::Key;
 
+/// Where a trial call comes from when it names nothing.
+const NOWHERE: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 5_060);
+
 impl Core {
     /// Decides where a call goes by what the snapshot says, and sends it there. `request`: the INVITE
     /// that asked for it.
@@ -65,7 +69,7 @@ impl Core {
     }
 
     fn decide_invite(&mut self, slot: Key, request: &Message<'_>, unregistered: bool) -> Decision {
-        let random = self.random();
+        let random = self.desk.mint.random();
         let (Start::Request { uri, .. }, Some(call)) = (request.start(), self.calls.find(slot))
         else {
             return unreadable();
@@ -121,7 +125,7 @@ impl Core {
         trunk: Option<&str>,
         unregistered: bool,
     ) -> Decision {
-        let random = self.random();
+        let random = self.desk.mint.random();
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from: source, turns, random, unregistered };
         match Dialled::of_uris(from, to, source.peer.ip(), trunk) {
@@ -139,11 +143,6 @@ impl Core {
             }
             Decision::Unlisted { user } => self.hunt(slot, Hunt::registrar_first(user)),
         }
-    }
-
-    /// Only rules draw lots.
-    fn random(&mut self) -> u64 {
-        if self.desk.snapshot.routes.routes.is_empty() { 0 } else { self.desk.mint.random() }
     }
 
     fn refuse_place(&mut self, slot: Key, refusal: Refusal) {
@@ -261,8 +260,8 @@ impl Core {
         let named = named.and_then(|name| trunks.iter().find(|trunk| *trunk.name == *name));
         let peer = match (trial.source_ip, named) {
             (Some(ip), _) => SocketAddr::new(ip, 5_060),
-            (None, Some(trunk)) => trunk.address,
-            (None, None) => SocketAddr::from(([127, 0, 0, 1], 5_060)),
+            (None, Some(trunk)) => trunk.entrances.first().map_or(NOWHERE, |first| first.address),
+            (None, None) => NOWHERE,
         };
         let user = |text: &str| {
             let uri = NameAddr::parse(text.as_bytes()).ok().and_then(|a| a.parsed_uri().ok());

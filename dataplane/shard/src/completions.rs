@@ -157,7 +157,7 @@ impl Shell {
         }
         let mut unsealed = std::mem::take(&mut self.unsealed);
         let counters = self.core.plain_counters();
-        let over = self.tcp.unseal(&mut self.ring, seat, piece, &mut unsealed, counters);
+        let over = self.tcp.unseal(&mut self.ring, now.mono, seat, piece, &mut unsealed, counters);
         if !unsealed.is_empty() {
             self.stream(now, &unsealed, seat);
         }

@@ -234,7 +234,8 @@ fn a_trunk_is_called_over_tls_under_the_name_of_its_certificate() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let carrier = listener.local_addr().expect("bound");
     let local = Some(carrier.ip());
-    let trunk = Trunk { local, ..Trunk::plain("secure", NAME, carrier, Transport::Tls) };
+    let mut trunk = Trunk::plain("secure", NAME, carrier, Transport::Tls);
+    trunk.entrances[0].local = local;
     let snapshot = Snapshot { trunks: Arc::new(vec![trunk]), ..Snapshot::default() };
     let (plane, files) = start("tls-trunk", 1, snapshot, 49_000);
     let trunk = busy_trunk(listener, &files);

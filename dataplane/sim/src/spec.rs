@@ -18,7 +18,7 @@ use shared::settings::{
     RegistrarSettings, ShardSettings, SipTimers,
 };
 use shared::snapshot::{
-    Backup, HttpRouterRules, RemoteUsers, Secret, Snapshot, Trunk, User, Users,
+    Entrance, HttpRouterRules, RemoteUsers, Secret, Snapshot, Trunk, User, Users,
 };
 
 use crate::broken::Broken;
@@ -181,11 +181,13 @@ impl WorldSettings {
             let (host, address) = (format!("{name}.test"), home_of(number, false));
             let local = Some(GATEWAY_IP);
             if let Some(first) = trunks.iter_mut().find(|trunk| *trunk.name == *name) {
-                let host = format!("backup.{host}").into();
-                first.backup = Some(Backup { host, address, local, transport });
+                let backup = Entrance::plain(&format!("backup.{host}"), address, transport);
+                *first = first.clone().with_backup(Entrance { local, ..backup });
                 continue;
             }
-            trunks.push(Trunk { local, ..Trunk::plain(name, &host, address, transport) });
+            let mut trunk = Trunk::plain(name, &host, address, transport);
+            trunk.entrances[0].local = local;
+            trunks.push(trunk);
         }
         trunks.into_iter().map(self.trunk_terms).collect()
     }

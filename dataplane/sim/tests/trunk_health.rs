@@ -128,9 +128,9 @@ fn a_reload_keeps_what_is_known_of_a_destination_and_of_no_other() -> Result<(),
     // Trunk a moves to the host of c, about which nothing bad is known.
     world.publish(|snapshot| {
         let mut trunks = Vec::clone(&snapshot.trunks);
-        let address = trunks[2].address;
+        let address = trunks[2].entrances[0].address;
         trunks.truncate(2);
-        trunks[0].address = address;
+        trunks[0].entrances[0].address = address;
         snapshot.trunks = std::sync::Arc::new(trunks);
     })?;
     assert_eq!(dial(&mut world)?, [0, 0, 6], "a is somewhere else now");

@@ -37,6 +37,7 @@ pub(super) struct ConfigFile {
     pub(super) metrics: MetricsFile,
     pub(super) dataplane: DataplaneFile,
     pub(super) sipflow: SipFlowFile,
+    pub(super) dns: DnsFile,
     pub(super) webhooks: WebhooksFile,
 }
 
@@ -246,6 +247,12 @@ pub(super) struct DataplaneFile {
     pub(super) media_lock: Option<String>,
     pub(super) fast_path: Option<String>,
     pub(super) journal_segment_mb: Option<u16>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DnsFile {
+    pub(super) servers: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -213,6 +213,7 @@ pub(super) const USED: &[Key] = &[
     key("callrecord.headers.*", Text, Reload, ""),
     key("callrecord.with_media", Bool, Reload, "false"),
     key("callrecord.timeout_ms", Int(1_000, 120_000), Reload, ""),
+    key("dns.servers", Texts, Start, ""),
     key("sipflow.enabled", Bool, Start, "true"),
     key("sipflow.type", Word(&["local", "remote"]), Start, "\"local\""),
     key("sipflow.root", Text, Start, "\"./data/sipflow\""),

@@ -9,6 +9,7 @@ mod acl;
 mod cores;
 mod database;
 mod deciders;
+mod dns;
 mod effective;
 mod env;
 mod events;
@@ -30,7 +31,7 @@ mod trunks;
 mod users;
 mod webhooks;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 use url::Url;
@@ -120,6 +121,7 @@ pub struct Config {
     archive: Archive,
     messages: Option<KeptMessages>,
     tls: Option<TlsListener>,
+    dns_servers: Vec<SocketAddr>,
 }
 
 impl Config {
@@ -183,6 +185,11 @@ impl Config {
     /// `None`: the messages of calls are not kept.
     pub const fn messages(&self) -> Option<&KeptMessages> {
         self.messages.as_ref()
+    }
+
+    /// Empty: the name servers of the system.
+    pub fn dns_servers(&self) -> &[SocketAddr] {
+        &self.dns_servers
     }
 
     /// `None`: nothing goes over TLS.
@@ -255,6 +262,7 @@ impl Config {
         let dataplane = Dataplane::check(&file.dataplane, report);
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
         let tls = TlsListener::check(&file, sip.tcp_port(), report);
+        let dns_servers = dns::check(&file.dns, report);
         for port in sip.udp_ports() {
             if (rtp_ports.first..=rtp_ports.last).contains(port) {
                 let text = format!("{port} lies in the RTP range: media takes the ports around it");
@@ -295,6 +303,7 @@ impl Config {
             archive,
             messages,
             tls,
+            dns_servers,
         }
     }
 }

@@ -20,8 +20,9 @@ use crate::snapshot::{HealthChecks, TrunkDirection, WEIGHT_DEFAULT};
 pub struct TrunkConfig {
     pub name: String,
     pub dest: HostPort,
-    pub transport: Transport,
-    pub backup: Option<(HostPort, Transport)>,
+    /// `None`: UDP, unless the name says itself what it has (RFC 3263 4.1).
+    pub transport: Option<Transport>,
+    pub backup: Option<(HostPort, Option<Transport>)>,
     /// Further sources of its calls.
     pub inbound: Vec<TrunkSource>,
     pub max_calls: Option<u32>,
@@ -177,7 +178,7 @@ fn way(
     named: Option<&str>,
     key: &str,
     report: &mut Report<'_>,
-) -> Option<(HostPort, Transport)> {
+) -> Option<(HostPort, Option<Transport>)> {
     let own_key = format!("{key}.{field}");
     let (host, found) = match parse_dest(text) {
         Ok(parsed) => parsed,
@@ -187,10 +188,10 @@ fn way(
         }
     };
     let transport = match (named, found) {
-        (Some("tls"), _) => Transport::Tls,
-        (Some("tcp"), _) => Transport::Tcp,
-        (Some(_), _) => Transport::Udp,
-        (None, found) => found.unwrap_or(Transport::Udp),
+        (Some("tls"), _) => Some(Transport::Tls),
+        (Some("tcp"), _) => Some(Transport::Tcp),
+        (Some(_), _) => Some(Transport::Udp),
+        (None, found) => found,
     };
     Some((host, transport))
 }

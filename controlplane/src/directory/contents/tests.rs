@@ -8,6 +8,8 @@ use serde_json::json;
 use shared::config::{Sources, load};
 
 use super::*;
+use crate::directory::Surroundings;
+use crate::names::NameServers;
 
 fn config(text: &str) -> Arc<Config> {
     let loaded = load(&Sources {
@@ -30,7 +32,8 @@ fn extension(id: i64, name: &str, password: &str) -> Row {
 
 async fn build(config: &Arc<Config>, rows: [Vec<Row>; 3]) -> (Contents, Vec<String>) {
     let mut odd = Vec::new();
-    let resolver = Resolver::new(config, false);
+    let records = Arc::new(NameServers::new(&[]).expect("name servers"));
+    let resolver = Resolver::new(config, &Surroundings { ipv6: false, records });
     let contents = Contents::build(Arc::clone(config), rows, resolver, None, &mut odd).await;
     (contents.expect("it can be served"), odd)
 }

@@ -66,18 +66,18 @@ pub(crate) struct Hunt {
 }
 
 impl Hunt {
-    /// `backup`: where else a target at a trunk is reached.
+    /// `others`: where else a target at a trunk is reached.
     pub(crate) fn one_after_the_other(
         hops: Vec<Hop>,
         changes: &Changes,
-        backup: impl Fn(&Target) -> Option<Target>,
+        others: impl Fn(&Target) -> Vec<Target>,
     ) -> Self {
         let mut groups = VecDeque::new();
         let group = |hop, stands_in| Group { hops: vec![hop], changes: changes.clone(), stands_in };
         for hop in hops {
-            let second = if let Hop::Target(target) = &hop { backup(target) } else { None };
+            let others = if let Hop::Target(target) = &hop { others(target) } else { Vec::new() };
             groups.push_back(group(hop, false));
-            groups.extend(second.map(|target| group(Hop::Target(target), true)));
+            groups.extend(others.into_iter().map(|target| group(Hop::Target(target), true)));
         }
         Self { groups, ..Self::default() }
     }

@@ -22,6 +22,7 @@ use shared::snapshot::{Entrance, Trunk};
 
 use crate::b2bua::{Changes, Target};
 use crate::desk::Desk;
+use crate::entrances;
 use crate::hunting::host_target;
 use crate::locate::{self, Place};
 
@@ -109,7 +110,7 @@ pub(crate) fn decide(
         note(Note::Before("emergency"));
         return to_emergency(outlook, dialled, &emergency.trunk);
     }
-    let place = locate::locate(outlook.desk, dialled.request.uri, outlook.from);
+    let place = locate::locate(outlook.desk, dialled.request.uri, outlook.from, outlook.random);
     if let (true, Place::User(_) | Place::Trunk { .. }) = (from_user, &place) {
         let user = matches!(place, Place::User(_));
         note(Note::Before(if user { "user" } else { "trunk_address" }));
@@ -196,7 +197,7 @@ fn to_our_own(
         headers: rewritten.headers,
         ring: route.max_ring,
     };
-    let place = locate::locate(outlook.desk, &uri, outlook.from);
+    let place = locate::locate(outlook.desk, &uri, outlook.from, outlook.random);
     let made = Some((uri.into_owned(), route.name.clone()));
     to_place(outlook, dialled, place, changes, made)
 }
@@ -222,9 +223,10 @@ fn to_place(
             changes.ring = changes.ring.or(limit);
             let uri = uri.unwrap_or_else(|| dialled.request.uri.to_vec());
             let target = host_target(&uri, Some(&name), way);
-            let second = locate::backup_of(outlook.desk, &target, outlook.from);
+            let Outlook { desk, from, random, .. } = outlook;
+            let others = locate::others_of(desk, &target, from, random);
             let choice = |target| Choice { trunk: name.clone(), target, changes: changes.clone() };
-            let choices = std::iter::once(target).chain(second).map(choice).collect();
+            let choices = std::iter::once(target).chain(others).map(choice).collect();
             let choices = only_fit(outlook, choices);
             Decision::Trunks(ToTrunks { choices, emergency: false, rule, takes_turn: false })
         }
@@ -302,8 +304,8 @@ fn choices(
 /// Whether some destination of the trunk may be called as far as we know.
 fn takes_calls(outlook: Outlook<'_>, trunk: &Trunk) -> bool {
     let Desk { now, trunks, .. } = outlook.desk;
-    let is_fit = |entrance: Entrance<'_>| trunks.is_fit(now.mono, &trunk.name, entrance.address);
-    trunk.enabled && trunk.direction.takes_calls() && trunk.entrances().any(is_fit)
+    let is_fit = |entrance: &Entrance| trunks.is_fit(now.mono, &trunk.name, entrance.address);
+    trunk.enabled && trunk.direction.takes_calls() && trunk.entrances.iter().any(is_fit)
 }
 
 /// The destinations of a trunk that takes calls.
@@ -317,8 +319,8 @@ fn ways(
     if !trunk.enabled || !trunk.direction.takes_calls() {
         return Vec::new();
     }
-    let choice = |entrance| choice(outlook, dialled, trunk, &entrance, rewritten, max_ring);
-    trunk.entrances().filter_map(choice).collect()
+    let choice = |entrance| choice(outlook, dialled, trunk, entrance, rewritten, max_ring);
+    entrances::in_order(trunk, outlook.random).filter_map(choice).collect()
 }
 
 /// `None`: none of our listeners reaches the destination.
@@ -326,7 +328,7 @@ fn choice(
     outlook: Outlook<'_>,
     dialled: &Dialled<'_>,
     trunk: &Trunk,
-    entrance: &Entrance<'_>,
+    entrance: &Entrance,
     rewritten: &Rewritten,
     max_ring: Option<Duration>,
 ) -> Option<Choice> {
@@ -340,7 +342,7 @@ fn choice(
     let written = rewritten.request.host.as_ref().or(rewritten.to.host.as_ref());
     let host = own(&written.cloned(), &host);
     if written.is_none() && trunk.rewrite_host {
-        port = Some(entrance.address.port()).filter(|port| *port != 5_060);
+        port = entrance.port.filter(|port| *port != entrance.transport.port());
     }
     let address = |over: &Over, whole: &dialled::Address<'_>| {
         let user = over.user.as_deref().unwrap_or(&whole.user);
@@ -388,6 +390,7 @@ const fn why(status: u16) -> &'static str {
         416 => "this scheme is not spoken",
         480 => "the user is disabled or not registered",
         500 => "none of our listeners reaches the trunk",
+        503 => "the trunk's name is not resolved",
         _ => "no user, no trunk and no rule knows this address",
     }
 }

@@ -17,7 +17,7 @@ use shared::settings::{
     DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
     RegistrarSettings, ShardSettings, SipTimers,
 };
-use shared::snapshot::{Backup, Secret, Snapshot, TrunkDirection, User};
+use shared::snapshot::{Entrance, Secret, Snapshot, TrunkDirection, User};
 use shared::time::{Instant, Now, WallMs};
 use sip::wire::{Start, scan};
 
@@ -95,8 +95,8 @@ fn rules(documents: &[Value]) -> Vec<Route> {
 /// Users 1001 and 1002, and 1009 who is disabled; trunks a, b, c of which c gives calls only.
 fn desk(documents: &[Value], emergency: Option<Emergency>) -> Desk {
     let one_way = Trunk { direction: TrunkDirection::Inbound, ..trunk("c", 93) };
-    let other_port =
-        Trunk { address: ([10, 0, 0, 92], 5_070).into(), weight: 300, ..trunk("b", 92) };
+    let at = ([10, 0, 0, 92], 5_070).into();
+    let other_port = Trunk { weight: 300, ..Trunk::plain("b", "b.test", at, Transport::Udp) };
     let snapshot = Snapshot {
         generation: 4,
         users: Arc::new([user("1001", true), user("1002", true), user("1009", false)].into()),
@@ -379,8 +379,9 @@ fn the_second_destination_of_a_trunk_follows_the_first_under_its_own_host() {
     let mut desk = desk(&rule, None);
     let mut snapshot = Snapshot::clone(&desk.snapshot);
     let mut all = Vec::clone(&snapshot.trunks);
-    let (host, address) = ("backup.test".into(), ([10, 0, 0, 94], 5_080).into());
-    all[0].backup = Some(Backup { host, address, local: None, transport: Transport::Udp });
+    let address = ([10, 0, 0, 94], 5_080).into();
+    let backup = Entrance::plain("backup.test", address, Transport::Udp);
+    all[0] = all[0].clone().with_backup(backup);
     snapshot.trunks = Arc::new(all);
     desk.snapshot = Arc::new(snapshot);
     let decision = Sample::user("777").decide(&desk, &Turns::default());

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use rustls::pki_types::ServerName;
 use shared::limits;
 use shared::net::{Destination, Transport};
@@ -64,9 +65,18 @@ impl SipTcp {
             let name = ServerName::try_from(host).ok()?.to_owned();
             Some((address, name))
         };
-        let before = std::mem::replace(&mut self.names, secured.filter_map(name).collect());
-        // A flow to whoever was there before is not one to whoever is there now.
-        let same = |peer: &SocketAddr| self.names.get(peer) == before.get(peer);
+        // Of two trunks at one address the first one says who is there.
+        let mut names = FxHashMap::default();
+        for (address, name) in secured.filter_map(name) {
+            names.entry(address).or_insert(name);
+        }
+        let before = std::mem::replace(&mut self.names, names);
+        // A flow to whoever was there before is not one to whoever is there now. Where nobody is
+        // expected any more the flow stays, for the calls that stand over it.
+        let same = |peer: &SocketAddr| match self.names.get(peer) {
+            None => true,
+            Some(name) => before.get(peer) == Some(name),
+        };
         self.by_peer.retain(|(transport, peer), _| *transport != Transport::Tls || same(peer));
     }
 
@@ -76,13 +86,12 @@ impl SipTcp {
     }
 }
 
-/// Which of a trunk's destinations are reached over TLS, with the name that each must prove.
+/// Which of a trunk's addresses are reached over TLS, with the name that each must prove.
 fn secured_ends(trunk: &Trunk) -> impl Iterator<Item = (&str, SocketAddr)> {
-    let first = Some((trunk.transport, &*trunk.host, trunk.address));
-    let backup = trunk.backup.as_ref().map(|end| (end.transport, &*end.host, end.address));
-    let both = first.into_iter().chain(backup);
-    both.filter(|(transport, ..)| *transport == Transport::Tls)
-        .map(|(_, host, address)| (host, address))
+    let entrances = trunk.entrances.iter();
+    entrances
+        .filter(|entrance| entrance.transport == Transport::Tls)
+        .map(|entrance| (&*entrance.host, entrance.address))
 }
 
 fn open(local: SocketAddr, peer: SocketAddr) -> io::Result<Socket> {

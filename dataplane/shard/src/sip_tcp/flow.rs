@@ -63,6 +63,8 @@ pub(super) struct Flow {
     pub(super) sending: bool,
     /// Counted against the limit of its source address.
     pub(super) counted: bool,
+    /// Its handshake has begun.
+    pub(super) greeted: bool,
 }
 
 /// Why a flow has to go.
@@ -100,6 +102,7 @@ impl Flow {
             receiving: false,
             sending: false,
             counted: false,
+            greeted: false,
         }
     }
 

@@ -33,6 +33,7 @@ use crate::listeners::{Listener, Listeners};
 use crate::ring::token::{Seat, Token};
 use crate::ring::{Full, Ring};
 use flow::{DRAIN_WAIT, Flow, Overdue, State};
+use sealed::Hellos;
 use send_queue::Piece;
 use tls::Tls;
 
@@ -60,6 +61,7 @@ pub(crate) struct SipTcp {
     names: FxHashMap<SocketAddr, ServerName<'static>>,
     by_peer: FxHashMap<(Transport, SocketAddr), u32>,
     per_source: FxHashMap<IpAddr, usize>,
+    hellos: Hellos,
     /// Flows for which the ring had no room: something of theirs must be asked for again.
     stalled: Vec<Seat>,
     news: VecDeque<News>,
@@ -87,6 +89,7 @@ impl SipTcp {
             names: FxHashMap::default(),
             by_peer: FxHashMap::default(),
             per_source: FxHashMap::default(),
+            hellos: Hellos::new(Instant::ZERO),
             stalled: Vec::new(),
             news: VecDeque::new(),
             pong: Rc::new(b"\r\n".to_vec()),
@@ -223,6 +226,13 @@ impl SipTcp {
         match flow.state {
             State::Open if !flow.queue.is_empty() => {
                 flow.state = State::Draining { give_up_at: now + DRAIN_WAIT };
+                // Over TLS it takes no message any more: the next one opens another flow.
+                let way = flow.tls.is_some().then_some((flow.transport, flow.peer));
+                if let Some(way) = way
+                    && self.by_peer.get(&way) == Some(&seat.index)
+                {
+                    self.by_peer.remove(&way);
+                }
                 self.pump(ring, seat);
             }
             State::Open | State::Connecting { .. } => self.end(ring, seat),

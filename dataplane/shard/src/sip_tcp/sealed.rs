@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::flow::{Flow, HANDSHAKE_WAIT, State};
 use super::send_queue::Piece;
@@ -30,6 +31,7 @@ impl SipTcp {
     pub(crate) fn unseal(
         &mut self,
         ring: &mut Ring,
+        now: Instant,
         seat: Seat,
         piece: &[u8],
         stream: &mut Vec<u8>,
@@ -37,6 +39,12 @@ impl SipTcp {
     ) -> bool {
         let open = self.flow_mut(seat).filter(|flow| flow.state == State::Open);
         let Some(flow) = open else { return false };
+        if flow.says_hello() && !self.hellos.take(now) {
+            counters.bump(Counter::FlowsRefused);
+            self.end(ring, seat);
+            return false;
+        }
+        let Some(flow) = self.flow_mut(seat) else { return false };
         let Some(tls) = &mut flow.tls else { return false };
         let was_handshaking = tls.is_handshaking();
         let step = tls.read(piece, stream);
@@ -83,13 +91,55 @@ impl SipTcp {
     }
 }
 
+/// How many handshakes may begin: each costs a signature, and a burst of them would hold media up.
+#[derive(Debug)]
+pub(super) struct Hellos {
+    left: u32,
+    /// Up to when it was refilled.
+    at: Instant,
+}
+
+impl Hellos {
+    /// At once: some 30 ms of work with a key of RSA-2048.
+    const BURST: u32 = 32;
+    /// One more after so long: a fifth to half of a core at most.
+    const EVERY: Duration = Duration::from_millis(2);
+
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { left: Self::BURST, at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let more = now.since(self.at).as_millis() / Self::EVERY.as_millis();
+        let more = u32::try_from(more).unwrap_or(Self::BURST).min(Self::BURST);
+        if more > 0 {
+            let full = self.left + more >= Self::BURST;
+            self.at = if full { now } else { self.at + Self::EVERY * more };
+            self.left = (self.left + more).min(Self::BURST);
+        }
+        let has_one = self.left > 0;
+        self.left -= u32::from(has_one);
+        has_one
+    }
+}
+
 impl Flow {
+    /// The first bytes of a handshake that somebody begins with us; asked once.
+    fn says_hello(&mut self) -> bool {
+        let is_first = self.counted && self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        let is_first = is_first && !self.greeted;
+        self.greeted |= is_first;
+        is_first
+    }
+
     /// Of a TLS flow that says goodbye nobody would read another message.
     pub(super) fn takes_messages(&self) -> bool {
         match self.state {
             State::Closed => false,
             State::Draining { .. } => self.tls.is_none(),
-            State::Connecting { .. } | State::Open => true,
+            State::Connecting { .. } | State::Open => {
+                self.tls.as_ref().is_none_or(|tls| !tls.is_broken())
+            }
         }
     }
 
@@ -100,9 +150,9 @@ impl Flow {
         if tls.is_handshaking() {
             return tls.waiting.push(piece).map(|()| None);
         }
+        let Some(sealed) = tls.write(&piece.bytes) else { return Err(piece) };
         let Piece { bytes, to } = piece;
-        let sealed = Piece { bytes: Rc::new(tls.write(&bytes)), to };
-        self.queue.push(sealed)?;
+        self.queue.push(Piece { bytes: Rc::new(sealed), to })?;
         Ok(to.map(|_| bytes))
     }
 

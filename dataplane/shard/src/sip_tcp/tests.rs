@@ -18,6 +18,9 @@ use crate::ring::{Completion, GROUP_DATAGRAMS, GROUP_MEDIA, GROUP_STREAMS};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// What the shell answers by itself (RFC 5626 4.4.1).
+const PING: &[u8] = b"\r\n\r\n";
+
 struct Bench {
     ring: Ring,
     streams: Group,
@@ -117,7 +120,10 @@ impl Bench {
             return self.received.push((seat, bytes));
         }
         let (mut stream, counters) = (Vec::new(), &mut self.counters);
-        let over = self.tcp.unseal(&mut self.ring, seat, &bytes, &mut stream, counters);
+        let over = self.tcp.unseal(&mut self.ring, self.now, seat, &bytes, &mut stream, counters);
+        if stream == PING {
+            self.tcp.answer_ping(&mut self.ring, seat, &mut self.counters);
+        }
         if !stream.is_empty() {
             self.received.push((seat, stream));
         }

@@ -15,6 +15,8 @@ use super::send_queue::SendQueue;
 #[derive(Debug)]
 pub(super) struct Tls {
     connection: Connection,
+    /// Nothing but an alert goes out any more.
+    broken: bool,
     /// Messages from before the end of the handshake, as they are.
     pub(super) waiting: SendQueue,
 }
@@ -47,15 +49,26 @@ impl Tls {
     fn of(mut connection: Connection) -> Self {
         // What is written is taken out at once, and a message has its own bound.
         connection.set_buffer_limit(None);
-        Self { connection, waiting: SendQueue::default() }
+        Self { connection, broken: false, waiting: SendQueue::default() }
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
     }
 
+    /// The peer broke TLS: it would read nothing more of us.
+    pub(super) const fn is_broken(&self) -> bool {
+        self.broken
+    }
+
     /// Reads a piece that came; what it says is appended to `stream`.
-    pub(super) fn read(&mut self, mut piece: &[u8], stream: &mut Vec<u8>) -> Step {
+    pub(super) fn read(&mut self, piece: &[u8], stream: &mut Vec<u8>) -> Step {
+        let step = self.read_on(piece, stream);
+        self.broken |= step == Step::Over { broken: true };
+        step
+    }
+
+    fn read_on(&mut self, mut piece: &[u8], stream: &mut Vec<u8>) -> Step {
         let handshaking = self.is_handshaking();
         while !piece.is_empty() {
             match self.connection.read_tls(&mut piece) {
@@ -78,12 +91,11 @@ impl Tls {
         if handshaking && !self.is_handshaking() { Step::Ready } else { Step::GoesOn }
     }
 
-    /// Encrypts a message; only after the handshake.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Encrypts a message; only after the handshake. `None` when TLS is broken.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         debug_assert!(!self.is_handshaking(), "it would be kept inside");
-        let mut writer = self.connection.writer();
-        writer.write_all(bytes).expect("it writes into memory without a limit");
-        self.take_out()
+        self.connection.writer().write_all(bytes).ok()?;
+        Some(self.take_out())
     }
 
     /// Says goodbye (RFC 8446 6.1).
@@ -155,7 +167,7 @@ mod tests {
         pair.shake(16_384);
         // Longer than a record, and longer than what rustls keeps by default.
         let long: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
-        let sealed = pair.theirs.write(&long);
+        let sealed = pair.theirs.write(&long).expect("it is whole");
         assert!(!sealed.windows(64).any(|part| part == &long[..64]), "it can be read");
         let mut stream = Vec::new();
         for piece in sealed.chunks(16_384) {
@@ -163,7 +175,7 @@ mod tests {
         }
         assert_eq!(stream, long);
         let mut back = Vec::new();
-        let sealed = pair.ours.write(b"SIP/2.0 200 OK\r\n");
+        let sealed = pair.ours.write(b"SIP/2.0 200 OK\r\n").expect("it is whole");
         assert_eq!(pair.theirs.read(&sealed, &mut back), Step::GoesOn);
         assert_eq!(back, b"SIP/2.0 200 OK\r\n");
     }
@@ -172,7 +184,7 @@ mod tests {
     fn last_words_come_before_the_goodbye() {
         let mut pair = Pair::new("goodbye", "pbx.test", "pbx.test");
         pair.shake(16_384);
-        let mut sealed = pair.theirs.write(b"BYE");
+        let mut sealed = pair.theirs.write(b"BYE").expect("it is whole");
         sealed.extend(pair.theirs.say_goodbye());
         let mut stream = Vec::new();
         assert_eq!(pair.ours.read(&sealed, &mut stream), Step::Over { broken: false });
@@ -193,13 +205,14 @@ mod tests {
     fn a_changed_byte_ends_the_flow() {
         let mut pair = Pair::new("changed", "pbx.test", "pbx.test");
         pair.shake(16_384);
-        let mut sealed = pair.theirs.write(b"INVITE");
+        let mut sealed = pair.theirs.write(b"INVITE").expect("it is whole");
         let last = sealed.len() - 1;
         sealed[last] ^= 1;
         let mut stream = Vec::new();
         assert_eq!(pair.ours.read(&sealed, &mut stream), Step::Over { broken: true });
         assert!(stream.is_empty());
         assert!(!pair.ours.take_out().is_empty(), "an alert tells");
+        assert!(pair.ours.is_broken() && pair.ours.write(b"SIP/2.0 200 OK").is_none());
     }
 
     #[test]

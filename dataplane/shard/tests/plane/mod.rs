@@ -291,5 +291,7 @@ pub fn rtp(number: u16, source: u8) -> Vec<u8> {
 
 pub fn trunk(name: &str, address: SocketAddr) -> Trunk {
     let host = address.ip().to_string();
-    Trunk { local: Some(address.ip()), ..Trunk::plain(name, &host, address, Transport::Udp) }
+    let mut trunk = Trunk::plain(name, &host, address, Transport::Udp);
+    trunk.entrances[0].local = Some(address.ip());
+    trunk
 }

@@ -116,6 +116,46 @@ fn a_flow_that_shall_end_says_goodbye_after_what_is_queued() {
     assert_eq!(bench.failed, [source.back()]);
 }
 
+/// The answer to what was read before the break must not reach a TLS that takes nothing any more.
+#[test]
+fn what_is_answered_after_tls_broke_fails_and_harms_nobody() {
+    let keys = keys("broke", "pbx.test");
+    let mut bench = Bench::with_keys(Some(Arc::clone(&keys)));
+    let phone = bench.phone(&keys, |mut phone| {
+        phone.flush().expect("the handshake is over");
+        phone.conn.writer().write_all(PING).expect("memory");
+        let mut burst = Vec::new();
+        while phone.conn.wants_write() {
+            phone.conn.write_tls(&mut burst).expect("memory");
+        }
+        burst.extend([23, 3, 3, 0x13, 0x88]); // a record of 5000 bytes, none of them right
+        burst.extend([0; 5_000]);
+        phone.sock.write_all(&burst).expect("sent");
+        ended(&mut phone.sock)
+    });
+    assert!(bench.join("the end was seen", phone));
+    bench.until("it closed", |bench| bench.closed.len() == 1);
+    let (seat, bytes) = bench.received[0].clone();
+    assert_eq!(bytes, PING);
+    assert_eq!(bench.tcp.source(seat), None);
+    assert!(bench.counters.of(Counter::FlowsCut) >= 1);
+}
+
+#[test]
+fn more_handshakes_at_once_than_a_shard_has_time_for_are_refused() {
+    let keys = keys("burst", "pbx.test");
+    let mut bench = Bench::with_keys(Some(Arc::clone(&keys)));
+    let shake = |mut phone: Peer| phone.flush().is_ok();
+    let phones: Vec<_> = (0..40).map(|_| bench.phone(&keys, shake)).collect();
+    bench.until("all have been heard", |_| phones.iter().all(JoinHandle::is_finished));
+    let ready = phones.into_iter().map(|phone| phone.join().expect("no panic"));
+    assert_eq!(ready.filter(|ready| *ready).count(), 32);
+    assert_eq!(bench.counters.of(Counter::FlowsRefused), 8);
+    bench.now = bench.now + Duration::from_millis(3);
+    let phone = bench.phone(&keys, shake);
+    assert!(bench.join("a moment later there is time again", phone));
+}
+
 #[test]
 fn a_handshake_that_stalls_is_cut_after_five_seconds() {
     let mut bench = Bench::with_keys(Some(keys("stalls", "pbx.test")));

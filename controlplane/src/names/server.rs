@@ -1,0 +1,184 @@
+//! The name servers that are asked: those of the system, or those that the configuration names.
+//! Owns:  the resolver with its cache.
+//! Gives: `Records`.
+//! Never: waits longer than `QUESTION_TIMEOUT` for one try.
+//! Holds: what a server answered is used no longer than it allows.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures_util::future::join;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+
+use super::{ASK_AGAIN, Answer, Asking, Missing, Naptr, Records, Srv};
+
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// Tries of one question after the first.
+const ATTEMPTS: usize = 2;
+/// "There is no such record" is believed so long at most: a carrier adds one, and waits for us.
+const UNKNOWN_MAX: Duration = Duration::from_secs(60);
+/// However long a record lives: a carrier that moved is found within this time.
+const KNOWN_MAX: Duration = Duration::from_secs(3_600);
+
+/// Cheap to clone; the cache is shared.
+#[derive(Clone)]
+pub struct NameServers {
+    resolver: TokioResolver,
+    servers: Vec<SocketAddr>,
+}
+
+impl std::fmt::Debug for NameServers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("NameServers").field(&self.servers).finish()
+    }
+}
+
+impl NameServers {
+    /// Empty: those of the system (`/etc/resolv.conf`). The error is one line.
+    pub fn new(servers: &[SocketAddr]) -> Result<Self, String> {
+        let provider = TokioRuntimeProvider::default();
+        let builder = if servers.is_empty() {
+            // A host without a name server still has /etc/hosts.
+            match TokioResolver::builder(provider.clone()) {
+                Ok(builder) => builder,
+                Err(_) => TokioResolver::builder_with_config(ResolverConfig::default(), provider),
+            }
+        } else {
+            let named = servers.iter().map(name_server).collect();
+            let config = ResolverConfig::from_name_servers(named);
+            TokioResolver::builder_with_config(config, provider)
+        };
+        let resolver = bounded(builder).build();
+        let resolver = resolver.map_err(|error| format!("name servers: {error}"))?;
+        Ok(Self { resolver, servers: servers.to_vec() })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        name: String,
+        kind: RecordType,
+        read: impl Fn(&RData) -> Option<T> + Send + 'static,
+    ) -> Asking<T> {
+        let resolver = self.resolver.clone();
+        Box::pin(async move {
+            let name = whole(&name)?;
+            let found: Lookup = resolver.lookup(name, kind).await.map_err(missing)?;
+            let records = found.answers().iter().filter_map(|record| read(&record.data)).collect();
+            some(Answer { records, valid: valid(found.valid_until()) })
+        })
+    }
+}
+
+impl Records for NameServers {
+    fn naptr(&self, name: String) -> Asking<Naptr> {
+        self.ask(name, RecordType::NAPTR, |data| match data {
+            RData::NAPTR(naptr) => Some(Naptr {
+                order: naptr.order,
+                preference: naptr.preference,
+                flags: String::from_utf8_lossy(&naptr.flags).into_owned(),
+                service: String::from_utf8_lossy(&naptr.services).into_owned(),
+                replacement: naptr.replacement.to_ascii(),
+            }),
+            _ => None,
+        })
+    }
+
+    fn srv(&self, name: String) -> Asking<Srv> {
+        self.ask(name, RecordType::SRV, |data| match data {
+            RData::SRV(srv) => Some(Srv {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                target: srv.target.to_ascii(),
+            }),
+            _ => None,
+        })
+    }
+
+    fn addresses(&self, name: String) -> Asking<IpAddr> {
+        let v4 = self.ask(name.clone(), RecordType::A, |data| match data {
+            RData::A(ip) => Some(IpAddr::V4(ip.0)),
+            _ => None,
+        });
+        let v6 = self.ask(name, RecordType::AAAA, |data| match data {
+            RData::AAAA(ip) => Some(IpAddr::V6(ip.0)),
+            _ => None,
+        });
+        Box::pin(async move {
+            let (v4, v6) = join(v4, v6).await;
+            both_families(v4, v6)
+        })
+    }
+}
+
+/// A name with a dot is written as a whole; only one without is looked for in the host's own domains.
+fn whole(text: &str) -> Result<Name, Missing> {
+    let name = Name::from_ascii(text);
+    let mut name = name.map_err(|error| Missing::Failed(format!("is no name: {error}")))?;
+    if name.num_labels() > 1 {
+        name.set_fqdn(true);
+    }
+    Ok(name)
+}
+
+/// A host may be without one family. When IPv4 is not known the answer is none, since its absence would
+/// look like a move; when IPv6 is not, it is asked for again soon.
+fn both_families(
+    v4: Result<Answer<IpAddr>, Missing>,
+    v6: Result<Answer<IpAddr>, Missing>,
+) -> Result<Answer<IpAddr>, Missing> {
+    match (v4, v6) {
+        (Err(failed @ Missing::Failed(_)), _) => Err(failed),
+        (Err(Missing::Unknown), v6) => v6,
+        (Ok(v4), Err(Missing::Unknown)) => Ok(v4),
+        (Ok(Answer { records, valid }), Err(Missing::Failed(_))) => {
+            Ok(Answer { records, valid: valid.min(ASK_AGAIN) })
+        }
+        (Ok(mut v4), Ok(v6)) => {
+            v4.records.extend(v6.records);
+            Ok(Answer { valid: v4.valid.min(v6.valid), ..v4 })
+        }
+    }
+}
+
+fn name_server(at: &SocketAddr) -> NameServerConfig {
+    let with_port = |mut connection: ConnectionConfig| {
+        connection.port = at.port();
+        connection
+    };
+    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(with_port).into();
+    // Another server may know what the first one does not.
+    NameServerConfig::new(at.ip(), false, connections)
+}
+
+type Builder = hickory_resolver::ResolverBuilder<TokioRuntimeProvider>;
+
+fn bounded(mut builder: Builder) -> Builder {
+    let options: &mut ResolverOpts = builder.options_mut();
+    options.timeout = QUESTION_TIMEOUT;
+    options.attempts = ATTEMPTS;
+    options.negative_max_ttl = Some(UNKNOWN_MAX);
+    options.positive_max_ttl = Some(KNOWN_MAX);
+    builder
+}
+
+fn some<T>(answer: Answer<T>) -> Result<Answer<T>, Missing> {
+    if answer.records.is_empty() { Err(Missing::Unknown) } else { Ok(answer) }
+}
+
+fn valid(until: std::time::Instant) -> Duration {
+    until.saturating_duration_since(std::time::Instant::now())
+}
+
+fn missing(error: NetError) -> Missing {
+    if error.is_nx_domain() || error.is_no_records_found() {
+        Missing::Unknown
+    } else {
+        Missing::Failed(format!("cannot be resolved: {error}"))
+    }
+}
