@@ -28,6 +28,7 @@ mod tls;
 mod tree;
 mod trunks;
 mod users;
+mod web;
 mod webhooks;
 
 use std::net::IpAddr;
@@ -59,12 +60,13 @@ pub use storage::{
 pub use tls::TlsListener;
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
+pub use web::WebListener;
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
 
 use crate::acl::Acl;
 use crate::event::Severity;
 use crate::route::Emergency;
-use crate::settings::PortSlice;
+use crate::settings::{PortSlice, TlsFiles};
 use crate::snapshot::RemoteUsers;
 use file::ConfigFile;
 use problem::Report;
@@ -120,6 +122,7 @@ pub struct Config {
     archive: Archive,
     messages: Option<KeptMessages>,
     tls: Option<TlsListener>,
+    web: WebListener,
 }
 
 impl Config {
@@ -183,6 +186,15 @@ impl Config {
     /// `None`: the messages of calls are not kept.
     pub const fn messages(&self) -> Option<&KeptMessages> {
         self.messages.as_ref()
+    }
+
+    pub const fn web(&self) -> &WebListener {
+        &self.web
+    }
+
+    /// What every TLS listener proves itself with; `None` where there is no such listener.
+    pub fn tls_files(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref().map(|tls| &tls.files).or(self.web.files.as_ref())
     }
 
     /// `None`: nothing goes over TLS.
@@ -255,6 +267,7 @@ impl Config {
         let dataplane = Dataplane::check(&file.dataplane, report);
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
         let tls = TlsListener::check(&file, sip.tcp_port(), report);
+        let web = WebListener::check(&file, sip.tcp_port(), report);
         for port in sip.udp_ports() {
             if (rtp_ports.first..=rtp_ports.last).contains(port) {
                 let text = format!("{port} lies in the RTP range: media takes the ports around it");
@@ -295,6 +308,7 @@ impl Config {
             archive,
             messages,
             tls,
+            web,
         }
     }
 }
