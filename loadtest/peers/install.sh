@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the foreign peers of the tests: SIPp, baresip, dnsmasq, the namespace tools and the PostgreSQL server
+# Installs the foreign peers of the tests: SIPp, baresip, dnsmasq, the namespace tools, a WebSocket client and PostgreSQL
 # from the distribution, sippy and schemathesis (requirements.txt) into a Python environment of their own.
 # Usage: install.sh FOLDER   (the environment; the tests give target/peers)
 set -eu
@@ -12,6 +12,7 @@ done
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||
     missing="$missing postgresql"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+/usr/bin/python3 -c 'import websockets' 2>/dev/null || missing="$missing python3-websockets"
 if [ -n "$missing" ]; then
     echo "peers: installing$missing"
     [ "$(id -u)" = 0 ] || { echo "peers: run as root: apt-get install$missing" >&2; exit 1; }

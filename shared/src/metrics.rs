@@ -46,7 +46,7 @@ counters! {
     Relays "relays" Gauge "Open media relays";
     PortsInUse "ports_in_use" Gauge "RTP ports taken by calls";
     PortsResting "ports_resting" Gauge "RTP ports that rest after a call";
-    Flows "flows" Gauge "Open TCP and TLS flows";
+    Flows "flows" Gauge "Open TCP, TLS and WebSocket flows";
     Captures "captures" Gauge "Capture files being written";
     EventBacklog "event_backlog" Gauge "Events that wait for the control plane";
     JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
@@ -147,6 +147,9 @@ counters! {
     FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
     TlsHandshakes "tls_handshakes_total" Total "TLS handshakes that ended well, of either side";
     TlsHandshakesFailed "tls_handshakes_failed_total" Total "TLS handshakes that failed or took too long";
+    WsHandshakes "ws_handshakes_total" Total "WebSocket handshakes that ended well";
+    WsHandshakesFailed "ws_handshakes_failed_total" Total "WebSocket handshakes that were refused or took too long";
+    WsPings "ws_pings_total" Total "Pings sent over WebSocket flows";
     JournalRecords "journal_records_total" Total "Records written into the journal, beats included";
     JournalBytes "journal_written_bytes_total" Total "Bytes written into the journal";
     JournalFailures "journal_failures_total" Total "Writes, syncs and new segments of the journal that failed";

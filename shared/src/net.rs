@@ -53,6 +53,11 @@ impl Transport {
         }
     }
 
+    /// Nobody on the way can read or change what goes over it.
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
     /// A reliable transport needs no retransmission: timers A, E, G are off, D, I, J, K are zero.
     pub const fn is_reliable(self) -> bool {
         !matches!(self, Self::Udp)

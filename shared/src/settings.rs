@@ -26,6 +26,8 @@ pub struct ShardSettings {
     pub tls: Vec<SocketAddr>,
     /// Without them nothing goes over TLS; a TLS listener needs them.
     pub tls_files: Option<TlsFiles>,
+    /// WebSocket listeners.
+    pub web: WebListeners,
     /// Written into Via, Contact and SDP instead of the local address, per address family.
     pub external_ip: Vec<IpAddr>,
     /// Where media sockets bind: the wildcard of each family that is served.
@@ -63,6 +65,16 @@ pub struct TlsFiles {
     pub private_key: PathBuf,
     /// Authorities of the servers that we connect to; none: those of the system.
     pub authorities: Vec<PathBuf>,
+}
+
+/// Where SIP over WebSocket is served (RFC 7118); all shards bind the same ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WebListeners {
+    pub ws: Vec<SocketAddr>,
+    /// Over TLS, with the certificate of `tls_files`.
+    pub wss: Vec<SocketAddr>,
+    /// The only path that is served.
+    pub path: String,
 }
 
 /// What a digest challenge may ask for (RFC 7616, RFC 8760).

@@ -303,6 +303,36 @@ fn the_files_of_tls_are_those_of_sip_or_else_the_common_ones() {
 }
 
 #[test]
+fn websockets_need_ports_of_their_own_a_path_and_the_files_of_tls() {
+    assert_problems(
+        "[proxy]\nws_port = 5060\nwss_port = 8443\nws_handler = \"ws?x\"\n\
+         ssl_private_key = \"pbx.key\"\n",
+        &[
+            "ringgate.toml:2: error: proxy.ws_port: 5060 is proxy.tcp_port: each needs a port of \
+             its own",
+            "ringgate.toml:3: error: proxy.wss_port: TLS needs a certificate; \
+             write proxy.ssl_certificate = \"FILE\", or wss_port = 0",
+            "ringgate.toml:4: error: proxy.ws_handler: \"ws?x\" is no path that a client could ask \
+             for; write \"/ws\"",
+        ],
+    );
+    assert_problems(
+        "[proxy]\nws_handler = \"/sip\"\n",
+        &["ringgate.toml:2: warning: proxy.ws_handler: the path is served on proxy.ws_port and \
+           proxy.wss_port: set one of them"],
+    );
+    let text = "ssl_certificate = \"web.pem\"\nssl_private_key = \"web.key\"\n[proxy]\n\
+                ws_port = 8088\nwss_port = 8443\n";
+    let config = check(text, &[], true).config.expect("nothing is wrong");
+    let web = config.web();
+    let found = (web.ws_port, web.wss_port, web.path.as_str());
+    assert_eq!(found, (Some(8_088), Some(8_443), "/ws"));
+    let files = config.tls_files().expect("WSS needs them");
+    assert_eq!(files.certificate.display().to_string(), "web.pem");
+    assert!(config.tls().is_none(), "no SIP over plain TLS");
+}
+
+#[test]
 fn tokens_without_known_scopes_are_named() {
     assert_problems(
         r#"http_addr = "192.0.2.1:8080"

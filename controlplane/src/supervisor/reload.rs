@@ -141,7 +141,7 @@ impl Reloader {
 
 /// What SIP over TLS is to be served with; `None` where it is off.
 async fn read_keys(config: &Config) -> Result<Option<Arc<Keys>>, NotReloaded> {
-    let Some(files) = config.tls().map(|tls| tls.files.clone()) else { return Ok(None) };
+    let Some(files) = config.tls_files().cloned() else { return Ok(None) };
     let read = tokio::task::spawn_blocking(move || Keys::read(&files)).await;
     let read = read.map_err(|error| NotReloaded::Stopped(error.to_string()))?;
     let keys = read.map_err(|error| {

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use shared::config::Config;
 use shared::ids::ShardId;
 use shared::settings::{
-    JournalSettings, PortSlice, RecordingSettings, ShardSettings, SipFlowSettings,
+    JournalSettings, PortSlice, RecordingSettings, ShardSettings, SipFlowSettings, WebListeners,
 };
 use shared::sipflow;
 
@@ -37,6 +37,11 @@ pub(super) fn shard_settings(
     let udp: Vec<SocketAddr> = sip.udp_ports().iter().copied().flat_map(at).collect();
     let tcp: Vec<SocketAddr> = sip.tcp_port().into_iter().flat_map(at).collect();
     let tls: Vec<SocketAddr> = config.tls().map(|tls| tls.port).into_iter().flat_map(at).collect();
+    let web = WebListeners {
+        ws: config.web().ws_port.into_iter().flat_map(at).collect(),
+        wss: config.web().wss_port.into_iter().flat_map(at).collect(),
+        path: config.web().path.clone(),
+    };
     let nonce_key = rand::random();
     let journal = JournalSettings {
         folder: config.files().journal(),
@@ -58,7 +63,8 @@ pub(super) fn shard_settings(
             udp: udp.clone(),
             tcp: tcp.clone(),
             tls: tls.clone(),
-            tls_files: config.tls().map(|tls| tls.files.clone()),
+            tls_files: config.tls_files().cloned(),
+            web: web.clone(),
             external_ip: config.external_ip().to_vec(),
             media_bind: addresses.clone(),
             rtp_ports,

@@ -139,13 +139,16 @@ impl Desk {
     /// The host and port that we write into Via and Contact for messages over `way`.
     pub(crate) fn advertised(&self, way: &Destination) -> SocketAddr {
         let port = match way.transport {
-            Transport::Udp => way.local.port(),
+            // To a WebSocket client only its own flow leads, which is one of the listener's.
+            Transport::Udp | Transport::Ws | Transport::Wss => way.local.port(),
             // A flow's local port is the listener's; an outgoing flow has an ephemeral one, where
             // nobody could reach us (the listener's is the one to tell).
             Transport::Tls => {
                 self.settings.tls.first().map_or_else(|| way.local.port(), SocketAddr::port)
             }
-            _ => self.settings.tcp.first().map_or_else(|| way.local.port(), SocketAddr::port),
+            Transport::Tcp => {
+                self.settings.tcp.first().map_or_else(|| way.local.port(), SocketAddr::port)
+            }
         };
         SocketAddr::new(self.advertised_ip(way.local.ip()), port)
     }
@@ -161,6 +164,10 @@ impl Desk {
         let address = self.advertised(way);
         match way.transport {
             Transport::Udp => out.header_fmt("Contact", format_args!("<sip:{address}>")),
+            // `wss` is a word of Via only: in a URI both are `ws` (RFC 7118 5.2).
+            Transport::Ws | Transport::Wss => {
+                out.header_fmt("Contact", format_args!("<sip:{address};transport=ws>"))
+            }
             other => out.header_fmt(
                 "Contact",
                 format_args!("<sip:{address};transport={}>", other.uri_word()),

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use shared::ask::{RouteTarget, TargetAddress};
 use shared::net::{Destination, Source, Transport};
+use shared::settings::ShardSettings;
 use shared::snapshot::{Entrance, Trunk};
 use sip::wire::{Host, Scheme, Uri};
 
@@ -159,6 +160,7 @@ fn way_over(
         Transport::Udp => &desk.settings.udp,
         Transport::Tcp => &desk.settings.tcp,
         Transport::Tls => &desk.settings.tls,
+        // WebSocket clients connect to us; nobody is connected to.
         Transport::Ws | Transport::Wss => return None,
     };
     let listener = listeners.iter().find(|address| address.is_ipv4() == peer.is_ipv4())?;
@@ -191,7 +193,7 @@ fn is_named_ours(desk: &Desk, uri: &Uri<'_>, asked: &[u8], from: &Source) -> boo
         Host::V6(ip) => IpAddr::V6(ip),
     };
     // Another program may listen beside us on the same address: the port tells.
-    let mut listeners = settings.udp.iter().chain(&settings.tcp).chain(&settings.tls);
+    let mut listeners = listeners(settings);
     let is_listener = |listener: &SocketAddr| {
         let own = listener.ip() == ip
             || (listener.ip().is_unspecified()
@@ -199,6 +201,12 @@ fn is_named_ours(desk: &Desk, uri: &Uri<'_>, asked: &[u8], from: &Source) -> boo
         own && listener.port() == port
     };
     listeners.any(is_listener) || (settings.external_ip.contains(&ip) && from.local.port() == port)
+}
+
+/// Every address that we listen on.
+fn listeners(settings: &ShardSettings) -> impl Iterator<Item = &SocketAddr> {
+    let web = settings.web.ws.iter().chain(&settings.web.wss);
+    settings.udp.iter().chain(&settings.tcp).chain(&settings.tls).chain(web)
 }
 
 fn same_host(one: Host<'_>, other: Host<'_>) -> bool {
@@ -223,7 +231,7 @@ fn is_ours(desk: &Desk, uri: &Uri<'_>, from: &Source) -> bool {
         Host::V4(ip) => IpAddr::V4(ip),
         Host::V6(ip) => IpAddr::V6(ip),
     };
-    let mut listeners = settings.udp.iter().chain(&settings.tcp).chain(&settings.tls);
+    let mut listeners = listeners(settings);
     from.local.ip() == ip
         || settings.external_ip.contains(&ip)
         || listeners.any(|listener| listener.ip() == ip)

@@ -171,6 +171,9 @@ impl Shell {
 
     /// A piece of a stream: whole messages go to the core, the start of one is kept.
     fn stream(&mut self, now: Now, piece: &[u8], seat: Seat) {
+        if self.tcp.is_web(seat) {
+            return self.web(now, piece, seat);
+        }
         let Some(from) = self.tcp.source(seat) else { return };
         let mut cutter = Cutter::new(self.tcp.take_partial(seat), piece);
         while let Some(cut) = cutter.next_cut() {
@@ -179,7 +182,7 @@ impl Shell {
                 Cut::KeepAlive { ping } => {
                     let counters = self.core.plain_counters();
                     counters.bump(Counter::SipKeepAlives);
-                    if ping {
+                    if self.tcp.is_pinged(seat, ping, now.mono) {
                         self.tcp.answer_ping(&mut self.ring, seat, counters);
                     }
                 }

@@ -32,6 +32,7 @@ mod sipflow;
 mod spawn;
 mod start_error;
 mod turn;
+mod web_frames;
 
 pub use keys::Keys;
 pub use shards::Shards;

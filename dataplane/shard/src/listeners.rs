@@ -24,6 +24,8 @@ pub(crate) struct Listeners {
     pub(crate) udp: Vec<Listener>,
     pub(crate) tcp: Vec<Listener>,
     pub(crate) tls: Vec<Listener>,
+    pub(crate) ws: Vec<Listener>,
+    pub(crate) wss: Vec<Listener>,
 }
 
 #[derive(Debug)]
@@ -39,12 +41,20 @@ pub(crate) struct Addresses<'a> {
     pub(crate) udp: &'a [SocketAddr],
     pub(crate) tcp: &'a [SocketAddr],
     pub(crate) tls: &'a [SocketAddr],
+    pub(crate) ws: &'a [SocketAddr],
+    pub(crate) wss: &'a [SocketAddr],
 }
 
 /// Binds every address once per shard.
 pub(crate) fn open(at: Addresses<'_>, shards: usize) -> Result<Vec<Listeners>, StartError> {
     let mut all: Vec<Listeners> = (0..shards).map(|_| Listeners::default()).collect();
-    let wanted = [(Transport::Udp, at.udp), (Transport::Tcp, at.tcp), (Transport::Tls, at.tls)];
+    let wanted = [
+        (Transport::Udp, at.udp),
+        (Transport::Tcp, at.tcp),
+        (Transport::Tls, at.tls),
+        (Transport::Ws, at.ws),
+        (Transport::Wss, at.wss),
+    ];
     for (transport, addresses) in wanted {
         for address in addresses {
             let listeners = bind_all(transport, *address, shards)?;
@@ -60,8 +70,10 @@ impl Listeners {
     fn of(&mut self, transport: Transport) -> &mut Vec<Listener> {
         match transport {
             Transport::Udp => &mut self.udp,
+            Transport::Tcp => &mut self.tcp,
             Transport::Tls => &mut self.tls,
-            _ => &mut self.tcp,
+            Transport::Ws => &mut self.ws,
+            Transport::Wss => &mut self.wss,
         }
     }
 }
@@ -132,13 +144,17 @@ mod tests {
     #[test]
     fn every_shard_gets_the_same_addresses() {
         let any = [loopback()];
-        let all = open(Addresses { udp: &any, tcp: &any, tls: &any }, 3).expect("free ports");
+        let at = Addresses { udp: &any, tcp: &any, tls: &any, ws: &any, wss: &any };
+        let all = open(at, 3).expect("free ports");
         assert_eq!(all.len(), 3);
         for shard in &all {
             assert_eq!(shard.udp[0].local, all[0].udp[0].local);
             assert_eq!(shard.tcp[0].local, all[0].tcp[0].local);
             assert_eq!(shard.tls[0].local, all[0].tls[0].local);
             assert_eq!(shard.tls[0].transport, Transport::Tls);
+            assert_eq!(shard.ws[0].local, all[0].ws[0].local);
+            assert_eq!(shard.wss[0].local, all[0].wss[0].local);
+            assert_eq!(shard.wss[0].transport, Transport::Wss);
             assert_ne!(shard.udp[0].local.port(), 0);
         }
     }

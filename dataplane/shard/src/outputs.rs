@@ -61,15 +61,11 @@ impl Shell {
                     self.feedback.push_back(Input::SendFailed(to));
                 }
             }
-            Transport::Tcp | Transport::Tls => {
+            Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                 // The ring may submit it whenever it has no more room.
                 self.write_journal(now);
                 let counters = self.core.plain_counters();
                 self.tcp.send(&mut self.ring, now.mono, to, bytes, counters);
-            }
-            Transport::Ws | Transport::Wss => {
-                self.core.recycle(bytes);
-                self.feedback.push_back(Input::SendFailed(to));
             }
         }
     }

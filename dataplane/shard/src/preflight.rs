@@ -65,15 +65,19 @@ fn check_settings(all: &[ShardSettings]) -> Result<(), StartError> {
             ));
         }
         let theirs = &all[0];
-        if (&settings.udp, &settings.tcp, &settings.tls) != (&theirs.udp, &theirs.tcp, &theirs.tls)
-        {
+        let of = |one: &ShardSettings| {
+            (one.udp.clone(), one.tcp.clone(), one.tls.clone(), one.web.clone())
+        };
+        if of(settings) != of(theirs) {
             return wrong(format!("shard {index} has listeners of its own"));
         }
-        let streams = settings.tcp.len() + settings.tls.len();
+        let web = settings.web.ws.len() + settings.web.wss.len();
+        let streams = settings.tcp.len() + settings.tls.len() + web;
         if settings.udp.len() > usize::from(u8::MAX) || streams > usize::from(u8::MAX) {
             return wrong("more than 255 listeners for datagrams or for streams".to_owned());
         }
-        if !settings.tls.is_empty() && settings.tls_files.is_none() {
+        let is_secure = !settings.tls.is_empty() || !settings.web.wss.is_empty();
+        if is_secure && settings.tls_files.is_none() {
             return wrong("TLS listeners without a certificate".to_owned());
         }
     }

@@ -50,6 +50,8 @@ pub fn spawn(
         settings.udp = addresses(&listeners.udp);
         settings.tcp = addresses(&listeners.tcp);
         settings.tls = addresses(&listeners.tls);
+        settings.web.ws = addresses(&listeners.ws);
+        settings.web.wss = addresses(&listeners.wss);
     }
     let bells = settings.iter().map(|s| Ok(Arc::new(Bell::new().map_err(no_eventfd(s.shard))?)));
     let bells: Vec<Arc<Bell>> = bells.collect::<Result<_, StartError>>()?;
@@ -93,8 +95,9 @@ pub fn spawn(
 fn open_listeners(settings: &[ShardSettings]) -> Result<Vec<Listeners>, StartError> {
     let mut tries = PORT_TRIES;
     loop {
-        let ShardSettings { udp, tcp, tls, .. } = &settings[0];
-        match listeners::open(Addresses { udp, tcp, tls }, settings.len()) {
+        let ShardSettings { udp, tcp, tls, web, .. } = &settings[0];
+        let at = Addresses { udp, tcp, tls, ws: &web.ws, wss: &web.wss };
+        match listeners::open(at, settings.len()) {
             Err(StartError::PortTaken { .. }) if tries > 1 => {
                 tries -= 1;
                 thread::sleep(PORT_WAIT);
@@ -160,7 +163,9 @@ fn bound(settings: &ShardSettings) -> Vec<(Transport, SocketAddr)> {
     let udp = settings.udp.iter().map(|address| (Transport::Udp, *address));
     let tcp = settings.tcp.iter().map(|address| (Transport::Tcp, *address));
     let tls = settings.tls.iter().map(|address| (Transport::Tls, *address));
-    udp.chain(tcp).chain(tls).collect()
+    let ws = settings.web.ws.iter().map(|address| (Transport::Ws, *address));
+    let wss = settings.web.wss.iter().map(|address| (Transport::Wss, *address));
+    udp.chain(tcp).chain(tls).chain(ws).chain(wss).collect()
 }
 
 fn addresses(listeners: &[Listener]) -> Vec<SocketAddr> {

@@ -118,6 +118,7 @@ impl WorldSettings {
             tcp: vec![GATEWAY],
             tls: Vec::new(),
             tls_files: None,
+            web: shared::settings::WebListeners::default(),
             external_ip: vec![GATEWAY_IP],
             media_bind: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             rtp_ports: PortSlice { first, last: first + self.ports_per_shard - 1 },

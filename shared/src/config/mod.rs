@@ -29,6 +29,7 @@ mod tls;
 mod tree;
 mod trunks;
 mod users;
+mod web;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -60,12 +61,13 @@ pub use storage::{
 pub use tls::TlsListener;
 pub use trunks::{HostPort, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 pub use users::{Backend, parse_hex};
+pub use web::WebListener;
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
 
 use crate::acl::Acl;
 use crate::event::Severity;
 use crate::route::Emergency;
-use crate::settings::PortSlice;
+use crate::settings::{PortSlice, TlsFiles};
 use crate::snapshot::RemoteUsers;
 use file::ConfigFile;
 use problem::Report;
@@ -122,6 +124,7 @@ pub struct Config {
     messages: Option<KeptMessages>,
     tls: Option<TlsListener>,
     dns_servers: Vec<SocketAddr>,
+    web: WebListener,
 }
 
 impl Config {
@@ -190,6 +193,15 @@ impl Config {
     /// Empty: the name servers of the system.
     pub fn dns_servers(&self) -> &[SocketAddr] {
         &self.dns_servers
+    }
+
+    pub const fn web(&self) -> &WebListener {
+        &self.web
+    }
+
+    /// What every TLS listener proves itself with; `None` where there is no such listener.
+    pub fn tls_files(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref().map(|tls| &tls.files).or(self.web.files.as_ref())
     }
 
     /// `None`: nothing goes over TLS.
@@ -263,6 +275,7 @@ impl Config {
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
         let tls = TlsListener::check(&file, sip.tcp_port(), report);
         let dns_servers = dns::check(&file.dns, report);
+        let web = WebListener::check(&file, sip.tcp_port(), report);
         for port in sip.udp_ports() {
             if (rtp_ports.first..=rtp_ports.last).contains(port) {
                 let text = format!("{port} lies in the RTP range: media takes the ports around it");
@@ -304,6 +317,7 @@ impl Config {
             messages,
             tls,
             dns_servers,
+            web,
         }
     }
 }

@@ -84,8 +84,6 @@ pub(super) const NOT_YET: &[Key] = &[
     // SIP listeners and limits.
     later("proxy.callid_suffix", Text),
     later("proxy.t1x64_timer", COUNT),
-    watch_out("proxy.ws_port", PORT),
-    watch_out("proxy.ws_handler", Text),
     watch_out("proxy.ua_white_list", Texts),
     watch_out("proxy.ua_black_list", Texts),
     watch_out("proxy.max_concurrency", COUNT),

@@ -37,25 +37,36 @@ impl TlsListener {
         if tcp_port == Some(port) {
             report.error(KEY, format!("{port} is proxy.tcp_port: each needs a port of its own"));
         }
-        // The original lets SIP use the files of HTTPS where it has none of its own.
-        let certificate = proxy.ssl_certificate.as_ref().or(file.ssl_certificate.as_ref());
-        let private_key = proxy.ssl_private_key.as_ref().or(file.ssl_private_key.as_ref());
-        let mut path = |text: Option<&String>, name: &str, what: &str| {
-            let path = text.filter(|text| !text.is_empty() && !text.contains('\0'));
-            if path.is_none() {
-                let hint = format!("write proxy.{name} = \"FILE\", or tls_port = 0");
-                report.error_try(KEY, format!("TLS needs {what}"), &hint);
-            }
-            path.map(PathBuf::from)
-        };
-        let certificate = path(certificate, "ssl_certificate", "a certificate");
-        let private_key = path(private_key, "ssl_private_key", "the certificate's private key");
-        let authorities = match &proxy.tls_ca_certificates {
-            None => Vec::new(),
-            Some(Paths::One(path)) => vec![PathBuf::from(path)],
-            Some(Paths::More(paths)) => paths.iter().map(PathBuf::from).collect(),
-        };
-        let (certificate, private_key) = (certificate?, private_key?);
-        Some(Self { port, files: TlsFiles { certificate, private_key, authorities } })
+        Some(Self { port, files: files(file, KEY, report)? })
     }
+}
+
+/// The files that a listener which `key` switches on needs.
+pub(super) fn files(
+    file: &ConfigFile,
+    key: &'static str,
+    report: &mut Report<'_>,
+) -> Option<TlsFiles> {
+    let proxy = &file.proxy;
+    // The original lets SIP use the files of HTTPS where it has none of its own.
+    let certificate = proxy.ssl_certificate.as_ref().or(file.ssl_certificate.as_ref());
+    let private_key = proxy.ssl_private_key.as_ref().or(file.ssl_private_key.as_ref());
+    let mut path = |text: Option<&String>, name: &str, what: &str| {
+        let path = text.filter(|text| !text.is_empty() && !text.contains('\0'));
+        if path.is_none() {
+            let word = key.trim_start_matches("proxy.");
+            let hint = format!("write proxy.{name} = \"FILE\", or {word} = 0");
+            report.error_try(key, format!("TLS needs {what}"), &hint);
+        }
+        path.map(PathBuf::from)
+    };
+    let certificate = path(certificate, "ssl_certificate", "a certificate");
+    let private_key = path(private_key, "ssl_private_key", "the certificate's private key");
+    let authorities = match &proxy.tls_ca_certificates {
+        None => Vec::new(),
+        Some(Paths::One(path)) => vec![PathBuf::from(path)],
+        Some(Paths::More(paths)) => paths.iter().map(PathBuf::from).collect(),
+    };
+    let (certificate, private_key) = (certificate?, private_key?);
+    Some(TlsFiles { certificate, private_key, authorities })
 }

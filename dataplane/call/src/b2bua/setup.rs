@@ -476,9 +476,9 @@ fn behind_nat(request: &Message<'_>, from: &Source) -> bool {
 
 /// The address in Contact (or in the top Route), when it is a number that we can send to.
 pub(crate) fn contact_way(message: &Message<'_>, back: &Destination) -> Option<Destination> {
-    if back.transport == Transport::Tls {
+    if matches!(back.transport, Transport::Tls | Transport::Ws | Transport::Wss) {
         // A number proves nothing: who was reached by a flow, or by the name of its certificate,
-        // is reached in the same way again.
+        // is reached in the same way again. A WebSocket client listens nowhere (RFC 7118 5.1).
         return None;
     }
     let route = message.values(HeaderName::RecordRoute).next();

@@ -34,6 +34,7 @@ fn settings() -> ShardSettings {
         tcp: Vec::new(),
         tls: Vec::new(),
         tls_files: None,
+        web: shared::settings::WebListeners::default(),
         external_ip: Vec::new(),
         media_bind: Vec::new(),
         rtp_ports: PortSlice { first: 20_000, last: 20_199 },

@@ -60,6 +60,7 @@ pub fn settings() -> ShardSettings {
         tcp: vec![US.parse().expect("an address")],
         tls: Vec::new(),
         tls_files: None,
+        web: shared::settings::WebListeners::default(),
         external_ip: Vec::new(),
         media_bind: Vec::new(),
         rtp_ports: PortSlice { first: 20_000, last: 20_199 },

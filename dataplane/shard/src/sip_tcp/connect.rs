@@ -35,6 +35,7 @@ impl SipTcp {
         let tls = match to.transport {
             Transport::Tcp => None,
             Transport::Tls => Some(self.secured(to.peer)?),
+            // WebSocket clients connect, and are reached by their own flow alone (RFC 7118 5).
             Transport::Udp | Transport::Ws | Transport::Wss => return None,
         };
         let socket = open(to.local, to.peer).ok()?;

@@ -1,4 +1,4 @@
-//! One TCP or TLS flow: its socket, what it is doing, what of a message has come, what waits to go.
+//! One flow of a stream transport: its socket, what it is doing, what of a message has come, what waits to go.
 //! Owns:  the state of one connection and which requests of it the ring still has.
 //! Gives: when it has been quiet, or unfinished, for too long.
 //! Never: talks to the ring; the table does.
@@ -13,6 +13,7 @@ use shared::time::Instant;
 
 use super::send_queue::SendQueue;
 use super::tls::Tls;
+use super::web::Web;
 
 /// A message whose first byte came this long ago must be whole (slow-header attacks).
 pub(super) const MESSAGE_WAIT: Duration = Duration::from_secs(10);
@@ -23,6 +24,9 @@ pub(super) const IDLE_WAIT: Duration = Duration::from_secs(600);
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// From the connection to the end of its TLS handshake: some round trips and a signature.
 pub(super) const HANDSHAKE_WAIT: Duration = Duration::from_secs(5);
+/// The halves of a ping that was cut in two come one right behind the other; CRLFs that a phone sends to
+/// hold its NAT open are many seconds apart and want no answer.
+const HALF_PING_WAIT: Duration = Duration::from_secs(2);
 /// What is queued when a flow shall end may still go out for this long.
 pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
@@ -48,6 +52,10 @@ pub(super) struct Flow {
     pub(super) transport: Transport,
     /// Of a TLS flow; what its queue has is ciphertext.
     pub(super) tls: Option<Box<Tls>>,
+    /// Of a WebSocket flow; what its queue has is frames, and those encrypted where there is TLS too.
+    pub(super) web: Option<Box<Web>>,
+    /// When a client that has not asked for a WebSocket is given up.
+    pub(super) upgrade_by: Option<Instant>,
     /// When a TLS handshake that goes on is given up.
     pub(super) handshake_by: Option<Instant>,
     pub(super) state: State,
@@ -55,6 +63,8 @@ pub(super) struct Flow {
     /// The start of a message whose end has not come.
     pub(super) partial: Vec<u8>,
     pub(super) partial_since: Option<Instant>,
+    /// A CRLF came, which may be the first half of a ping.
+    half_ping: Option<Instant>,
     /// When a whole message or a keep-alive last came, or the flow began.
     pub(super) heard: Instant,
     /// Requests that the ring has.
@@ -74,6 +84,8 @@ pub(super) enum Overdue {
     Connect,
     /// The TLS handshake did not end.
     Handshake,
+    /// Nobody asked for a WebSocket, or not to the end.
+    Upgrade,
     /// The end of a message, or of a drain, did not come; or nothing came for long.
     Cut,
 }
@@ -92,11 +104,14 @@ impl Flow {
             peer,
             transport: Transport::Tcp,
             tls: None,
+            web: None,
+            upgrade_by: None,
             handshake_by: None,
             state,
             queue: SendQueue::default(),
             partial: Vec::new(),
             partial_since: None,
+            half_ping: None,
             heard: now,
             connecting: false,
             receiving: false,
@@ -126,6 +141,7 @@ impl Flow {
             State::Open if self.handshake_by.is_some_and(|by| now >= by) => {
                 Some(Overdue::Handshake)
             }
+            State::Open if self.upgrade_by.is_some_and(|by| now >= by) => Some(Overdue::Upgrade),
             State::Open => {
                 let unfinished =
                     self.partial_since.is_some_and(|since| now.since(since) >= MESSAGE_WAIT);
@@ -133,6 +149,15 @@ impl Flow {
                 (unfinished || idle).then_some(Overdue::Cut)
             }
         }
+    }
+
+    /// Whether a keep-alive wants an answer; `ping` says that it is CRLFCRLF in one piece.
+    pub(super) fn is_pinged(&mut self, ping: bool, now: Instant) -> bool {
+        let first = self.half_ping.take().filter(|at| now.since(*at) < HALF_PING_WAIT);
+        if !ping && first.is_none() {
+            self.half_ping = Some(now);
+        }
+        ping || first.is_some()
     }
 
     /// Keeps what came of an unfinished message; `progress` says that a message ended before it.
@@ -197,6 +222,17 @@ mod tests {
         assert_eq!(flow.overdue(at(5)), Some(Overdue::Handshake));
         flow.handshake_by = None;
         assert_eq!(flow.overdue(at(5)), None);
+    }
+
+    #[test]
+    fn a_ping_may_come_in_two_halves_and_single_line_ends_are_none() {
+        let mut flow = flow(State::Open);
+        assert!(flow.is_pinged(true, at(1)));
+        assert!(!flow.is_pinged(false, at(2)));
+        assert!(flow.is_pinged(false, at(3)), "the second half");
+        assert!(!flow.is_pinged(false, at(3)), "the first half of the next one");
+        assert!(!flow.is_pinged(false, at(30)));
+        assert!(!flow.is_pinged(false, at(60)));
     }
 
     #[test]

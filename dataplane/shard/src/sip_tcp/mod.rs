@@ -1,4 +1,4 @@
-//! SIP over TCP and TLS: the flows of this shard, accepted and opened, by seat, by peer and by source.
+//! SIP over TCP, TLS and WebSocket: the flows of this shard, accepted and opened, by seat, by peer and by source.
 //! Owns:  listeners, the flow table, its limits, keep-alive answers, connect on demand.
 //! Gives: `Source` of what a flow delivers; `News` about flows that ended and messages that failed.
 //! Never: looks inside a message; a second connection to a peer that has one.
@@ -12,6 +12,9 @@ mod send_queue;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrade;
+mod web;
+pub(crate) mod web_flow;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -65,6 +68,8 @@ pub(crate) struct SipTcp {
     /// Flows for which the ring had no room: something of theirs must be asked for again.
     stalled: Vec<Seat>,
     news: VecDeque<News>,
+    /// The path that WebSocket clients have to ask for.
+    path: Rc<str>,
     /// CRLF, the answer to a keep-alive (RFC 5626 3.5.1).
     pong: Rc<Vec<u8>>,
 }
@@ -77,7 +82,8 @@ struct FlowSeat {
 
 impl SipTcp {
     pub(crate) fn new(shard: ShardId, listeners: Listeners, keys: Option<Arc<Keys>>) -> Self {
-        let listeners: Vec<Listener> = listeners.tcp.into_iter().chain(listeners.tls).collect();
+        let Listeners { udp: _, tcp, tls, ws, wss } = listeners;
+        let listeners: Vec<Listener> = [tcp, tls, ws, wss].into_iter().flatten().collect();
         Self {
             shard,
             deaf: (0..listeners.len()).map(|index| index as u8).collect(),
@@ -92,6 +98,7 @@ impl SipTcp {
             hellos: Hellos::new(Instant::ZERO),
             stalled: Vec::new(),
             news: VecDeque::new(),
+            path: "/".into(),
             pong: Rc::new(b"\r\n".to_vec()),
         }
     }
@@ -148,10 +155,13 @@ impl SipTcp {
             return counters.bump(Counter::FlowsRefused); // the connection is already dead
         }
         let mut flow = Flow::new(socket, local, peer, State::Open, now);
-        if transport == Transport::Tls {
+        if matches!(transport, Transport::Tls | Transport::Wss) {
             let tls = self.keys.as_ref().map(|keys| Tls::accept(Arc::clone(&keys.server)));
             let Some(Ok(tls)) = tls else { return counters.bump(Counter::FlowsRefused) };
             flow.secure(tls, now);
+        }
+        if matches!(transport, Transport::Ws | Transport::Wss) {
+            flow.await_upgrade(now);
         }
         flow.counted = true;
         *self.per_source.entry(peer.ip()).or_default() += 1;
@@ -186,6 +196,11 @@ impl SipTcp {
         if let Some(flow) = self.flow_mut(seat) {
             flow.heard = now;
         }
+    }
+
+    /// Whether this keep-alive wants an answer: it is a ping, or the second half of one.
+    pub(crate) fn is_pinged(&mut self, seat: Seat, ping: bool, now: Instant) -> bool {
+        self.flow_mut(seat).is_some_and(|flow| flow.is_pinged(ping, now))
     }
 
     /// Answers CRLFCRLF with CRLF (RFC 5626 4.4.1).
@@ -302,12 +317,17 @@ impl SipTcp {
                     counters.bump(Counter::FlowsCut);
                     self.end(ring, seat);
                 }
+                Some(Overdue::Upgrade) => {
+                    counters.bump(Counter::WsHandshakesFailed);
+                    counters.bump(Counter::FlowsCut);
+                    self.end(ring, seat);
+                }
                 Some(Overdue::Cut) => {
                     counters.bump(Counter::FlowsCut);
                     self.end(ring, seat);
                 }
                 Some(Overdue::Connect) => self.end(ring, seat),
-                None => {}
+                None => self.ping(ring, seat, now, counters),
             }
         }
     }
@@ -436,8 +456,9 @@ impl SipTcp {
             self.seats.push(FlowSeat::default());
             self.seats.len() as u32 - 1
         });
-        // Who connected to us over TLS has proved nothing, so only its own flow leads there.
-        if !(flow.counted && flow.tls.is_some()) {
+        // Who connected to us over TLS has proved nothing, and a WebSocket client listens nowhere: only
+        // its own flow leads there.
+        if !(flow.counted && flow.tls.is_some()) && flow.web.is_none() {
             self.by_peer.insert(way, index);
         }
         self.seats[index as usize].flow = Some(Box::new(flow));

@@ -59,9 +59,7 @@ impl SipTcp {
             Step::Over { broken: true } => counters.bump(Counter::FlowsCut),
             Step::GoesOn | Step::Over { broken: false } | Step::Ready => {}
         }
-        if !out.is_empty() {
-            self.queue_sealed(ring, seat, Piece { bytes: Rc::new(out), to: None }, counters);
-        }
+        self.queue_sealed(ring, seat, out, counters);
         if step == Step::Ready {
             self.send_waiting(ring, seat, counters);
         }
@@ -78,10 +76,16 @@ impl SipTcp {
         }
     }
 
-    /// Queues bytes of TLS itself as they are.
-    fn queue_sealed(&mut self, ring: &mut Ring, seat: Seat, piece: Piece, counters: &mut Counters) {
-        let Some(flow) = self.flow_mut(seat) else { return };
-        match flow.queue.push(piece) {
+    /// Queues bytes of TLS or WebSocket itself, in the form in which they leave.
+    pub(super) fn queue_sealed(
+        &mut self,
+        ring: &mut Ring,
+        seat: Seat,
+        bytes: Vec<u8>,
+        counters: &mut Counters,
+    ) {
+        let Some(flow) = self.flow_mut(seat).filter(|_| !bytes.is_empty()) else { return };
+        match flow.queue.push(Piece { bytes: Rc::new(bytes), to: None }) {
             Ok(()) => self.pump(ring, seat),
             Err(_) => {
                 counters.bump(Counter::FlowsCut);
@@ -132,27 +136,36 @@ impl Flow {
         is_first
     }
 
-    /// Of a TLS flow that says goodbye nobody would read another message.
+    /// Of a TLS or WebSocket flow that says goodbye, or broke, nobody would read another message.
     pub(super) fn takes_messages(&self) -> bool {
-        match self.state {
-            State::Closed => false,
-            State::Draining { .. } => self.tls.is_none(),
-            State::Connecting { .. } | State::Open => {
-                self.tls.as_ref().is_none_or(|tls| !tls.is_broken())
-            }
+        if self.tls.as_ref().is_some_and(|tls| tls.is_broken()) {
+            return false;
+        }
+        match (self.state, &self.web) {
+            (State::Closed, _) => false,
+            (State::Draining { .. }, web) => self.tls.is_none() && web.is_none(),
+            (State::Open, Some(web)) => web.takes_messages(),
+            (State::Connecting { .. } | State::Open, _) => true,
         }
     }
 
     /// Takes a message to be sent. Gives its buffer when that is not needed any more; gives the
     /// piece back when the reader is too slow for it.
     pub(super) fn push(&mut self, piece: Piece) -> Result<Option<Rc<Vec<u8>>>, Piece> {
-        let Some(tls) = &mut self.tls else { return self.queue.push(piece).map(|()| None) };
-        if tls.is_handshaking() {
-            return tls.waiting.push(piece).map(|()| None);
-        }
-        let Some(sealed) = tls.write(&piece.bytes) else { return Err(piece) };
+        let framed = self.web.as_ref().map(|web| web.frame(&piece.bytes));
+        let out = match (&mut self.tls, framed) {
+            (None, None) => return self.queue.push(piece).map(|()| None),
+            (Some(tls), _) if tls.is_handshaking() => {
+                return tls.waiting.push(piece).map(|()| None);
+            }
+            (Some(tls), framed) => match tls.write(framed.as_deref().unwrap_or(&piece.bytes)) {
+                Some(sealed) => sealed,
+                None => return Err(piece),
+            },
+            (None, Some(framed)) => framed,
+        };
         let Piece { bytes, to } = piece;
-        self.queue.push(Piece { bytes: Rc::new(sealed), to })?;
+        self.queue.push(Piece { bytes: Rc::new(out), to })?;
         Ok(to.map(|_| bytes))
     }
 
@@ -164,13 +177,23 @@ impl Flow {
         self.queue.push(hello).expect("nothing is queued before the handshake");
     }
 
-    /// The last bytes of a TLS flow, if there is room for them.
+    /// The last bytes of a TLS or WebSocket flow, if there is room for them.
     pub(super) fn say_goodbye(&mut self) {
-        let Some(tls) = &mut self.tls else { return };
-        let bytes = tls.say_goodbye();
+        let closing = self.web.as_mut().map(|web| web.say_goodbye()).unwrap_or_default();
+        let mut bytes = self.sealed(closing);
+        bytes.extend(self.tls.iter_mut().flat_map(|tls| tls.say_goodbye()));
         if !bytes.is_empty() {
             // Whoever reads too slowly for it sees the end of the connection.
             self.queue.push(Piece { bytes: Rc::new(bytes), to: None }).unwrap_or_default();
+        }
+    }
+
+    /// What the peer's socket has to get for these bytes of the stream. A WebSocket has none to send
+    /// before the handshake of TLS is over; behind a broken TLS nothing is left to say.
+    pub(super) fn sealed(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        match &mut self.tls {
+            Some(tls) if !bytes.is_empty() => tls.write(&bytes).unwrap_or_default(),
+            _ => bytes,
         }
     }
 

@@ -9,6 +9,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 mod sealed;
+mod web_flows;
 
 use super::*;
 use crate::bell::Bell;
@@ -27,6 +28,7 @@ struct Bench {
     tcp: SipTcp,
     at: SocketAddr,
     at_tls: SocketAddr,
+    at_ws: SocketAddr,
     counters: Counters,
     now: Instant,
     /// What flows delivered, in order.
@@ -49,16 +51,18 @@ impl Bench {
         let ring = Ring::new(bell.as_fd(), &[&streams, &media, &datagrams]).expect("a ring");
         assert_eq!(Shape::Plain.control_bytes(), 0);
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-        let at = Addresses { tcp: &[any], tls: &[any], ..Addresses::default() };
+        let at = Addresses { tcp: &[any], tls: &[any], ws: &[any], ..Addresses::default() };
         let listeners = listeners::open(at, 1).expect("ports").remove(0);
         let at = listeners.tcp[0].local;
         let at_tls = listeners.tls[0].local;
+        let at_ws = listeners.ws[0].local;
         let mut bench = Self {
             ring,
             streams,
             tcp: SipTcp::new(ShardId(3), listeners, keys),
             at,
             at_tls,
+            at_ws,
             counters: Counters::default(),
             now: Instant::from_millis(60_000),
             received: Vec::new(),
@@ -116,6 +120,9 @@ impl Bench {
     }
 
     fn receive(&mut self, seat: Seat, bytes: Vec<u8>) {
+        if self.tcp.is_web(seat) {
+            return self.receive_web(seat, &bytes);
+        }
         if !self.tcp.is_sealed(seat) {
             return self.received.push((seat, bytes));
         }

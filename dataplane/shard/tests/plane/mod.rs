@@ -160,6 +160,7 @@ pub fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16
         tcp: vec![any],
         tls: Vec::new(),
         tls_files: None,
+        web: shared::settings::WebListeners::default(),
         external_ip: Vec::new(),
         media_bind: vec!["127.0.0.1".parse().expect("an address")],
         rtp_ports: PortSlice { first: slice, last: slice + 399 },
