@@ -5,6 +5,7 @@
 //! Holds: nothing here depends on another crate of the project.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod acl;
 pub mod act;
 pub mod ask;

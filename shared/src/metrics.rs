@@ -101,6 +101,8 @@ counters! {
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
+    TrunkChallenges "trunk_challenges_answered_total" Total "Requests to trunks sent again with credentials";
+    TrunkCredentialsRefused "trunk_credentials_refused_total" Total "Challenges of trunks left without an answer";
     TrunkRests "trunk_rests_total" Total "Times a trunk asked with 503 and Retry-After to be left alone";
 
     ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account::Account;
 use crate::acl::Acl;
 use crate::config::Network;
 use crate::failover::Failover;
@@ -127,6 +128,8 @@ pub struct Trunk {
     pub failover: Failover,
     /// Whether and how it is asked by OPTIONS if it is there.
     pub health: Option<HealthChecks>,
+    /// What its challenges are answered with.
+    pub account: Option<Arc<Account>>,
 }
 
 /// A trunk is down after so many failures in a row, and up again after so many answers.
@@ -191,6 +194,7 @@ impl Trunk {
             max_ring: None,
             failover: Failover::default(),
             health: None,
+            account: None,
         }
     }
 
@@ -202,6 +206,14 @@ impl Trunk {
             local: backup.local,
             transport: backup.transport,
         }))
+    }
+
+    /// Whether one of its hosts has this address. Ports do not count: behind one that we know there
+    /// may be others of the same host.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        self.entrances().any(|entrance| entrance.address.ip() == ip)
+            || self.inbound.iter().any(|source| source.ip() == ip)
+            || self.inbound_networks.iter().any(|network| network.contains(ip))
     }
 
     /// `dest`.

@@ -82,6 +82,7 @@ impl Resolver {
             max_ring: trunk.max_ring,
             failover: trunk.failover,
             health: trunk.health,
+            account: trunk.account.clone(),
         })
     }
 

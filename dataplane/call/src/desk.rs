@@ -18,7 +18,7 @@ use shared::net::{Destination, Transport};
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
 use shared::time::{Instant, Now};
-use sip::auth::Nonces;
+use sip::auth::{NonceCounts, Nonces, Tries};
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
@@ -87,6 +87,8 @@ pub(crate) struct Desk {
     pub out: Outbox,
     pub ports: Ports,
     pub nonces: Nonces,
+    /// Of the nonces of carriers that ask for our credentials.
+    pub nonce_counts: NonceCounts,
     pub timers: Timers,
     pub trunks: Trunks,
     pub intake: Intake,
@@ -108,6 +110,7 @@ impl Desk {
             out: Outbox::new(settings.shard),
             ports: Ports::new(settings.rtp_ports, mint.random()),
             nonces: Nonces::new(settings.nonce_key, settings.shard, lifetime),
+            nonce_counts: NonceCounts::default(),
             timers: Timers {
                 t1: settings.timers.t1,
                 t2: settings.timers.t2,
@@ -207,6 +210,8 @@ impl Desk {
             owner,
             armed: None,
             sends: 0,
+            account: None,
+            tries: Tries::default(),
         };
         let key = self.transactions.clients.insert(client).expect("next_key said there is room");
         let told = self.drain_client(key, &mut Vec::new());
@@ -267,6 +272,8 @@ impl Desk {
             owner: Owner::Nobody(rung),
             armed: None,
             sends: 0,
+            account: None,
+            tries: Tries::default(),
         };
         self.transactions.clients.insert(client).expect("next_key said there is room");
         if let Some(invite) = self.transactions.clients.find_mut(invite) {

@@ -6,11 +6,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use shared::account::Account;
 use shared::limits::TRANSACTIONS_PER_SHARD_MAX;
 use shared::net::{Destination, Source};
 use shared::time::Instant;
+use sip::auth::Tries;
 use sip::transaction::{
     ClientInput, ClientOutput, InviteClient, InviteServer, NonInviteClient, NonInviteServer,
     ServerInput, ServerOutput, Timers,
@@ -84,6 +87,9 @@ pub(crate) struct Client {
     /// The earliest wheel entry that stands for this transaction.
     pub armed: Option<Instant>,
     pub sends: u32,
+    /// What a challenge to it is answered with, where its owner does not tell.
+    pub account: Option<Arc<Account>>,
+    pub tries: Tries,
 }
 
 #[derive(Debug)]

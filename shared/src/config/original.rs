@@ -155,8 +155,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("proxy.user_backends[].users[].call_forwarding_timeout", COUNT),
     later("proxy.user_backends[].users[].is_support_webrtc", Bool),
     // Trunks.
-    watch_out("proxy.trunks.*.username", Text),
-    watch_out("proxy.trunks.*.password", Text),
     later("proxy.trunks.*.codec", Any),
     later("proxy.trunks.*.id", Any),
     watch_out("proxy.trunks.*.recording", Any),
