@@ -5,6 +5,7 @@
 //! Holds: nothing here depends on another crate of the project.
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod acl;
 pub mod act;
 pub mod ask;
@@ -27,3 +28,4 @@ pub mod settings;
 pub mod sipflow;
 pub mod snapshot;
 pub mod time;
+pub mod trunk_view;

@@ -11,6 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::account::Account;
 use crate::acl::Acl;
 use crate::config::Network;
 use crate::failover::Failover;
@@ -125,6 +126,8 @@ pub struct Trunk {
     pub failover: Failover,
     /// Whether and how it is asked by OPTIONS if it is there.
     pub health: Option<HealthChecks>,
+    /// What its challenges are answered with.
+    pub account: Option<Arc<Account>>,
 }
 
 /// A host of `inbound_hosts`.
@@ -209,6 +212,7 @@ impl Trunk {
             max_ring: None,
             failover: Failover::default(),
             health: None,
+            account: None,
         }
     }
 
@@ -218,6 +222,14 @@ impl Trunk {
         let rank = self.entrances.last().map_or(0, |last| last.rank.saturating_add(1));
         self.entrances.push(Entrance { rank, ..backup });
         self
+    }
+
+    /// Whether one of its hosts has this address. Ports do not count: behind one that we know there
+    /// may be others of the same host.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        self.entrances.iter().any(|entrance| entrance.address.ip() == ip)
+            || self.inbound.iter().any(|host| host.addresses.contains(&ip))
+            || self.inbound_networks.iter().any(|network| network.contains(ip))
     }
 
     /// Where a URI without a port leads, if it leads here.

@@ -264,6 +264,7 @@ fn unresolved(config: &TrunkConfig) -> Trunk {
         max_ring: config.max_ring,
         failover: config.failover,
         health: config.health,
+        account: config.account.clone(),
     }
 }
 

@@ -243,6 +243,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
             .map(|seconds| Duration::from_secs(seconds.into())),
         failover: Failover::default(),
         health: None,
+        account: None,
         origin: Origin::Default,
     })
 }

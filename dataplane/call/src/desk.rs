@@ -18,7 +18,7 @@ use shared::net::{Destination, Transport};
 use shared::settings::ShardSettings;
 use shared::snapshot::Snapshot;
 use shared::time::{Instant, Now};
-use sip::auth::Nonces;
+use sip::auth::{NonceCounts, Nonces, Tries};
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
@@ -49,6 +49,8 @@ pub(crate) enum TimerKey {
     Restate,
     /// A decision that the control plane owes.
     Decision(Key),
+    /// A registration with a carrier is to be sent, renewed or given up.
+    Enrolment(Key),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
 }
@@ -87,6 +89,8 @@ pub(crate) struct Desk {
     pub out: Outbox,
     pub ports: Ports,
     pub nonces: Nonces,
+    /// Of the nonces of carriers that ask for our credentials.
+    pub nonce_counts: NonceCounts,
     pub timers: Timers,
     pub trunks: Trunks,
     pub intake: Intake,
@@ -108,6 +112,7 @@ impl Desk {
             out: Outbox::new(settings.shard),
             ports: Ports::new(settings.rtp_ports, mint.random()),
             nonces: Nonces::new(settings.nonce_key, settings.shard, lifetime),
+            nonce_counts: NonceCounts::default(),
             timers: Timers {
                 t1: settings.timers.t1,
                 t2: settings.timers.t2,
@@ -214,6 +219,8 @@ impl Desk {
             owner,
             armed: None,
             sends: 0,
+            account: None,
+            tries: Tries::default(),
         };
         let key = self.transactions.clients.insert(client).expect("next_key said there is room");
         let told = self.drain_client(key, &mut Vec::new());
@@ -274,6 +281,8 @@ impl Desk {
             owner: Owner::Nobody(rung),
             armed: None,
             sends: 0,
+            account: None,
+            tries: Tries::default(),
         };
         self.transactions.clients.insert(client).expect("next_key said there is room");
         if let Some(invite) = self.transactions.clients.find_mut(invite) {

@@ -236,6 +236,21 @@ impl Core {
         }
     }
 
+    pub(crate) fn watched_trunk(&self, key: Key) -> Option<&str> {
+        self.watches.find(key).map(|watch| &*watch.trunk)
+    }
+
+    pub(crate) fn waits_for_ping(&self, key: Key, client: ClientKey) -> bool {
+        self.watches.find(key).is_some_and(|watch| watch.asked == Some(client))
+    }
+
+    /// The OPTIONS went out once more, with credentials.
+    pub(crate) fn pinged_again(&mut self, key: Key, client: ClientKey) {
+        if let Some(watch) = self.watches.find_mut(key) {
+            watch.asked = Some(client);
+        }
+    }
+
     /// One more answer, or none: the state may change, and the next question is laid out.
     fn pulse(&mut self, key: Key, alive: bool, what: &str) {
         let Some(checks) = self.checks_at(key) else { return };
@@ -281,7 +296,7 @@ enum Unasked {
 }
 
 /// Some part of `whole`, by the high bits of `random`.
-fn part(whole: Duration, random: u64) -> Duration {
+pub(crate) fn part(whole: Duration, random: u64) -> Duration {
     let nanos = (whole.as_nanos() * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

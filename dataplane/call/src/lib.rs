@@ -8,8 +8,10 @@
 mod acts;
 mod ask;
 mod b2bua;
+mod challenged;
 mod core;
 mod desk;
+mod enrolment;
 mod entrances;
 mod gate;
 mod guests;

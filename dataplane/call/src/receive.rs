@@ -14,6 +14,7 @@ use sip::transaction::{ClientInput, ServerInput};
 use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, reply, scan};
 
 use crate::b2bua::{INVITER, orphan};
+use crate::challenged::Asking;
 use crate::core::Core;
 use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
 use crate::gate::{self, Asked, Gate};
@@ -357,6 +358,7 @@ impl Core {
         let status = response.status().unwrap_or_default();
         let Some(client) = self.desk.transactions.clients.find_mut(key) else { return };
         self.desk.heard = client.owner.rung();
+        let asked = matches!(status, 401 | 407).then(|| Asking::of(client));
         if client.method == Method::Invite && status >= 300 {
             let request = Rc::clone(&client.request);
             let to = client.to;
@@ -367,6 +369,11 @@ impl Core {
         }
         let mut told = Vec::new();
         self.desk.client_input(key, ClientInput::Response(status), &mut told);
+        if let Some(asked) = asked.filter(|_| !told.is_empty())
+            && self.answer_challenge(key, &asked, response)
+        {
+            return; // whoever asked hears what the next answer says
+        }
         self.tell(told, Some(response));
     }
 

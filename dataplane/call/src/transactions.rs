@@ -6,11 +6,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
+use shared::account::Account;
 use shared::limits::TRANSACTIONS_PER_SHARD_MAX;
 use shared::net::{Destination, Source};
 use shared::time::Instant;
+use sip::auth::Tries;
 use sip::transaction::{
     ClientInput, ClientOutput, InviteClient, InviteServer, NonInviteClient, NonInviteServer,
     ServerInput, ServerOutput, Timers,
@@ -35,6 +38,8 @@ pub(crate) enum Owner {
         asks: Asks,
         rung: Rung,
     },
+    /// Our registration with a carrier (`enrolment`).
+    Enrolment(Key),
     /// The call does not wait for the answer; it belongs there nevertheless.
     Nobody(Option<Rung>),
     /// The watch over a trunk (`health`).
@@ -46,7 +51,7 @@ impl Owner {
         match self {
             Self::Leg { rung, .. } => Some(rung),
             Self::Nobody(rung) => rung,
-            Self::Ping(_) => None,
+            Self::Enrolment(_) | Self::Ping(_) => None,
         }
     }
 }
@@ -84,6 +89,9 @@ pub(crate) struct Client {
     /// The earliest wheel entry that stands for this transaction.
     pub armed: Option<Instant>,
     pub sends: u32,
+    /// What a challenge to it is answered with, where its owner does not tell.
+    pub account: Option<Arc<Account>>,
+    pub tries: Tries,
 }
 
 #[derive(Debug)]

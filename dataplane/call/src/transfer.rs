@@ -12,7 +12,7 @@ use shared::limits::ACT_WAIT_MAX;
 
 use crate::b2bua::acts::Waits;
 use crate::b2bua::transfer::Unmoved;
-use crate::b2bua::{Call, Changes, INVITER, Transfer};
+use crate::b2bua::{Call, Changes, Transfer};
 use crate::core::Core;
 use crate::originate::source_of;
 use crate::place::uri_of;
@@ -128,6 +128,5 @@ impl Core {
 
 /// The trunk that a leg belongs to.
 fn trunk_of_leg(call: &Call, leg: u8) -> Option<Box<str>> {
-    let called_us = leg == INVITER && call.caller_hash.is_some();
-    if called_us { call.inbound_trunk.clone() } else { call.leg(leg)?.trunk.clone() }
+    call.trunk_of(leg).map(Into::into)
 }

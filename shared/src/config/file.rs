@@ -138,6 +138,13 @@ pub(super) struct UserFile {
 pub(super) struct TrunkFile {
     pub(super) dest: Option<String>,
     pub(super) backup_dest: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<SecretText>,
+    pub(super) auth_username: Option<String>,
+    pub(super) realm: Option<String>,
+    pub(super) register_enabled: Option<bool>,
+    pub(super) register_expires: Option<u64>,
+    pub(super) register_extra_headers: BTreeMap<String, SecretText>,
     pub(super) failover_codes: Option<Vec<String>>,
     pub(super) setup_timeout_ms: Option<u64>,
     pub(super) health_check_enabled: Option<bool>,

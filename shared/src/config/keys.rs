@@ -152,6 +152,13 @@ pub(super) const USED: &[Key] = &[
     key("proxy.user_backends[].users[].allow_guest_calls", Bool, Reload, "false"),
     key("proxy.trunks.*.dest", Text, Reload, ""),
     key("proxy.trunks.*.backup_dest", Text, Reload, ""),
+    key("proxy.trunks.*.username", Text, Reload, ""),
+    key("proxy.trunks.*.password", Text, Reload, ""),
+    key("proxy.trunks.*.auth_username", Text, Reload, ""),
+    key("proxy.trunks.*.realm", Text, Reload, ""),
+    key("proxy.trunks.*.register_enabled", Bool, Reload, "false"),
+    key("proxy.trunks.*.register_expires", Int(10, 604_800), Reload, "3600"),
+    key("proxy.trunks.*.register_extra_headers.*", Text, Reload, ""),
     key("proxy.trunks.*.failover_codes", Texts, Reload, ""),
     key("proxy.trunks.*.setup_timeout_ms", Int(500, 32_000), Reload, "5000"),
     key("proxy.trunks.*.health_check_enabled", Bool, Reload, "false"),
@@ -247,7 +254,7 @@ pub(super) fn is_secret(key: &str) -> bool {
     const WORDS: [&str; 7] =
         ["access_key", "api_key", "credential", "ha1", "password", "secret", "token"];
     let last = key.rsplit('.').next().unwrap_or(key);
-    WORDS.iter().any(|word| last.contains(word)) || key.contains(".headers.")
+    WORDS.iter().any(|word| last.contains(word)) || key.contains("headers.")
 }
 
 #[cfg(test)]
@@ -272,6 +279,8 @@ mod tests {
             "console.session_secret",
             "callrecord.secret_key",
             "proxy.http_router.headers.X-API-Key",
+            "proxy.trunks.carrier.password",
+            "proxy.trunks.carrier.register_extra_headers.X-Key",
         ] {
             assert!(is_secret(key), "{key}");
         }

@@ -5,6 +5,7 @@
 //! Holds: a `Config` exists only when nothing is wrong with it: holding one is the proof.
 
 mod access;
+mod account;
 mod acl;
 mod cores;
 mod database;
@@ -287,7 +288,7 @@ impl Config {
         let archive = Archive::check(&file, files.folder(), read, report);
         let messages = KeptMessages::check(&file.sipflow, files.folder(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
-        let trunks = trunks::check(file.proxy.trunks, report);
+        let trunks = trunks::check(file.proxy.trunks, read, report);
         let webhooks = Webhooks::check(&file.webhooks, read, report);
         let locator_webhook = file.proxy.locator_webhook.as_ref();
         let locator_webhook =

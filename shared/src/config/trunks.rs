@@ -7,11 +7,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::access::Network;
+use super::account;
 use super::file::TrunkFile;
 use super::problem::{Origin, Report};
+use super::secret::ReadSecret;
+use crate::account::Account;
 use crate::failover::{Failover, FailoverCodes};
 use crate::net::Transport;
 use crate::snapshot::{HealthChecks, TrunkDirection, WEIGHT_DEFAULT};
@@ -36,6 +40,7 @@ pub struct TrunkConfig {
     pub max_ring: Option<Duration>,
     pub failover: Failover,
     pub health: Option<HealthChecks>,
+    pub account: Option<Arc<Account>>,
     /// Where it was written; a trunk of the database has none.
     pub origin: Origin,
 }
@@ -115,6 +120,7 @@ impl HostPort {
 
 pub(super) fn check(
     files: BTreeMap<String, TrunkFile>,
+    read: &ReadSecret<'_>,
     report: &mut Report<'_>,
 ) -> Vec<TrunkConfig> {
     let mut trunks = Vec::new();
@@ -124,17 +130,24 @@ pub(super) fn check(
             report.error(&key, "a trunk name has 1 to 64 letters, digits, - and _");
             continue;
         }
-        if let Some(trunk) = trunk(name, file, &key, report) {
+        if let Some(trunk) = trunk(name, file, &key, read, report) {
             trunks.push(trunk);
         }
     }
     trunks
 }
 
-fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> Option<TrunkConfig> {
+fn trunk(
+    name: String,
+    file: TrunkFile,
+    key: &str,
+    read: &ReadSecret<'_>,
+    report: &mut Report<'_>,
+) -> Option<TrunkConfig> {
     let inbound = inbound(&file.inbound_hosts, key, report);
     let failover = failover(&file, key, report);
     let health = health(&file);
+    let account = account::check(&file, key, read, report);
     let Some(dest) = file.dest else {
         report.error_try(key, "has no dest", "write dest = \"sip:HOST:PORT\"");
         return None;
@@ -167,6 +180,7 @@ fn trunk(name: String, file: TrunkFile, key: &str, report: &mut Report<'_>) -> O
         max_ring: file.max_ring_time.filter(|seconds| *seconds > 0).map(Duration::from_secs),
         failover,
         health,
+        account,
         origin: report.origin(key),
     })
 }

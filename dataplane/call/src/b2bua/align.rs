@@ -54,6 +54,11 @@ impl Aligning {
         Self { leg, wish, before: Vec::new(), refused: None, client: None, try_at: now, give_up_at }
     }
 
+    /// The re-INVITE that is out.
+    pub(crate) fn client_mut(&mut self) -> Option<&mut ClientKey> {
+        self.client.as_mut()
+    }
+
     pub(crate) fn deadline(&self) -> Instant {
         if self.is_out() { self.give_up_at } else { self.try_at.min(self.give_up_at) }
     }

@@ -18,7 +18,8 @@ use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
 use super::{
-    AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, orphan, small,
+    AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, challenged, orphan,
+    small,
 };
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
@@ -343,8 +344,10 @@ impl Call {
     pub(crate) fn acknowledge(&mut self, desk: &mut Desk, owed: OwedAck, answer: Option<&[u8]>) {
         let Some(leg) = self.leg(owed.leg) else { return };
         let (way, rung) = (leg.way, Some(self.rung(owed.leg)));
+        let invite = desk.with_credentials(owed.client);
         let ack = desk.send_ack(leg.dialog.request_uri(), way, rung, |mut out| {
             leg.dialog.write_request_headers(&mut out, owed.cseq, "ACK");
+            challenged::copy_credentials(&mut out, invite.as_deref());
             compose::write_body(out, SDP, answer.unwrap_or_default());
         });
         if let Some(client) = desk.transactions.clients.find_mut(owed.client) {
@@ -367,6 +370,7 @@ impl Call {
             return; // its failure was noted when its time was over
         }
         failure.target = compose::readable(&leg.dialog.remote_target);
+        failure.locked_out = self.is_locked_out(desk, index, failure.status);
         let global = failure.status >= 600;
         self.note_try(desk, index, failure.status, silence);
         self.note_failure(failure);
@@ -381,7 +385,7 @@ impl Call {
     pub(crate) fn note_failure(&mut self, failure: Failure) {
         let better = match &self.best_failure {
             None => true,
-            Some(best) => rank(failure.status) < rank(best.status),
+            Some(best) => failure.rank() < best.rank(),
         };
         if better {
             self.best_failure = Some(failure.clone());
@@ -501,11 +505,17 @@ const fn rank(status: u16) -> u16 {
 }
 
 impl Failure {
+    const fn rank(&self) -> u16 {
+        rank(if self.locked_out { 503 } else { self.status })
+    }
+
     /// What the caller hears. A challenge is not ours to pass on (we cannot answer it, and the
     /// caller has no business with that realm); a peer's 503 would make the caller avoid us, not the
     /// next hop (RFC 3261 16.7 step 6).
     pub(crate) const fn told_caller(&self) -> u16 {
         match self.status {
+            // As if it had answered 503: the caller's credentials are not what it is about.
+            401 | 407 if self.locked_out => 500,
             401 | 407 => 403,
             // Session intervals are between us and that leg.
             422 => 500,

@@ -142,14 +142,18 @@ impl Call {
         let (cause, owner) = (self.hang_up_cause(), Owner::Nobody(Some(self.rung(index))));
         let leg = &self.legs[usize::from(index)];
         let (dialog, way) = (&leg.dialog, leg.way);
-        desk.request(Method::Bye, dialog.request_uri(), way, 70, owner, |desk, mut out| {
-            dialog.write_request_headers(&mut out, cseq, "BYE");
-            out.header("User-Agent", desk.settings.product.as_bytes());
-            if !cause.is_empty() {
-                out.header("Reason", cause.as_bytes());
-            }
-            out.end();
-        });
+        let account = self.trunk_of(index).and_then(|name| desk.account_of(name, way.peer));
+        let sent =
+            desk.request(Method::Bye, dialog.request_uri(), way, 70, owner, |desk, mut out| {
+                dialog.write_request_headers(&mut out, cseq, "BYE");
+                out.header("User-Agent", desk.settings.product.as_bytes());
+                if !cause.is_empty() {
+                    out.header("Reason", cause.as_bytes());
+                }
+                out.end();
+            });
+        // The call may be gone when the peer asks for credentials.
+        desk.vouch(sent, account);
     }
 
     /// The time for peers to answer is over: whatever they owe, this call is done.

@@ -186,7 +186,9 @@ impl Call {
             (true, 408) => format!("trunk {name} at {peer} did not answer"),
             (true, _) => format!("trunk {name} at {peer} was not reached"),
         };
-        self.hunt.failed_over = !was_heard && (silence || codes.contains(status));
+        let fails_over =
+            silence || codes.contains(status) || self.is_locked_out(desk, index, status);
+        self.hunt.failed_over = !was_heard && fails_over;
         self.hunt.left = Some(Left { leg: index, why });
     }
 

@@ -31,6 +31,13 @@ pub(crate) struct Pressing {
     client: Option<ClientKey>,
 }
 
+impl Pressing {
+    /// The INFO that is out.
+    pub(crate) fn client_mut(&mut self) -> Option<&mut ClientKey> {
+        self.client.as_mut()
+    }
+}
+
 impl Call {
     pub(super) fn press_in_dialog(
         &mut self,

@@ -9,6 +9,7 @@ pub(crate) mod accept;
 pub(crate) mod acts;
 pub(crate) mod align;
 pub(crate) mod answer;
+pub(crate) mod challenged;
 pub(crate) mod compose;
 pub(crate) mod dial;
 pub(crate) mod end;
@@ -323,11 +324,20 @@ pub(crate) struct Failure {
     pub contacts: Vec<Vec<u8>>,
     /// It is our own verdict, not a peer's.
     pub is_ours: bool,
+    /// A trunk does not take the credentials that it is configured with.
+    pub locked_out: bool,
 }
 
 impl Failure {
     pub(crate) fn ours(status: u16, target: String) -> Self {
-        Self { status, reason: Vec::new(), target, contacts: Vec::new(), is_ours: true }
+        Self {
+            status,
+            reason: Vec::new(),
+            target,
+            contacts: Vec::new(),
+            is_ours: true,
+            locked_out: false,
+        }
     }
 
     pub(crate) fn theirs(status: u16, target: String) -> Self {

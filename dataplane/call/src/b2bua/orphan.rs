@@ -7,6 +7,7 @@
 use sip::dialog::{Dialog, State as DialogState, party};
 use sip::wire::{Message, Method, scan};
 
+use super::challenged;
 use super::compose::{Carries, SDP, carries, write_body};
 use super::media::refusal;
 use crate::desk::Desk;
@@ -16,7 +17,7 @@ use crate::transactions::{ClientKey, Owner};
 pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>) {
     let Some(found) = desk.transactions.clients.find(client) else { return };
     let (to, invite) = (found.to, std::rc::Rc::clone(&found.request));
-    let rung = found.owner.rung();
+    let (rung, account) = (found.owner.rung(), found.account.clone());
     let Ok(invite) = scan(&invite) else { return };
     let Some((mut dialog, cseq)) = dialog_of(&invite, response) else { return };
     // An offer in the 2xx has to be answered even now (RFC 3261 13.2.2.4).
@@ -24,6 +25,9 @@ pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>
     let answer = if offered { refusal(desk, &to, response.body()) } else { Vec::new() };
     desk.send_ack(dialog.request_uri(), to, rung, |mut out| {
         dialog.write_request_headers(&mut out, cseq, "ACK");
+        if account.is_some() {
+            challenged::write_credentials(&mut out, &invite);
+        }
         write_body(out, SDP, &answer);
     });
     // The BYE's transaction repeats by itself; a repeated 2xx only needs the ACK.
@@ -40,10 +44,11 @@ pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>
     }
     let number = dialog.next_cseq();
     let owner = Owner::Nobody(rung);
-    desk.request(Method::Bye, dialog.request_uri(), to, 70, owner, |_, mut out| {
+    let sent = desk.request(Method::Bye, dialog.request_uri(), to, 70, owner, |_, mut out| {
         dialog.write_request_headers(&mut out, number, "BYE");
         out.end();
     });
+    desk.vouch(sent, account);
 }
 
 fn dialog_of(invite: &Message<'_>, response: &Message<'_>) -> Option<(Dialog, u32)> {

@@ -318,6 +318,8 @@ const fn is_made_anew(name: HeaderName) -> bool {
         HeaderName::Via
             | HeaderName::MaxForwards
             | HeaderName::CSeq
+            | HeaderName::Authorization
+            | HeaderName::ProxyAuthorization
             | HeaderName::Supported
             | HeaderName::SessionExpires
             | HeaderName::MinSe

@@ -6,6 +6,7 @@
 
 mod algorithms;
 mod challenge;
+mod client;
 mod credentials;
 mod nonces;
 mod params;
@@ -17,6 +18,7 @@ use crate::wire::Malformed;
 
 pub use algorithms::Algorithm;
 pub use challenge::{Challenge, answer, write_challenges};
+pub use client::{NonceCounts, Tries, Unanswered, header_names};
 pub use credentials::Credentials;
 pub use nonces::{NonceVerdict, Nonces};
 pub use params::is_digest;
