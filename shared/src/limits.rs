@@ -43,6 +43,8 @@ pub const TARGETS_PER_CALL_MAX: usize = 16;
 pub const LEGS_PER_CALL_MAX: usize = 64;
 /// Transfers of one call after that, so that its legs stay countable in a byte: each may fork.
 pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
+/// Times that one call is forwarded, what its Diversion headers tell of before included.
+pub const FORWARDS_PER_CALL_MAX: u8 = 5;
 /// Destinations of trunks that one shard asks if they are there.
 pub const TRUNK_WATCHES_MAX: usize = 4_096;
 /// The longest that a trunk rests for the Retry-After of its 503: a slip of theirs is no outage of ours.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::acl::Acl;
 use crate::config::Network;
 use crate::failover::Failover;
+use crate::forwarding::Forwarding;
 use crate::net::Transport;
 use crate::route::RouteTable;
 
@@ -68,6 +69,7 @@ pub struct User {
     pub enabled: bool,
     /// Callers without credentials may reach this user.
     pub allow_guest_calls: bool,
+    pub forwarding: Option<Box<Forwarding>>,
     /// Place in the chain of the backend that knows it.
     pub backend: u8,
 }
