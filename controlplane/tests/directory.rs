@@ -20,6 +20,7 @@ use controlplane::store::{AuditLog, AuditSearch};
 use serde_json::{Value, json};
 use shared::config::{Sources, load};
 use shared::event::BindingView;
+use shared::forwarding::ForwardMode;
 use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Chosen, Explanation};
@@ -325,7 +326,35 @@ async fn every_flaw_of_a_document_comes_with_its_pointer() {
                          "call_forwarding_destination": "6" })),
         )
         .await;
-    assert_eq!(made["warnings"][0]["code"], "not_used_yet", "taken, and said so: {made}");
+    let warned = made["warnings"].as_array().is_some_and(|list| !list.is_empty());
+    assert!(!warned, "it is followed: {made}");
+    let wish = gate.served(0).users["5"].forwarding.clone().expect("it is on the shard");
+    assert_eq!((wish.mode, &*wish.to, wish.ring.as_secs()), (ForwardMode::Always, "6", 30));
+}
+
+#[tokio::test]
+async fn forwarding_is_checked_and_goes_live_with_a_change() {
+    let gate = Gate::new().await;
+    let id = gate
+        .make("/console/extensions", json!({ "extension": "1001", "sip_password": "hunter2" }))
+        .await;
+    let one = format!("/console/extensions/{id}");
+    for (mode, to) in [("always", ""), ("when_busy", "voicemail:1001"), ("sometimes", "1002")] {
+        let wrong = json!({ "call_forwarding_mode": mode, "call_forwarding_destination": to });
+        let refused = gate.ask(Method::PATCH, &one, Some(wrong)).await;
+        assert_problem(&refused, StatusCode::UNPROCESSABLE_ENTITY, "body_invalid");
+    }
+    assert_eq!(gate.served(0).users["1001"].forwarding, None);
+    let wish = json!({ "call_forwarding_mode": "when_unavailable",
+                       "call_forwarding_destination": "+4930123", "call_forwarding_timeout": 12 });
+    let (status, body) = gate.ask(Method::PATCH, &one, Some(wish)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let wish = gate.served(0).users["1001"].forwarding.clone().expect("it is on the shard");
+    let expected = (ForwardMode::WhenUnavailable, "+4930123", 12);
+    assert_eq!((wish.mode, &*wish.to, wish.ring.as_secs()), expected);
+    let off = json!({ "call_forwarding_mode": "none" });
+    assert_eq!(gate.ask(Method::PATCH, &one, Some(off)).await.0, StatusCode::OK);
+    assert_eq!(gate.served(0).users["1001"].forwarding, None);
 }
 
 #[tokio::test]

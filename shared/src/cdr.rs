@@ -145,6 +145,8 @@ pub struct LegEvent {
 pub enum LegEventType {
     /// It was called in place of a trunk that did not take the call; the details name its trunk.
     Added,
+    /// The call went on to somebody else for a user's forwarding; the details name both and why.
+    Forwarded,
     /// It was let go after somebody else took its place, or did not take the call: the details say
     /// why.
     Removed,

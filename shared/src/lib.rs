@@ -15,6 +15,7 @@ pub mod config;
 pub mod document;
 pub mod event;
 pub mod failover;
+pub mod forwarding;
 pub mod headers;
 pub mod ids;
 pub mod journal;

@@ -47,6 +47,8 @@ pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
 pub const ENTRANCES_PER_TRUNK_MAX: usize = 8;
 /// Addresses that one name of `inbound_hosts` may have.
 pub const SOURCES_PER_NAME_MAX: usize = 64;
+/// Times that one call is forwarded, what its Diversion headers tell of before included.
+pub const FORWARDS_PER_CALL_MAX: u8 = 5;
 /// Destinations of trunks that one shard asks if they are there.
 pub const TRUNK_WATCHES_MAX: usize = 4_096;
 /// Trunks that one shard registers.

@@ -101,6 +101,8 @@ counters! {
     TrunksFull "trunks_full_total" Total "Calls refused because every trunk that they could take was full";
 
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
+    Forwards "forwards_total" Total "Calls that went on elsewhere for a user's forwarding";
+    ForwardsRefused "forwards_refused_total" Total "Forwards not followed: a loop, too many, nowhere to go";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, those with credentials after a challenge left out";

@@ -15,6 +15,7 @@ use crate::account::Account;
 use crate::acl::Acl;
 use crate::config::Network;
 use crate::failover::Failover;
+use crate::forwarding::Forwarding;
 use crate::net::Transport;
 use crate::route::RouteTable;
 
@@ -69,6 +70,7 @@ pub struct User {
     pub enabled: bool,
     /// Callers without credentials may reach this user.
     pub allow_guest_calls: bool,
+    pub forwarding: Option<Box<Forwarding>>,
     /// Place in the chain of the backend that knows it.
     pub backend: u8,
 }

@@ -44,7 +44,6 @@ fn schema(kind: Kind, needed: bool) -> Value {
 }
 
 fn extension() -> Value {
-    const FORWARDING: [&str; 4] = ["none", "always", "when_busy", "when_not_answered"];
     json!({
         "extension": doc::text(),
         "sip_password": doc::text(),
@@ -58,7 +57,7 @@ fn extension() -> Value {
         "login_disabled": doc::flag(),
         "voicemail_disabled": doc::flag(),
         "allow_guest_calls": doc::flag(),
-        "call_forwarding_mode": doc::word(&FORWARDING),
+        "call_forwarding_mode": doc::word(&shared::forwarding::MODES),
         "call_forwarding_destination": doc::text_or_null(),
         "call_forwarding_timeout": doc::number(5, 120),
         "department_ids": {},

@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 use shared::config::{Config, parse_hex};
 use shared::document::{Fields, FlawKind, Flaws, Path};
+use shared::forwarding::{self, Forwarding, MODES};
 use shared::snapshot::{Secret, User};
 
 use super::secrets;
@@ -95,23 +96,20 @@ fn forwarding(
     flaws: &mut Flaws,
     set: &mut impl FnMut(&str, Value) -> Option<Value>,
 ) {
-    const MODES: [&str; 4] = ["none", "always", "when_busy", "when_not_answered"];
-    let mode = fields.choice("call_forwarding_mode", &MODES, flaws).unwrap_or("none");
-    if mode != "none" {
-        let text = "accepted, not used yet: calls are not forwarded";
-        flaws.push(fields.path("call_forwarding_mode"), FlawKind::NotUsed, text);
+    let mode = fields.choice(forwarding::MODE, &MODES, flaws).unwrap_or("none");
+    let to = fields.word(forwarding::DESTINATION, flaws);
+    let range = forwarding::TIMEOUT_MIN_S..=forwarding::TIMEOUT_MAX_S;
+    let seconds = fields.int(forwarding::TIMEOUT, range, flaws);
+    let seconds = seconds.unwrap_or(forwarding::TIMEOUT_DEFAULT_S);
+    if let Err(flaw) = Forwarding::read(Some(mode), to, Some(seconds)) {
+        let kind = if flaw.missing { FlawKind::Required } else { FlawKind::Invalid };
+        flaws.push(fields.path(flaw.field), kind, flaw.text);
     }
-    set("call_forwarding_mode", mode.into());
-    match fields.word("call_forwarding_destination", flaws) {
-        Some(to) => drop(set("call_forwarding_destination", to.into())),
-        None if mode != "none" => {
-            let path = fields.path("call_forwarding_destination");
-            flaws.push(path, FlawKind::Required, "forwarding needs a destination");
-        }
-        None => {}
+    set(forwarding::MODE, mode.into());
+    if let Some(to) = to {
+        set(forwarding::DESTINATION, to.into());
     }
-    let seconds = fields.int("call_forwarding_timeout", 5..=120, flaws).unwrap_or(30);
-    set("call_forwarding_timeout", seconds.into());
+    set(forwarding::TIMEOUT, seconds.into());
 }
 
 /// The secret columns: of the new password, of hashes that were given, or those of before.
@@ -205,6 +203,7 @@ pub(super) fn show(row: &Row) -> Map<String, Value> {
 
 /// A user that a file defines, in the same shape.
 pub(super) fn show_user(user: &User) -> Map<String, Value> {
+    let wish = user.forwarding.as_deref();
     let shown = json!({
         "extension": user.username,
         "display_name": user.display_name,
@@ -213,9 +212,9 @@ pub(super) fn show_user(user: &User) -> Map<String, Value> {
         "login_disabled": !user.enabled,
         "voicemail_disabled": false,
         "allow_guest_calls": user.allow_guest_calls,
-        "call_forwarding_mode": "none",
-        "call_forwarding_destination": null,
-        "call_forwarding_timeout": 30,
+        "call_forwarding_mode": wish.map_or("none", |wish| wish.mode.as_str()),
+        "call_forwarding_destination": wish.map(|wish| &wish.to),
+        "call_forwarding_timeout": wish.map_or(30, |wish| wish.ring.as_secs()),
         "department_ids": [],
         "notes": null,
         "has_password": true,
@@ -239,6 +238,11 @@ pub(super) fn user(row: &Row) -> Option<User> {
         },
         (None, None) => return None,
     };
+    let forwarding = Forwarding::kept(
+        row.text(forwarding::MODE),
+        row.text(forwarding::DESTINATION),
+        row.int(forwarding::TIMEOUT),
+    );
     let active = row.text("status").is_none_or(|status| status == "active");
     Some(User {
         username: row.text("extension")?.into(),
@@ -246,6 +250,7 @@ pub(super) fn user(row: &Row) -> Option<User> {
         display_name: row.text("display_name").map(Into::into),
         enabled: active && !row.flag("login_disabled").unwrap_or(false),
         allow_guest_calls: row.flag("allow_guest_calls").unwrap_or(false),
+        forwarding: forwarding.map(Box::new),
         backend: 0,
     })
 }

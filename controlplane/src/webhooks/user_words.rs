@@ -83,6 +83,7 @@ fn user(body: &[u8], ask: &UserAsk, place: u8) -> Result<Said, String> {
         display_name: text("display_name").map(|name| cut(name).into()),
         enabled: flag("enabled", true)?,
         allow_guest_calls: flag("allow_guest_calls", false)?,
+        forwarding: None,
         backend: place,
     }))
 }
@@ -183,6 +184,7 @@ pub(super) fn read_row(row: ForeignUser, ask: &UserAsk, place: u8) -> Said {
         display_name: row.display_name.map(|name| cut(&name).into()),
         enabled: row.enabled,
         allow_guest_calls: row.allow_guest_calls,
+        forwarding: None,
         backend: place,
     })
 }

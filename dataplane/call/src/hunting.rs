@@ -37,11 +37,16 @@ impl Core {
             return;
         };
         let shares = std::mem::take(&mut call.hunt.shares);
+        self.follow_forward(slot);
+        let Some(call) = self.calls.find_mut(slot) else { return };
         let group = call.take_group(&mut self.desk);
         self.give_back(shares);
         let Some(group) = group else {
             return self.with_call(Some(slot), |call, desk, _| call.hunt_failed(desk));
         };
+        if self.meets_forwarding(slot, &group) {
+            return self.with_call(Some(slot), |call, desk, _| call.group_failed(desk));
+        }
         for hop in group {
             self.prepare(slot, hop);
         }

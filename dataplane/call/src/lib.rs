@@ -13,6 +13,7 @@ mod core;
 mod desk;
 mod enrolment;
 mod entrances;
+mod forwarding;
 mod gate;
 mod guests;
 mod health;

@@ -41,6 +41,9 @@ impl Core {
 
     /// Nobody of the dialled name is registered: the rules may know the number.
     pub(crate) fn place_by_rules(&mut self, slot: Key) {
+        if self.forward_by_rules(slot) {
+            return;
+        }
         if self.calls.find(slot).is_some_and(|call| call.is_guests && call.transfer.is_none()) {
             // A guest reaches who was dialled, and no rule or trunk.
             return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 480));
@@ -208,7 +211,7 @@ impl Core {
         self.hunt(slot, Hunt::over_trunks(choices, emergency));
     }
 
-    fn count_forwarded(&mut self, to: &ToTrunks) {
+    pub(crate) fn count_forwarded(&mut self, to: &ToTrunks) {
         let Some(rule) = &to.rule else { return };
         self.desk.count(Counter::RoutesForwarded);
         if to.takes_turn {

@@ -259,7 +259,10 @@ impl Core {
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
         self.desk.respond(key, answer, |_, _, out| out.end());
         if !self.cancel_waiting(invite_key) {
-            self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));
+            self.with_call(call, |call, desk, _| {
+                call.hear_cause(request);
+                call.cancelled_by_caller(desk);
+            });
         }
     }
 

@@ -36,6 +36,7 @@ fn remote(name: &str, allow_guest_calls: bool) -> User {
         display_name: None,
         enabled: true,
         allow_guest_calls,
+        forwarding: None,
         backend: 0,
     }
 }

@@ -130,6 +130,7 @@ fn snapshot() -> Snapshot {
         display_name: None,
         enabled: true,
         allow_guest_calls: true,
+        forwarding: None,
         backend: 0,
     };
     let users = Arc::new([("1002".into(), Arc::new(user))].into_iter().collect());

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use call::Census;
 
-use crate::ledger::{Breach, Verdict};
+use crate::ledger::{Breach, Verdict, forwards};
 use crate::phone::{Phase, Report};
 use crate::world::{Failure, World};
 
@@ -34,6 +34,8 @@ pub struct Summary {
     pub glares: u64,
     pub silent: u64,
     pub repelled: u64,
+    /// Calls that went on elsewhere for a user's forwarding.
+    pub sent_on: u64,
 }
 
 impl Summary {
@@ -48,16 +50,17 @@ impl Summary {
         self.glares += other.glares;
         self.silent += other.silent;
         self.repelled += other.repelled;
+        self.sent_on += other.sent_on;
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { steps, calls, answered, records, messages, forwarded, moved, .. } = self;
-        let Self { glares, silent, repelled, .. } = self;
+        let Self { glares, silent, repelled, sent_on, .. } = self;
         write!(
             f,
-            "{calls} calls ({answered} answered, {records} records), {messages} messages sent, \
+            "{calls} calls ({answered} answered, {records} records, {sent_on} sent on), {messages} messages sent, \
              {moved} moved between shards, {forwarded} packets forwarded, {repelled} of strangers \
              dropped, {glares} glares, {silent} silent relays, {steps} steps"
         )
@@ -152,6 +155,7 @@ impl World {
             glares: reports.iter().map(|(_, report)| u64::from(report.glares)).sum(),
             silent: self.noted.silent,
             repelled: self.noted.repelled,
+            sent_on: forwards::count(self.noted.records.iter()),
         }
     }
 }

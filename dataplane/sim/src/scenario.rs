@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::act::{CallAction, HangUp, Play, Recording, Samples};
+use shared::forwarding::{Forwarding, MODES};
 use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
@@ -54,6 +55,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut specs = draw_phones(&mut random);
     draw_timers(seed, &mut settings, &mut specs);
     draw_carriers(seed, &mut specs);
+    draw_forwards(seed, &mut settings, &specs);
     let stretch = if settings.timers.session.is_on() { TIMED_STRETCH } else { 1 };
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
@@ -136,6 +138,29 @@ fn draw_carriers(seed: u64, specs: &mut [PhoneSpec]) {
             ..CarrierPlan::of(&spec.user)
         };
         spec.carrier = random.percent(40).then_some(plan);
+    }
+}
+
+/// Users whose calls go on elsewhere, loops and dead ends among them: from dice of their own too.
+fn draw_forwards(seed: u64, settings: &mut WorldSettings, specs: &[PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x5806);
+    if random.percent(25) {
+        return;
+    }
+    let modes = [&MODES[1..], &["when_unavailable", "when_unavailable"]].concat();
+    let users = specs.iter().filter(|spec| !spec.is_trunk).map(|spec| spec.user.clone());
+    let mut users: Vec<String> = users.chain(["1999".to_owned()]).collect();
+    users.dedup();
+    let odd = ["nobody".to_owned(), "sip:1001@10.0.0.1".to_owned(), format!("sip:+4930@{CARRIER}")];
+    let places: Vec<String> = users.iter().cloned().chain(odd).collect();
+    for user in users {
+        if random.percent(30) {
+            continue;
+        }
+        let (mode, to) = (*random.pick(&modes), random.pick(&places).clone());
+        let ring = i64::try_from(random.range(5, 15)).expect("small");
+        let wish = Forwarding::read(Some(mode), Some(&to), Some(ring)).expect("a forwarding");
+        settings.forwards.extend(wish.map(|wish| (user, wish)));
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use shared::account::Account;
 use shared::ask::MediaProxy;
+use shared::forwarding::Forwarding;
 use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Route, RouteTable};
@@ -58,6 +59,8 @@ pub struct WorldSettings {
     pub unreachable: u32,
     /// Users that exist and never register.
     pub absent_users: Vec<String>,
+    /// Users whose calls go on elsewhere.
+    pub forwards: Vec<(String, Forwarding)>,
     /// The dial plan.
     pub routes: Vec<Route>,
     /// The HTTP router that calls ask.
@@ -93,6 +96,7 @@ impl WorldSettings {
             refused_relays: 0,
             unreachable: 0,
             absent_users: Vec::new(),
+            forwards: Vec::new(),
             routes: Vec::new(),
             http_router: None,
             remote_users: None,
@@ -161,7 +165,11 @@ impl WorldSettings {
         let users = phones.iter().filter(|phone| !phone.is_trunk).map(|phone| phone.user.as_str());
         let users = users.chain(self.absent_users.iter().map(String::as_str));
         let users = users.filter(|name| !self.known_remotely.iter().any(|known| known == name));
-        let own = |name| Arc::new(User { backend: self.own_backend, ..user(name) });
+        let wish = |name: &str| self.forwards.iter().find(|(user, _)| user == name);
+        let own = |name| {
+            let forwarding = wish(name).map(|(_, wish)| Box::new(wish.clone()));
+            Arc::new(User { backend: self.own_backend, forwarding, ..user(name) })
+        };
         let users: Users = users.map(|name| (name.into(), own(name))).collect();
         let trunks = self.trunks(phones);
         let routes = Arc::new(RouteTable::sorted(self.routes.clone(), None));
@@ -214,6 +222,7 @@ fn user(name: &str) -> User {
         display_name: None,
         enabled: true,
         allow_guest_calls: false,
+        forwarding: None,
         backend: 0,
     }
 }

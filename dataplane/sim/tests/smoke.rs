@@ -16,6 +16,6 @@ fn fifty_seeds_pass() -> Result<(), Failure> {
     }
     assert!(total.calls > 200 && total.answered > 100, "{total}");
     assert!(total.forwarded > 2_000 && total.moved > 500 && total.repelled > 50, "{total}");
-    assert!(total.glares > 0 && total.silent > 0, "{total}");
+    assert!(total.glares > 0 && total.silent > 0 && total.sent_on > 10, "{total}");
     Ok(())
 }

@@ -131,6 +131,9 @@ pub(super) struct UserFile {
     pub(super) display_name: Option<String>,
     pub(super) enabled: Option<bool>,
     pub(super) allow_guest_calls: Option<bool>,
+    pub(super) call_forwarding_mode: Option<String>,
+    pub(super) call_forwarding_destination: Option<String>,
+    pub(super) call_forwarding_timeout: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,6 +7,7 @@
 use self::Kind::{Bool, Int, Tables, Text, TextOrTexts, Texts, Word};
 use self::Use::{Reload, Start};
 use super::original;
+use crate::forwarding::MODES;
 
 /// What a value must look like before serde sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +151,9 @@ pub(super) const USED: &[Key] = &[
     key("proxy.user_backends[].users[].display_name", Text, Reload, ""),
     key("proxy.user_backends[].users[].enabled", Bool, Reload, "true"),
     key("proxy.user_backends[].users[].allow_guest_calls", Bool, Reload, "false"),
+    key("proxy.user_backends[].users[].call_forwarding_mode", Word(&MODES), Reload, "none"),
+    key("proxy.user_backends[].users[].call_forwarding_destination", Text, Reload, ""),
+    key("proxy.user_backends[].users[].call_forwarding_timeout", Int(5, 120), Reload, "30"),
     key("proxy.trunks.*.dest", Text, Reload, ""),
     key("proxy.trunks.*.backup_dest", Text, Reload, ""),
     key("proxy.trunks.*.username", Text, Reload, ""),

@@ -148,9 +148,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("proxy.user_backends[].users[].phone", Text),
     later("proxy.user_backends[].users[].note", Text),
     later("proxy.user_backends[].users[].voicemail_disabled", Bool),
-    later("proxy.user_backends[].users[].call_forwarding_mode", Text),
-    later("proxy.user_backends[].users[].call_forwarding_destination", Text),
-    later("proxy.user_backends[].users[].call_forwarding_timeout", COUNT),
     later("proxy.user_backends[].users[].is_support_webrtc", Bool),
     // Trunks.
     later("proxy.trunks.*.codec", Any),

@@ -10,6 +10,7 @@ use super::deciders::{self, RemoteBackend, TableLayout};
 use super::file::{BackendFile, SecretText, UserFile};
 use super::problem::Report;
 use super::secret::{self, ReadSecret, SecretRef};
+use crate::forwarding::Forwarding;
 use crate::snapshot::{Secret, User};
 
 /// One link of the chain; the first one that knows a user decides.
@@ -133,6 +134,7 @@ fn plain(
                 display_name: None,
                 enabled: true,
                 allow_guest_calls: false,
+                forwarding: None,
                 backend: 0, // its place is known when the chain is
             }),
             (None, None) => {}
@@ -163,10 +165,23 @@ fn memory(
             display_name: file.display_name.as_deref().map(Into::into),
             enabled: file.enabled.unwrap_or(true),
             allow_guest_calls: file.allow_guest_calls.unwrap_or(false),
+            forwarding: forwarding(file, &key, report),
             backend: 0, // its place is known when the chain is
         });
     }
     users
+}
+
+fn forwarding(file: &UserFile, key: &str, report: &mut Report<'_>) -> Option<Box<Forwarding>> {
+    let (mode, to) =
+        (file.call_forwarding_mode.as_deref(), file.call_forwarding_destination.as_deref());
+    match Forwarding::read(mode, to, file.call_forwarding_timeout) {
+        Ok(forwarding) => forwarding.map(Box::new),
+        Err(flaw) => {
+            report.error(&format!("{key}.{}", flaw.field), flaw.text);
+            None
+        }
+    }
 }
 
 fn username<'f>(file: &'f UserFile, key: &str, report: &mut Report<'_>) -> Option<&'f str> {

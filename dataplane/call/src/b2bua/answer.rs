@@ -14,6 +14,7 @@ use shared::metrics::Counter;
 use sip::dialog::contact_uri;
 use sip::wire::{HeaderName, Message};
 
+use super::cause::cause_of;
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
 use super::setup::contact_way;
@@ -57,7 +58,9 @@ impl Call {
                 };
                 self.note_rest(desk, index, status, response);
                 let failure = Failure::theirs(status, String::new());
-                self.branch_failed(desk, index, Failure { reason, contacts, ..failure }, false);
+                let cause = cause_of(response);
+                let failure = Failure { reason, contacts, cause, ..failure };
+                self.branch_failed(desk, index, failure, false);
             }
         }
         self.arm(desk);

@@ -65,7 +65,7 @@ impl Call {
         if self.answered.is_none() {
             desk.count(Counter::CallsFailed);
         }
-        self.cancel_branches(desk, Cow::Owned(self.hang_up_cause()));
+        self.cancel_branches(desk, Cow::Owned(self.release_cause()));
         self.answer_pending(desk, status);
         self.acknowledge_owed(desk);
         for index in 0..self.legs.len() {
@@ -93,6 +93,7 @@ impl Call {
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let tag = leg.dialog.local_tag.clone();
+        let cause = self.failure_cause(self.best_failure.as_ref(), status);
         let failure = self.best_failure.take().filter(|failure| failure.status == status);
         let reason = failure.as_ref().map(|failure| failure.reason.as_slice()).unwrap_or_default();
         let hung_up = self.hung_up.as_ref().and_then(|hang_up| hang_up.reason.clone());
@@ -103,6 +104,9 @@ impl Call {
         desk.respond(server, answer, |_, _, mut out| {
             for contact in failure.iter().flat_map(|failure| &failure.contacts) {
                 out.header("Contact", contact);
+            }
+            if let Some(cause) = &cause {
+                out.header("Reason", cause.as_bytes());
             }
             if status == 503 || self.retry_after_s.is_some() {
                 out.header_fmt("Retry-After", format_args!("{wait}"));
@@ -139,7 +143,7 @@ impl Call {
         leg.state = LegState::Ended;
         leg.dialog.state = DialogState::Terminated;
         let cseq = leg.dialog.next_cseq();
-        let (cause, owner) = (self.hang_up_cause(), Owner::Nobody(Some(self.rung(index))));
+        let (cause, owner) = (self.release_cause(), Owner::Nobody(Some(self.rung(index))));
         let leg = &self.legs[usize::from(index)];
         let (dialog, way) = (&leg.dialog, leg.way);
         let account = self.trunk_of(index).and_then(|name| desk.account_of(name, way.peer));

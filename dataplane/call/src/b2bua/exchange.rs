@@ -64,7 +64,11 @@ impl Call {
             return desk.refuse(server, 500);
         }
         match request.method() {
-            Method::Bye => self.handle_bye(desk, index, server),
+            Method::Bye => {
+                self.hear_cause(request);
+                self.handle_bye(desk, index, server);
+                self.forget_cause();
+            }
             Method::Invite | Method::Update => {
                 self.refresh(index, request, from);
                 let is_done = session_timer::refused(desk, server, request)

@@ -103,6 +103,17 @@ impl Hunt {
         Self { then_rules: true, ..hunt }
     }
 
+    pub(crate) fn into_groups(self) -> Vec<Group> {
+        self.groups.into()
+    }
+
+    /// These are tried before what is left.
+    pub(crate) fn put_in_front(&mut self, groups: Vec<Group>) {
+        for group in groups.into_iter().rev() {
+            self.groups.push_front(group);
+        }
+    }
+
     /// Whether the core has to start the next group; asked once.
     pub(crate) fn take_due(&mut self) -> bool {
         std::mem::take(&mut self.due)
@@ -149,7 +160,8 @@ impl Call {
         self.round = None;
         self.ring_until = None;
         self.setup_until = None;
-        if self.hunt.groups.is_empty() {
+        self.note_forward();
+        if self.hunt.groups.is_empty() && self.forwards.due.is_none() {
             self.hunt_failed(desk);
         } else {
             self.hunt.due = true;

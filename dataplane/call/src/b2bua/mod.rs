@@ -9,11 +9,13 @@ pub(crate) mod accept;
 pub(crate) mod acts;
 pub(crate) mod align;
 pub(crate) mod answer;
+pub(crate) mod cause;
 pub(crate) mod challenged;
 pub(crate) mod compose;
 pub(crate) mod dial;
 pub(crate) mod end;
 pub(crate) mod exchange;
+pub(crate) mod forward;
 pub(crate) mod hunt;
 pub(crate) mod keys;
 pub(crate) mod media;
@@ -51,6 +53,7 @@ pub(crate) use acts::Act;
 pub(crate) use align::Aligning;
 pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
+pub(crate) use forward::Forwards;
 pub(crate) use hunt::{Hop, Hunt};
 pub(crate) use keys::Pressing;
 pub(crate) use media::Media;
@@ -82,6 +85,8 @@ pub(crate) struct Call {
     pub ended: Option<Ended>,
     /// A program ended it, and why.
     pub hung_up: Option<HangUp>,
+    /// The Reason of the BYE or CANCEL that ended it.
+    pub cause: Option<Box<str>>,
     /// What programs want of this call and have no answer to yet.
     pub acts: Vec<Act>,
     /// Keys that are sent by INFO.
@@ -142,6 +147,7 @@ pub(crate) struct Call {
     pub(crate) abandoned: Vec<ClientKey>,
     /// Whom it tries next.
     pub hunt: Hunt,
+    pub forwards: Forwards,
     /// What the router ordered.
     pub orders: Orders,
     /// The question to the router, while it waits for the answer.
@@ -322,6 +328,8 @@ pub(crate) struct Failure {
     pub target: String,
     /// Contact values of a 3xx.
     pub contacts: Vec<Vec<u8>>,
+    /// The Reason that came along.
+    pub cause: Option<Box<str>>,
     /// It is our own verdict, not a peer's.
     pub is_ours: bool,
     /// A trunk does not take the credentials that it is configured with.
@@ -335,6 +343,7 @@ impl Failure {
             reason: Vec::new(),
             target,
             contacts: Vec::new(),
+            cause: None,
             is_ours: true,
             locked_out: false,
         }

@@ -23,7 +23,7 @@ use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, Hunt, INVITER, Leg, LegState, Media, Round,
+    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media, Round,
     SessionTimer, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk, Reply};
@@ -117,6 +117,7 @@ impl Call {
             answered: None,
             ended: None,
             hung_up: None,
+            cause: None,
             acts: Vec::new(),
             pressing: None,
             legs: Vec::new(),
@@ -153,6 +154,7 @@ impl Call {
             caller_hash: None,
             abandoned: Vec::new(),
             hunt: Hunt::default(),
+            forwards: Forwards::default(),
             orders: Orders::default(),
             decision: None,
             retry_after_s: None,

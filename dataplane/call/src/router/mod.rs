@@ -28,7 +28,8 @@ use crate::locate::{self, Place};
 
 pub(crate) use dialled::Dialled;
 pub(crate) use explain::explain;
-use rewrite::{Over, Rewritten, write_uri};
+pub(crate) use rewrite::write_uri;
+use rewrite::{Over, Rewritten};
 use select::Draw;
 use walk::Step;
 

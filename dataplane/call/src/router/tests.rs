@@ -75,6 +75,7 @@ fn user(name: &str, enabled: bool) -> (Box<str>, Arc<User>) {
         display_name: None,
         enabled,
         allow_guest_calls: false,
+        forwarding: None,
         backend: 0,
     };
     (name.into(), Arc::new(user))

@@ -101,6 +101,7 @@ fn user(name: &str) -> (Box<str>, Arc<User>) {
         display_name: None,
         enabled: true,
         allow_guest_calls: false,
+        forwarding: None,
         backend: 0,
     };
     (name.into(), Arc::new(user))

@@ -6,6 +6,7 @@
 
 mod asks;
 pub mod commands;
+pub(crate) mod forwards;
 mod ladders;
 mod legs;
 pub mod media;
@@ -126,6 +127,7 @@ impl Ledger {
             Entry::Beat => Ok(()),
             Entry::End(record) => {
                 self.ladders.ended(record)?;
+                forwards::check(record)?;
                 let wished = self.wishes.find(record.session_id).is_some();
                 self.records.ended(now, record, &mut self.legs, wished)
             }
