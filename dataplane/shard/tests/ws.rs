@@ -43,6 +43,7 @@ fn snapshot(users: &[String]) -> Snapshot {
             enabled: true,
             allow_guest_calls: true,
             backend: 0,
+            forwarding: None,
         };
         (name.as_str().into(), Arc::new(user))
     };

@@ -19,6 +19,7 @@ use sim::speech::digest::Hash;
 fn phone(number: u8, peer: u8, seed: u64) -> Phone {
     let at = |number| format!("10.0.0.{number}:5060").parse().expect("an address");
     let settings = PhoneSettings {
+        carrier: None,
         user: format!("100{number}"),
         password: String::new(),
         domain: format!("10.0.0.{peer}:5060"),

@@ -114,7 +114,7 @@ impl Call {
         let cause = cause_of(failures, was_called);
         let cause = cause.filter(|cause| present.wish.mode.covers(*cause));
         let due = |cause| DueForward { user: present.user, to: present.wish.to, cause };
-        self.forwards.due = self.forwards.due.take().or(cause.map(due));
+        self.forwards.due = self.forwards.due.take().or_else(|| cause.map(due));
     }
 
     /// The forward is followed: from here on it counts, and the record tells it.
