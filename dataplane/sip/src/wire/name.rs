@@ -1,8 +1,10 @@
 //! Header names: recognised without regard to case, compact forms included (RFC 3261 7.3.3, 20).
 //! Owns:  the table of names that the gateway treats by meaning.
 //! Gives: `HeaderName::parse`, `as_str`.
-//! Never: an allocation or a hash; length and letters decide.
+//! Never: an allocation; length and letters decide.
 //! Holds: `parse(as_str(n)) == n` for every name but `Other`.
+
+use std::ops::RangeInclusive;
 
 macro_rules! names {
     ($( $variant:ident $text:literal $($compact:literal)? ; )*) => {
@@ -93,7 +95,7 @@ names! {
     WwwAuthenticate "WWW-Authenticate";
 }
 
-const LENGTH_MAX: usize = 20;
+const LENGTHS: RangeInclusive<usize> = 2..=20;
 
 /// A name with its text beside it: to fetch that through `as_str` cost more than to compare it.
 #[derive(Clone, Copy)]
@@ -102,69 +104,43 @@ struct Known {
     name: HeaderName,
 }
 
-const fn known(name: HeaderName) -> Known {
-    Known { text: name.as_str().as_bytes(), name }
+const COUNT: usize = HeaderName::ALL.len();
+const NOBODY: u8 = u8::MAX;
+
+static KNOWN: [Known; COUNT] = {
+    let mut known = [Known { text: b"", name: HeaderName::Other }; COUNT];
+    let mut number = 0;
+    while number < COUNT {
+        let name = HeaderName::ALL[number];
+        known[number] = Known { text: name.as_str().as_bytes(), name };
+        number += 1;
+    }
+    known
+};
+
+/// Three letters and the length are a key that no two names share: the factors were found by trying, and
+/// a new name for which they fail does not compile.
+const fn key(text: &[u8]) -> u8 {
+    const fn letter(byte: u8, factor: u8) -> u8 {
+        (byte | 0x20).wrapping_mul(factor)
+    }
+    let length = text.len();
+    letter(text[0], 41)
+        .wrapping_add(letter(text[length / 2], 29))
+        .wrapping_add(letter(text[length - 1], 20))
+        .wrapping_add((length as u8).wrapping_mul(49))
 }
 
-/// Names by length: at most a handful are compared letter by letter.
-static BY_LENGTH: [&[Known]; LENGTH_MAX + 1] = {
-    use HeaderName as N;
-    let mut table: [&[Known]; LENGTH_MAX + 1] = [&[]; LENGTH_MAX + 1];
-    table[2] = &[known(N::To)];
-    table[3] = &[known(N::Via)];
-    table[4] = &[
-        known(N::From),
-        known(N::CSeq),
-        known(N::Date),
-        known(N::Path),
-        known(N::RAck),
-        known(N::RSeq),
-    ];
-    table[5] = &[known(N::Allow), known(N::Event), known(N::Route)];
-    table[6] = &[known(N::Accept), known(N::MinSe), known(N::Reason), known(N::Server)];
-    table[7] = &[
-        known(N::CallId),
-        known(N::Contact),
-        known(N::Expires),
-        known(N::Privacy),
-        known(N::Require),
-        known(N::Subject),
-        known(N::Warning),
-    ];
-    table[8] = &[
-        known(N::Priority),
-        known(N::Replaces),
-        known(N::ReplyTo),
-        known(N::ReferTo),
-        known(N::SipEtag),
-    ];
-    table[9] = &[known(N::CallInfo), known(N::Diversion), known(N::Supported), known(N::Timestamp)];
-    table[10] = &[known(N::UserAgent), known(N::AlertInfo), known(N::ErrorInfo)];
-    table[11] = &[
-        known(N::InReplyTo),
-        known(N::MinExpires),
-        known(N::ReferredBy),
-        known(N::RetryAfter),
-        known(N::Unsupported),
-    ];
-    table[12] = &[
-        known(N::ContentType),
-        known(N::MaxForwards),
-        known(N::RecordRoute),
-        known(N::AllowEvents),
-        known(N::HistoryInfo),
-        known(N::Organization),
-        known(N::SipIfMatch),
-        known(N::UserToUser),
-    ];
-    table[13] = &[known(N::Authorization), known(N::ProxyRequire), known(N::ServiceRoute)];
-    table[14] = &[known(N::ContentLength)];
-    table[15] = &[known(N::SessionExpires)];
-    table[16] = &[known(N::ContentEncoding), known(N::ContentLanguage), known(N::WwwAuthenticate)];
-    table[18] = &[known(N::ProxyAuthenticate), known(N::SubscriptionState)];
-    table[19] =
-        &[known(N::ContentDisposition), known(N::ProxyAuthorization), known(N::PAssertedIdentity)];
-    table[20] = &[known(N::PPreferredIdentity)];
+/// Places in `KNOWN` by `key`.
+static BY_KEY: [u8; 256] = {
+    let mut table = [NOBODY; 256];
+    let mut number = 0;
+    while number < COUNT {
+        let key = key(HeaderName::ALL[number].as_str().as_bytes()) as usize;
+        assert!(table[key] == NOBODY, "two names share a key");
+        table[key] = number as u8;
+        number += 1;
+    }
     table
 };
 
@@ -174,9 +150,13 @@ impl HeaderName {
         if let [letter] = text {
             return Self::of_compact(*letter);
         }
-        let Some(candidates) = BY_LENGTH.get(text.len()) else { return Self::Other };
-        let found = candidates.iter().find(|known| is_same(known.text, text));
-        found.map_or(Self::Other, |known| known.name)
+        if !LENGTHS.contains(&text.len()) {
+            return Self::Other;
+        }
+        let place = BY_KEY[usize::from(key(text))];
+        let Some(known) = KNOWN.get(usize::from(place)) else { return Self::Other };
+        let is_it = known.text.len() == text.len() && is_same(known.text, text);
+        if is_it { known.name } else { Self::Other }
     }
 }
 
