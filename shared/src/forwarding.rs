@@ -38,6 +38,30 @@ pub enum ForwardCause {
     NotRegistered,
 }
 
+/// `proxy.follow_redirects`: whose 3xx sends a call on. Those of others are passed on to the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirects {
+    #[default]
+    PassedOn,
+    OfUsers,
+    /// Of our users' phones and of trunks.
+    OfAll,
+}
+
+impl Redirects {
+    /// In the order of the variants.
+    pub const WORDS: [&str; 3] = ["none", "users", "all"];
+
+    pub fn parse(word: &str) -> Option<Self> {
+        Some(match word {
+            "none" => Self::PassedOn,
+            "users" => Self::OfUsers,
+            "all" => Self::OfAll,
+            _ => return None,
+        })
+    }
+}
+
 /// What is wrong with one of the fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForwardingFlaw {

@@ -15,7 +15,7 @@ use crate::account::Account;
 use crate::acl::Acl;
 use crate::config::Network;
 use crate::failover::Failover;
-use crate::forwarding::Forwarding;
+use crate::forwarding::{Forwarding, Redirects};
 use crate::net::Transport;
 use crate::route::RouteTable;
 
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub http_router: Option<HttpRouterRules>,
     /// User backends that have to be asked, when there are any.
     pub remote_users: Option<RemoteUsers>,
+    /// Whose 3xx sends a call on.
+    pub redirects: Redirects,
 }
 
 impl Snapshot {

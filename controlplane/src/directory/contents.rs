@@ -186,6 +186,7 @@ impl Contents {
             acl: Arc::clone(&self.acl),
             http_router: self.config.http_router().map(HttpRouter::rules),
             remote_users: self.config.remote_users(),
+            redirects: self.config.redirects(),
         }
     }
 

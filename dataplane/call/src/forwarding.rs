@@ -6,13 +6,16 @@
 //!        in the log, and leaves the call with the failure that it had.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use shared::event::Severity;
+use shared::forwarding::Redirects;
 use shared::limits::FORWARDS_PER_CALL_MAX;
 use shared::metrics::Counter;
 use sip::wire::{Uri, scan};
 
-use crate::b2bua::forward::{DueForward, Step, diverted_before, user_in};
+use crate::b2bua::compose::readable;
+use crate::b2bua::forward::{DueForward, Forwarder, Step, diverted_before, user_in};
 use crate::b2bua::hunt::Group;
 use crate::b2bua::{Call, Changes, Failure, Hop, Hunt};
 use crate::core::Core;
@@ -29,15 +32,31 @@ impl Core {
     pub(crate) fn meets_forwarding(&mut self, slot: Key, group: &[Hop]) -> bool {
         let Some(call) = self.calls.find_mut(slot) else { return false };
         call.forwards.leave();
+        let (snapshot, ring) = (&self.desk.snapshot, self.desk.settings.timers.ring);
+        let wish = |user: &str| snapshot.users.get(user)?.forwarding.as_deref();
+        // An ordinary call goes on to nobody, and has nothing to remember.
+        let goes_on = call.hunt.has_more()
+            || call.forwards.made() > 0
+            || snapshot.redirects != Redirects::PassedOn;
         for hop in group {
-            if let Hop::User(user) = hop {
+            if let Hop::User(user) = hop
+                && (goes_on || wish(user).is_some())
+            {
                 call.forwards.remember(user);
             }
         }
-        let [Hop::User(user)] = group else { return false };
-        let known = self.desk.snapshot.users.get(user);
-        let Some(wish) = known.and_then(|known| known.forwarding.as_deref()) else { return false };
-        call.meet_user(user, wish, self.desk.settings.timers.ring)
+        match group {
+            [Hop::User(user)] => {
+                let (wish, redirects) = (wish(user), snapshot.redirects != Redirects::PassedOn);
+                (wish.is_some() || redirects)
+                    && call.meet(Forwarder::User(user.clone()), wish, redirects, ring)
+            }
+            [Hop::Target(target)] if target.trunk.is_some() => {
+                let redirects = snapshot.redirects == Redirects::OfAll;
+                redirects && call.meet(Forwarder::Target(target.uri.clone()), None, true, ring)
+            }
+            _ => false,
+        }
     }
 
     /// The forward that is due: where it leads stands in front of what the hunt has left.
@@ -70,7 +89,10 @@ impl Core {
     ) {
         let Some(call) = self.calls.find_mut(slot) else { return };
         match outcome {
-            Ok(groups) => call.hunt.put_in_front(groups),
+            Ok(groups) => {
+                call.hunt.drop_stand_ins();
+                call.hunt.put_in_front(groups);
+            }
             Err((status, because)) => {
                 let failure = Failure::ours(status, due.to.to_string());
                 // Why the user was not reached tells the caller more than why its forward failed.
@@ -79,11 +101,11 @@ impl Core {
                 } else {
                     call.failures.push(failure);
                 }
-                let (id, DueForward { user, to, cause }) = (call.id, due);
+                let (id, DueForward { by, to, cause }) = (call.id, due);
                 self.desk.count(Counter::ForwardsRefused);
                 self.desk.notice(Severity::Warning, "forward_refused", || {
                     let why = cause.diversion_reason();
-                    format!("call {id}: {user} forwards to {to} ({why}), not followed: {because}")
+                    format!("call {id}: {by} forwards to {to} ({why}), not followed: {because}")
                 });
             }
         }
@@ -101,9 +123,15 @@ impl Core {
         }
         let to = self.address(&due.to);
         let to = to.ok_or((480, Cow::Borrowed("the destination cannot be read")))?;
-        let from = self.address(&due.user).unwrap_or_default();
+        let from = match &due.by {
+            Forwarder::Target(uri) => uri.clone(),
+            Forwarder::User(user) => self.address(user).unwrap_or_default(),
+        };
+        if from == to || call.forwards.has_left(&to) {
+            return Err((482, "the call has been there".into()));
+        }
         if call.forwards.has_left(&from) {
-            return Err((482, format!("the call has left {} before", due.user).into()));
+            return Err((482, format!("the call has left {} before", due.by).into()));
         }
         let groups = self.place_forward(slot, due, &to, false)?;
         if let Some(call) = self.calls.find_mut(slot) {
@@ -114,7 +142,8 @@ impl Core {
     }
 
     /// The destination is placed as if the user had called it: whoever called may not be allowed to,
-    /// but the user is. `unregistered`: the registrar has nobody of its name.
+    /// but the user is. Where a trunk points, it is placed as if the caller had called it.
+    /// `unregistered`: the registrar has nobody of its name.
     fn place_forward(
         &mut self,
         slot: Key,
@@ -124,8 +153,15 @@ impl Core {
     ) -> Result<Vec<Group>, Unfollowed> {
         let call = self.calls.find(slot).ok_or((500, Cow::Borrowed("the call is gone")))?;
         let (source, is_guests) = (call.source, call.is_guests);
-        let from = self.address(&due.user).unwrap_or_default();
-        match self.decide_between(&from, to, &source, None, unregistered) {
+        let caller = match &call.dial {
+            Some(dial) => uri_of(&dial.caller).to_vec(),
+            None => call.caller_uri.clone().into_bytes(),
+        };
+        let (from, trunk) = match &due.by {
+            Forwarder::Target(_) => (caller, call.inbound_trunk.clone()),
+            Forwarder::User(user) => (self.address(user).unwrap_or_default(), None),
+        };
+        match self.decide_between(&from, to, &source, trunk.as_deref(), unregistered) {
             Decision::Refuse(refusal) => {
                 self.note_refusal(&refusal);
                 Err((told(refusal.status), refusal.because))
@@ -145,13 +181,13 @@ impl Core {
                     choices.truncate(1);
                 }
                 for choice in &mut choices {
-                    self.keep_caller(slot, &due.user, &mut choice.changes);
+                    self.keep_caller(slot, &due.by, &mut choice.changes);
                 }
                 Ok(Hunt::over_trunks(choices, false).into_groups())
             }
             Decision::User { user, mut changes } => {
                 self.check_party(slot, &user)?;
-                self.keep_caller(slot, &due.user, &mut changes);
+                self.keep_caller(slot, &due.by, &mut changes);
                 Ok(Hunt::all_at_once(vec![Hop::User(user)], changes).into_groups())
             }
             Decision::Unlisted { user } => {
@@ -186,8 +222,8 @@ impl Core {
 
     /// The dial plan was asked for the user, but the caller stays the caller: only a rule that
     /// writes another number over the user's has the last word.
-    fn keep_caller(&self, slot: Key, user: &str, changes: &mut Changes) {
-        let Some(from) = &changes.from_uri else { return };
+    fn keep_caller(&self, slot: Key, by: &Forwarder, changes: &mut Changes) {
+        let (Forwarder::User(user), Some(from)) = (by, &changes.from_uri) else { return };
         let Some(call) = self.calls.find(slot) else { return };
         let caller = match &call.dial {
             Some(dial) => user_in(uri_of(&dial.caller)),
@@ -218,6 +254,15 @@ impl Core {
         let Ok(request) = scan(&bytes) else { return (0, Vec::new()) };
         let (times, lines) = diverted_before(&request);
         (times, if call.inbound_trunk.is_some() { lines } else { Vec::new() })
+    }
+}
+
+impl fmt::Display for Forwarder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(uri) => f.write_str(&readable(uri)),
+            Self::User(user) => f.write_str(user),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::act::{CallAction, HangUp, Play, Recording, Samples};
-use shared::forwarding::{Forwarding, MODES};
+use shared::forwarding::{Forwarding, MODES, Redirects};
 use shared::ids::Side;
 use shared::net::Transport;
 use shared::originate::Originate;
@@ -144,6 +144,12 @@ fn draw_carriers(seed: u64, specs: &mut [PhoneSpec]) {
 /// Users whose calls go on elsewhere, loops and dead ends among them: from dice of their own too.
 fn draw_forwards(seed: u64, settings: &mut WorldSettings, specs: &[PhoneSpec]) {
     let mut random = Random::new(seed ^ 0x5806);
+    settings.redirects = *random.pick(&[
+        Redirects::PassedOn,
+        Redirects::OfUsers,
+        Redirects::OfAll,
+        Redirects::OfAll,
+    ]);
     if random.percent(25) {
         return;
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use shared::account::Account;
 use shared::ask::MediaProxy;
-use shared::forwarding::Forwarding;
+use shared::forwarding::{Forwarding, Redirects};
 use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Route, RouteTable};
@@ -59,6 +59,8 @@ pub struct WorldSettings {
     pub unreachable: u32,
     /// Users that exist and never register.
     pub absent_users: Vec<String>,
+    /// Whose 3xx sends a call on.
+    pub redirects: Redirects,
     /// Users whose calls go on elsewhere.
     pub forwards: Vec<(String, Forwarding)>,
     /// The dial plan.
@@ -96,6 +98,7 @@ impl WorldSettings {
             refused_relays: 0,
             unreachable: 0,
             absent_users: Vec::new(),
+            redirects: Redirects::PassedOn,
             forwards: Vec::new(),
             routes: Vec::new(),
             http_router: None,
@@ -181,6 +184,7 @@ impl WorldSettings {
             acl: Arc::default(),
             http_router: self.http_router,
             remote_users: self.remote_users,
+            redirects: self.redirects,
         }
     }
 

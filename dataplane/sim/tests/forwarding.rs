@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use shared::cdr::{Cdr, Direction, LegEventType};
-use shared::forwarding::Forwarding;
+use shared::forwarding::{Forwarding, Redirects};
 use shared::metrics::Counter;
 use shared::snapshot::RemoteUsers;
 use sim::phone::Ending;
@@ -125,6 +125,22 @@ fn a_ring_of_forwards_is_answered_once() -> Result<(), Failure> {
         call(&mut world, "sip:1999@ringgate.test")?;
         assert_eq!(world.noted().record().status_code, status);
         assert_eq!(world.counter(Counter::ForwardsRefused), 1);
+        world.finish()?;
+    }
+    Ok(())
+}
+
+/// A phone sends a call on by 302; without leave the caller hears that.
+#[test]
+fn a_phone_deflects_a_call() -> Result<(), Failure> {
+    for (redirects, status) in [(Redirects::OfUsers, 200), (Redirects::PassedOn, 302)] {
+        let mut world = started(WorldSettings { shards: 4, redirects, ..WorldSettings::calm(95) })?;
+        let moved_to = Some("sip:1003@ringgate.test".to_owned());
+        world.phone_mut(1).expect_call(CalleePlan { moved_to, ..CalleePlan::refuse(302) });
+        call(&mut world, "sip:1002@ringgate.test")?;
+        let record = world.noted().record();
+        assert_eq!((record.status_code, steps(record)), (status, usize::from(status == 200)));
+        assert_eq!(world.phone(2).usages().len(), usize::from(status == 200));
         world.finish()?;
     }
     Ok(())

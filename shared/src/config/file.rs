@@ -88,6 +88,7 @@ pub(super) struct ProxyFile {
     pub(super) trunks: BTreeMap<String, TrunkFile>,
     pub(super) routes: Option<Vec<toml::Value>>,
     pub(super) emergency: EmergencyFile,
+    pub(super) follow_redirects: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,7 +7,7 @@
 use self::Kind::{Bool, Int, Tables, Text, TextOrTexts, Texts, Word};
 use self::Use::{Reload, Start};
 use super::original;
-use crate::forwarding::MODES;
+use crate::forwarding::{MODES, Redirects};
 
 /// What a value must look like before serde sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub(super) const USED: &[Key] = &[
     key("proxy.user_backends[].users[].display_name", Text, Reload, ""),
     key("proxy.user_backends[].users[].enabled", Bool, Reload, "true"),
     key("proxy.user_backends[].users[].allow_guest_calls", Bool, Reload, "false"),
-    key("proxy.user_backends[].users[].call_forwarding_mode", Word(&MODES), Reload, "none"),
+    key("proxy.user_backends[].users[].call_forwarding_mode", Word(&MODES), Reload, "\"none\""),
     key("proxy.user_backends[].users[].call_forwarding_destination", Text, Reload, ""),
     key("proxy.user_backends[].users[].call_forwarding_timeout", Int(5, 120), Reload, "30"),
     key("proxy.trunks.*.dest", Text, Reload, ""),
@@ -191,6 +191,7 @@ pub(super) const USED: &[Key] = &[
     key("proxy.trunks_files", Texts, Reload, "[]"),
     key("proxy.routes", Tables, Reload, "[]"),
     key("proxy.routes_files", Texts, Reload, "[]"),
+    key("proxy.follow_redirects", Word(&Redirects::WORDS), Reload, "\"none\""),
     key("proxy.emergency.enabled", Bool, Reload, "false"),
     key("proxy.emergency.numbers", Texts, Reload, "[]"),
     key("proxy.emergency.emergency_trunk", Text, Reload, ""),

@@ -67,6 +67,7 @@ pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header,
 
 use crate::acl::Acl;
 use crate::event::Severity;
+use crate::forwarding::Redirects;
 use crate::route::Emergency;
 use crate::settings::{PortSlice, TlsFiles};
 use crate::snapshot::RemoteUsers;
@@ -120,6 +121,7 @@ pub struct Config {
     locator_webhook: Option<LocatorWebhook>,
     routes: Vec<RouteConfig>,
     emergency: Option<Emergency>,
+    redirects: Redirects,
     call_record_push: Option<CallRecordPush>,
     archive: Archive,
     messages: Option<KeptMessages>,
@@ -244,6 +246,10 @@ impl Config {
         &self.routes
     }
 
+    pub const fn redirects(&self) -> Redirects {
+        self.redirects
+    }
+
     pub const fn emergency(&self) -> Option<&Emergency> {
         self.emergency.as_ref()
     }
@@ -258,7 +264,7 @@ impl Config {
     #[must_use]
     pub fn with_routes_of(&self, other: &Self) -> Self {
         let (routes, emergency) = (other.routes.clone(), other.emergency.clone());
-        Self { routes, emergency, ..self.clone() }
+        Self { routes, emergency, redirects: other.redirects, ..self.clone() }
     }
 
     /// The same with the trunks of another configuration.
@@ -297,6 +303,7 @@ impl Config {
         let http_router = http_router.and_then(|router| HttpRouter::check(router, read, report));
         let routes = routes::check(file.proxy.routes.unwrap_or_default(), &trunks, report);
         let emergency = routes::emergency(file.proxy.emergency, report);
+        let redirects = file.proxy.follow_redirects.as_deref().and_then(Redirects::parse);
         let call_record_push = CallRecordPush::check(&file.callrecord, read, report);
         Self {
             http,
@@ -313,6 +320,7 @@ impl Config {
             locator_webhook,
             routes,
             emergency,
+            redirects: redirects.unwrap_or_default(),
             call_record_push,
             archive,
             messages,

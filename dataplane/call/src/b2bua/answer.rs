@@ -494,7 +494,7 @@ pub(crate) const fn direction(inbound_trunk: bool, outbound_trunk: bool) -> Dire
 
 /// Smaller is better (RFC 3261 16.7 step 6): 6xx, then the lowest class, and in 4xx what tells the
 /// caller most. Busy says more than "not there".
-const fn rank(status: u16) -> u16 {
+pub(super) const fn rank(status: u16) -> u16 {
     match status {
         600..=699 => 0,
         486 => 10,

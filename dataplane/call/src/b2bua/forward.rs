@@ -10,8 +10,9 @@ use shared::cdr::LegEventType;
 use shared::forwarding::{ForwardCause, ForwardMode, Forwarding};
 use shared::headers::ExtraHeader;
 use shared::limits::FORWARDS_PER_CALL_MAX;
-use sip::wire::{HeaderName, Message, NameAddr, Uri};
+use sip::wire::{HeaderName, Message, NameAddr, Scheme, Uri};
 
+use super::answer::rank;
 use super::compose::readable;
 use super::{Call, Failure, INVITER};
 use crate::desk::Desk;
@@ -34,16 +35,26 @@ pub(crate) struct Forwards {
 
 #[derive(Debug)]
 struct Present {
-    user: Box<str>,
-    wish: Forwarding,
+    who: Forwarder,
+    wish: Option<Forwarding>,
+    /// Its 3xx is followed.
+    redirects: bool,
     /// What the call had before this user was tried.
     failures: usize,
     legs: usize,
 }
 
+/// Who sends a call on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Forwarder {
+    /// A target at a trunk, by its URI: it has no right that the caller has not.
+    Target(Vec<u8>),
+    User(Box<str>),
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct DueForward {
-    pub user: Box<str>,
+    pub by: Forwarder,
     /// As it was written.
     pub to: Box<str>,
     pub cause: ForwardCause,
@@ -85,20 +96,29 @@ impl Forwards {
 }
 
 impl Call {
-    /// The group that begins calls this user alone. `true`: it has every call sent elsewhere.
+    /// The group that begins calls this one alone. `true`: it has every call sent elsewhere.
     /// `ring`: everybody's limit.
-    pub(crate) fn meet_user(&mut self, user: &str, wish: &Forwarding, ring: Duration) -> bool {
-        if wish.mode == ForwardMode::Always {
-            let (to, cause) = (wish.to.clone(), ForwardCause::Always);
-            self.forwards.due = Some(DueForward { user: user.into(), to, cause });
+    pub(crate) fn meet(
+        &mut self,
+        who: Forwarder,
+        wish: Option<&Forwarding>,
+        redirects: bool,
+        ring: Duration,
+    ) -> bool {
+        if let Some(Forwarding { mode: ForwardMode::Always, to, .. }) = wish {
+            let (to, cause) = (to.clone(), ForwardCause::Always);
+            self.forwards.due = Some(DueForward { by: who, to, cause });
             return true;
         }
-        if wish.mode.covers(ForwardCause::NotAnswered) && self.dial.is_none() {
+        if let Some(wish) = wish
+            && wish.mode.covers(ForwardCause::NotAnswered)
+            && self.dial.is_none()
+        {
             self.changes.ring = Some(wish.ring.min(self.changes.ring.unwrap_or(ring)));
         }
         let (failures, legs) = (self.failures.len(), self.legs.len());
-        let (user, wish) = (user.into(), wish.clone());
-        self.forwards.present = Some(Present { user, wish, failures, legs });
+        let wish = wish.cloned();
+        self.forwards.present = Some(Present { who, wish, redirects, failures, legs });
         false
     }
 
@@ -111,10 +131,14 @@ impl Call {
         }
         let was_called = self.legs.len() > present.legs;
         let failures = self.failures.get(present.failures..).unwrap_or_default();
-        let cause = cause_of(failures, was_called);
-        let cause = cause.filter(|cause| present.wish.mode.covers(*cause));
-        let due = |cause| DueForward { user: present.user, to: present.wish.to, cause };
-        self.forwards.due = self.forwards.due.take().or_else(|| cause.map(due));
+        let deflected = if present.redirects { deflection(failures) } else { None };
+        let wished = present.wish.and_then(|wish| {
+            let cause = cause_of(failures, was_called)?;
+            wish.mode.covers(cause).then_some((wish.to, cause))
+        });
+        let next = deflected.map(|to| (to, ForwardCause::Deflected)).or(wished);
+        let due = next.map(|(to, cause)| DueForward { by: present.who, to, cause });
+        self.forwards.due = self.forwards.due.take().or(due);
     }
 
     /// The forward is followed: from here on it counts, and the record tells it.
@@ -122,6 +146,11 @@ impl Call {
         let (from, to) = (readable(&step.from), readable(&step.to));
         let why = step.cause.diversion_reason();
         self.max_forwards = self.max_forwards.saturating_sub(1);
+        if step.cause == ForwardCause::Deflected {
+            // What becomes of the place that it led to is what the caller is to hear.
+            let others = self.failures.iter().filter(|failure| !is_redirection(failure.status));
+            self.best_failure = others.min_by_key(|failure| rank(failure.status)).cloned();
+        }
         self.forwards.steps.push(step);
         let details = format!("{from} forwards to {to} ({why})");
         self.note_leg(desk, LegEventType::Forwarded, INVITER, NO_LEG, details);
@@ -176,6 +205,37 @@ pub(crate) fn diverted_before(request: &Message<'_>) -> (usize, Vec<String>) {
         lines.push(String::from_utf8_lossy(value).into_owned());
     }
     (times, lines)
+}
+
+/// 305 and 380 want something else than another address (RFC 3261 21.3.4, 21.3.5).
+const fn is_redirection(status: u16) -> bool {
+    matches!(status, 300..=302)
+}
+
+/// Where a 3xx leads: the address that it likes best, if it can be called by SIP.
+fn deflection(failures: &[Failure]) -> Option<Box<str>> {
+    let moved = failures.iter().find(|failure| is_redirection(failure.status))?;
+    let mut best: Option<(u32, &[u8])> = None;
+    for contact in &moved.contacts {
+        let Ok(address) = NameAddr::parse(contact) else { continue };
+        let is_sip = address.parsed_uri().is_ok_and(|uri| uri.scheme == Scheme::Sip);
+        let q = address.param("q").flatten().map_or(1_000, thousandths);
+        if is_sip && best.is_none_or(|(most, _)| q > most) {
+            best = Some((q, address.uri));
+        }
+    }
+    std::str::from_utf8(best?.1).ok().map(Into::into)
+}
+
+/// A `qvalue` (RFC 3261 25.1), 1000 for what is none.
+fn thousandths(text: &[u8]) -> u32 {
+    let digits = match text {
+        [b'0'] => &[][..],
+        [b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => digits,
+        _ => return 1_000,
+    };
+    let digits = digits.iter().chain(b"000").take(3);
+    digits.fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'))
 }
 
 /// What became of the user's phones. A phone that rang until its time was over outweighs one that was

@@ -107,6 +107,13 @@ impl Hunt {
         self.groups.into()
     }
 
+    /// Who answered with a redirection has no need of anybody who stands in.
+    pub(crate) fn drop_stand_ins(&mut self) {
+        while self.groups.front().is_some_and(|group| group.stands_in) {
+            self.groups.pop_front();
+        }
+    }
+
     /// These are tried before what is left.
     pub(crate) fn put_in_front(&mut self, groups: Vec<Group>) {
         for group in groups.into_iter().rev() {

@@ -236,8 +236,9 @@ impl Phone {
         let Some(key) = self.waiting_invite(id) else { return };
         let tag = self.usages[id].local_tag.clone();
         let to_tag = Some(tag.as_str());
-        let contact = self.contact();
-        // RFC 3261 8.1.3.4: a redirection names where else; here it names this phone again.
+        // RFC 3261 8.1.3.4: a redirection names where else, or here and there this phone again.
+        let moved = self.usages[id].callee_plan().and_then(|plan| plan.moved_to.clone());
+        let contact = moved.map_or_else(|| self.contact(), |uri| format!("<{uri}>"));
         let contact = (300..400).contains(&status).then_some(contact.as_str());
         let retry_after = self.usages[id].callee_plan().and_then(|plan| plan.retry_after);
         let retry_after = retry_after.map(|wait| rsip::headers::RetryAfter::new(wait.to_string()));

@@ -12,6 +12,7 @@ use shared::net::Transport;
 use crate::phone::carrier::CarrierPlan;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
+use crate::spec::DOMAIN;
 use crate::speech::Dialect;
 use crate::speech::digest::Hash;
 
@@ -98,6 +99,8 @@ pub struct CalleePlan {
     pub refuse_changes: Option<u16>,
     /// Seconds of the Retry-After that a refusal carries.
     pub retry_after: Option<u32>,
+    /// The address that a 3xx names in place of this phone's own.
+    pub moved_to: Option<String>,
     pub accepts_video: bool,
 }
 
@@ -153,6 +156,7 @@ impl CalleePlan {
             reply_after: Duration::ZERO,
             refuse_changes: None,
             retry_after: None,
+            moved_to: None,
             accepts_video: false,
         }
     }
@@ -186,6 +190,9 @@ impl CalleePlan {
             84..93 => Outcome::RingForever,
             _ => Outcome::Silent,
         };
+        // Where a redirection leads hangs on what was drawn anyway, so that no other dice fall otherwise.
+        let place = at.as_millis() % 9;
+        plan.moved_to = (place > 1).then(|| format!("sip:{}@{DOMAIN}", 1_000 + place));
         if plan.outcome == Outcome::RingForever {
             // A phone that rings says so, or nobody could tell it to stop (RFC 3261 9.1).
             plan.rings.push((at, Ring::Ringing));
