@@ -22,6 +22,7 @@ use sip::auth::Nonces;
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
+use crate::edge::Edge;
 use crate::io::Rung;
 use crate::mint::Mint;
 use crate::outbox::Outbox;
@@ -87,6 +88,7 @@ pub(crate) struct Desk {
     pub out: Outbox,
     pub ports: Ports,
     pub nonces: Nonces,
+    pub edge: Edge,
     pub timers: Timers,
     pub trunks: Trunks,
     pub intake: Intake,
@@ -107,6 +109,7 @@ impl Desk {
             wheel: Wheel::new(now.mono),
             out: Outbox::new(settings.shard),
             ports: Ports::new(settings.rtp_ports, mint.random()),
+            edge: Edge::new([mint.random(), mint.random()]),
             nonces: Nonces::new(settings.nonce_key, settings.shard, lifetime),
             timers: Timers {
                 t1: settings.timers.t1,

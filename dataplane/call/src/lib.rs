@@ -10,6 +10,7 @@ mod ask;
 mod b2bua;
 mod core;
 mod desk;
+mod edge;
 mod gate;
 mod guests;
 mod health;

@@ -9,6 +9,7 @@ mod acl;
 mod cores;
 mod database;
 mod deciders;
+mod edge;
 mod effective;
 mod env;
 mod events;
@@ -31,6 +32,7 @@ mod users;
 mod webhooks;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
@@ -62,6 +64,7 @@ pub use users::{Backend, parse_hex};
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
 
 use crate::acl::Acl;
+use crate::edge::EdgeRules;
 use crate::event::Severity;
 use crate::route::Emergency;
 use crate::settings::PortSlice;
@@ -110,6 +113,7 @@ pub struct Config {
     dataplane: Dataplane,
     backends: Vec<Backend>,
     acl: Acl,
+    edge: Arc<EdgeRules>,
     trunks: Vec<TrunkConfig>,
     webhooks: Webhooks,
     http_router: Option<HttpRouter>,
@@ -157,6 +161,11 @@ impl Config {
     /// Sources that may send requests; trunks may in any case.
     pub const fn acl(&self) -> &Acl {
         &self.acl
+    }
+
+    /// What strangers may do.
+    pub const fn edge(&self) -> &Arc<EdgeRules> {
+        &self.edge
     }
 
     /// Those of them that have to be asked, with their places in the chain.
@@ -228,10 +237,11 @@ impl Config {
         self.emergency.as_ref()
     }
 
-    /// The same with the sources that another configuration admits.
+    /// The same with the sources that another configuration admits, and what strangers may do.
     #[must_use]
     pub fn with_acl_of(&self, other: &Self) -> Self {
-        Self { acl: other.acl.clone(), ..self.clone() }
+        let (acl, edge) = (other.acl.clone(), Arc::clone(&other.edge));
+        Self { acl, edge, ..self.clone() }
     }
 
     /// The same with the dial plan of another configuration.
@@ -263,6 +273,7 @@ impl Config {
         }
         let (rules, modules) = (&file.proxy.acl_rules, &file.proxy.modules);
         let acl = acl::check(rules.as_deref(), modules.as_deref(), report);
+        let edge = Arc::new(edge::check(&file.proxy, report));
         let archive = Archive::check(&file, files.folder(), read, report);
         let messages = KeptMessages::check(&file.sipflow, files.folder(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
@@ -285,6 +296,7 @@ impl Config {
             dataplane,
             backends,
             acl,
+            edge,
             trunks,
             webhooks,
             http_router,
