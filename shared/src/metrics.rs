@@ -53,6 +53,7 @@ counters! {
     JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
     TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";
+    SipWait "sip_wait_milliseconds" Gauge "Longest wait of a message to be read within a second, all shards together";
     Bans "bans" Gauge "Banned sources, each counted on every shard";
     AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
 
@@ -92,6 +93,7 @@ counters! {
     RegistrationsAccepted "registrations_accepted_total" Total "REGISTER requests answered 200";
     RegistrationsRefused "registrations_refused_total" Total "REGISTER requests refused after authentication";
     BindingsExpired "bindings_expired_total" Total "Contacts that ran out or lost their flow";
+    OverloadShed "overload_shed_total" Total "Requests refused because messages waited too long to be read";
     OverloadRefused "overload_refused_total" Total "Requests refused because a table or queue is full";
 
     // Calls.

@@ -136,6 +136,8 @@ impl Core {
         let resting = self.desk.ports.resting(self.desk.now.mono);
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
         let trunks_down = self.trunks_down();
+        let wait = self.desk.load.take_longest().as_millis();
+        let wait = usize::try_from(wait).unwrap_or(usize::MAX);
         let bans = self.desk.edge.bans(self.desk.now.mono);
         let counters = &mut self.desk.out.counters;
         for (counter, value) in [
@@ -151,6 +153,7 @@ impl Core {
             (Counter::AsksWaiting, self.pending.len()),
             (Counter::TrunksDown, trunks_down),
             (Counter::Bans, bans),
+            (Counter::SipWait, wait),
         ] {
             counters.set(counter, value as u64);
         }

@@ -26,6 +26,7 @@ use crate::edge::Edge;
 use crate::io::Rung;
 use crate::mint::Mint;
 use crate::outbox::Outbox;
+use crate::overload::Load;
 use crate::slots::Key;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
 use crate::trunks::Trunks;
@@ -89,6 +90,7 @@ pub(crate) struct Desk {
     pub ports: Ports,
     pub nonces: Nonces,
     pub edge: Edge,
+    pub load: Load,
     pub timers: Timers,
     pub trunks: Trunks,
     pub intake: Intake,
@@ -110,6 +112,7 @@ impl Desk {
             out: Outbox::new(settings.shard),
             ports: Ports::new(settings.rtp_ports, mint.random()),
             edge: Edge::new([mint.random(), mint.random()]),
+            load: Load::default(),
             nonces: Nonces::new(settings.nonce_key, settings.shard, lifetime),
             timers: Timers {
                 t1: settings.timers.t1,

@@ -21,6 +21,7 @@ mod locate;
 mod mint;
 mod originate;
 mod outbox;
+mod overload;
 mod place;
 mod receive;
 mod refer;

@@ -96,6 +96,9 @@ impl Core {
                 Some(Stop::Silence) => return,
                 None => {}
             }
+            if self.sheds(&from, request) {
+                return self.refuse_stateless(&from, request, 503);
+            }
         }
         let Some(key) = self.new_transaction(&from, request, hash) else {
             return self.refuse_stateless(&from, request, 503);
