@@ -13,6 +13,7 @@ pub mod cdr;
 pub mod command;
 pub mod config;
 pub mod document;
+pub mod edge;
 pub mod event;
 pub mod failover;
 pub mod forwarding;

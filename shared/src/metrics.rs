@@ -55,6 +55,8 @@ counters! {
     TrunksRegistered "trunks_registered" Gauge "Trunks that are registered with their carrier";
     TrunksUnregistered "trunks_unregistered" Gauge "Trunks that should be registered with their carrier and are not";
     TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";
+    SipWait "sip_wait_milliseconds" Gauge "Longest wait of a message to be read within a second, all shards together";
+    Bans "bans" Gauge "Banned sources, each counted on every shard";
     AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
 
     // SIP.
@@ -69,6 +71,14 @@ counters! {
     SipStrays "sip_strays_total" Total "Responses and ACKs that belong to nothing here";
     SipSendFailed "sip_send_failed_total" Total "SIP messages that the transport did not take";
     SipNotAdmitted "sip_not_admitted_total" Total "Requests from sources that the acl refuses, dropped";
+    BannedDropped "banned_dropped_total" Total "Messages of banned sources, dropped unread";
+    FloodsDropped "floods_dropped_total" Total "Messages dropped unread because their source sent too many";
+    ScannersDropped "scanners_dropped_total" Total "Requests of programs that only scan, dropped";
+    SourcesBanned "sources_banned_total" Total "Bans: scanners, floods of probes, wrong passwords";
+    SourcesSpared "sources_spared_total" Total "Bans not made: the source is a trunk, or has a call or a phone here";
+    AgentsRefused "agents_refused_total" Total "Requests refused for their User-Agent (ua_black_list, ua_white_list)";
+    UrisTooLong "uris_too_long_total" Total "Requests refused for a Request-URI beyond uri_max_length";
+    SourceCallsRefused "source_calls_refused_total" Total "Calls refused because their source holds too many";
     SipLoops "sip_loops_total" Total "Requests refused as a loop or for Max-Forwards";
     RequestsInvite "sip_requests_invite_total" Total "INVITE requests outside a dialog";
     RequestsRegister "sip_requests_register_total" Total "REGISTER requests";
@@ -85,6 +95,7 @@ counters! {
     RegistrationsAccepted "registrations_accepted_total" Total "REGISTER requests answered 200";
     RegistrationsRefused "registrations_refused_total" Total "REGISTER requests refused after authentication";
     BindingsExpired "bindings_expired_total" Total "Contacts that ran out or lost their flow";
+    OverloadShed "overload_shed_total" Total "Requests refused because messages waited too long to be read";
     OverloadRefused "overload_refused_total" Total "Requests refused because a table or queue is full";
 
     // Calls.

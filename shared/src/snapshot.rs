@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::account::Account;
 use crate::acl::Acl;
 use crate::config::Network;
+use crate::edge::EdgeRules;
 use crate::failover::Failover;
 use crate::forwarding::{Forwarding, Redirects};
 use crate::net::Transport;
@@ -30,6 +31,7 @@ pub struct Snapshot {
     pub trunks: Arc<Vec<Trunk>>,
     pub routes: Arc<RouteTable>,
     pub acl: Arc<Acl>,
+    pub edge: Arc<EdgeRules>,
     /// The HTTP router, when calls are to ask one.
     pub http_router: Option<HttpRouterRules>,
     /// User backends that have to be asked, when there are any.

@@ -108,13 +108,13 @@ allows = ["127.0.0.1", "10.0.0.0/40"]
 
 #[test]
 fn strict_makes_unknown_keys_errors_and_nothing_else() {
-    let text = "[proxy]\nudp_prot = 5060\nua_black_list = [\"x\"]\nhold_music = \"x.wav\"\n";
+    let text = "[proxy]\nudp_prot = 5060\ntrusted_proxies = [\"x\"]\nhold_music = \"x.wav\"\n";
     let expected = |word: &str| {
         vec![
             format!(
                 "ringgate.toml:2: {word}: proxy.udp_prot: unknown key; did you mean \"udp_port\"?"
             ),
-            "ringgate.toml:3: warning: proxy.ua_black_list: accepted, not used yet: what it asks \
+            "ringgate.toml:3: warning: proxy.trusted_proxies: accepted, not used yet: what it asks \
              for does not happen"
                 .to_owned(),
             "ringgate.toml:4: note: proxy.hold_music: accepted, not used yet".to_owned(),
@@ -596,6 +596,7 @@ acl_rules = ["allow all"]
 session_timer = true
 enable_latching = true
 ua_black_list = ["friendly-scanner"]
+trusted_proxies = ["10.0.0.0/8"]
 
 [proxy.http_router]
 url = "https://router.example/route"
@@ -636,7 +637,7 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     let loaded = check(ORIGINAL, &[], true);
     let lines = lines(&loaded);
     assert!(loaded.config.is_some(), "{lines:#?}");
-    let line = "warning: proxy.ua_black_list: accepted, not used yet: what it asks for does not";
+    let line = "warning: proxy.trusted_proxies: accepted, not used yet: what it asks for does not";
     assert!(lines.iter().any(|found| found.contains(line)), "{lines:#?}");
     let config = loaded.config.expect("it is valid");
     assert_eq!(config.routes()[0].route.conditions.len(), 1);
@@ -650,6 +651,7 @@ fn a_file_of_the_original_loads_and_names_what_it_does_not_get() {
     assert_eq!(config.sip().registrar().expires_min_s, 60);
     assert_eq!(config.sip().addr().map(|ip| ip.to_string()), Some("0.0.0.0".to_owned()));
     assert_eq!(config.acl().0.len(), 1);
+    assert_eq!(config.edge().agents_refused, ["friendly-scanner".into()]);
     let timers = SessionTimers { mode: SessionTimerMode::Supported, expires_s: 600 };
     assert_eq!(config.sip().timers().session, timers);
 }

@@ -184,6 +184,7 @@ impl Contents {
             trunks: Arc::clone(&self.trunks),
             routes: Arc::clone(&self.routes),
             acl: Arc::clone(&self.acl),
+            edge: Arc::clone(self.config.edge()),
             http_router: self.config.http_router().map(HttpRouter::rules),
             remote_users: self.config.remote_users(),
             redirects: self.config.redirects(),

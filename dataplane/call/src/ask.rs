@@ -70,6 +70,7 @@ impl Core {
         asked: Asked,
         user: Unsettled,
     ) {
+        self.answers(from);
         let Some(RemoteUsers { budget, .. }) = self.desk.snapshot.remote_users else {
             return self.user_decided(server, asked, UserDecision::Unavailable);
         };
@@ -243,6 +244,7 @@ impl Core {
             UserDecision::Known(known) => user = Some(known),
             UserDecision::Refused { status, spam } => {
                 self.desk.count(if spam { Counter::SpamRefused } else { Counter::AuthFailed });
+                self.auth_failed(&from, &request, asked);
                 return self.desk.refuse(server, status);
             }
             // What a snapshot knows can be decided without them (surface.md section 3).
@@ -256,7 +258,7 @@ impl Core {
         let gate = gate::settle(&mut self.desk, &request, asked, user);
         match asked {
             // Much may have happened while the backends were asked.
-            Asked::Call if self.turned_away(server, &request) => {}
+            Asked::Call if self.turned_away(server, &from, &request) => {}
             Asked::Call => self.invite_identified(server, from, &request, gate),
             Asked::Referral => self.refer_identified(server, &from, &request, gate),
             Asked::Registration => {

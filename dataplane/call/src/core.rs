@@ -111,7 +111,10 @@ impl Core {
         self.desk.heard = None;
         self.current = None;
         // State that a panic leaves behind belongs to the one call that is ended below.
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.take_input(input)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            self.take_input(input);
+            self.judge();
+        }));
         if let Err(panic) = outcome {
             self.contain(panic.as_ref());
         }
@@ -139,6 +142,9 @@ impl Core {
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
         let trunks_down = self.trunks_down();
         let [registered, unregistered] = self.enrolled_count();
+        let wait = self.desk.load.take_longest().as_millis();
+        let wait = usize::try_from(wait).unwrap_or(usize::MAX);
+        let bans = self.desk.edge.bans(self.desk.now.mono);
         let counters = &mut self.desk.out.counters;
         for (counter, value) in [
             (Counter::Calls, census.calls),
@@ -154,6 +160,8 @@ impl Core {
             (Counter::TrunksDown, trunks_down),
             (Counter::TrunksRegistered, registered),
             (Counter::TrunksUnregistered, unregistered),
+            (Counter::Bans, bans),
+            (Counter::SipWait, wait),
         ] {
             counters.set(counter, value as u64);
         }
@@ -273,6 +281,7 @@ impl Core {
         }
         let mut call = self.calls.remove(key).expect("just found");
         call.drop_acts(&mut self.desk);
+        self.call_over(&call);
         if let Some(caller) = call.caller_hash
             && self.by_caller.get(&caller) == Some(&key)
         {
@@ -391,6 +400,7 @@ impl Core {
                 trunks.forget_others(&snapshot.trunks);
                 self.watch_trunks();
                 self.enrol_trunks();
+                self.pardon_trunks();
                 self.desk.out.event(Event::SnapshotLive { shard, generation });
             }
             Command::Stop => {
@@ -415,6 +425,9 @@ impl Core {
                 let welcome = self.registrar.takes_guests(&aor);
                 self.desk.out.mesh(from, MeshMessage::Guests { ask, welcome });
             }
+            told @ (MeshMessage::Banned { .. }
+            | MeshMessage::Suspected { .. }
+            | MeshMessage::Vouched { .. }) => self.edge_told(&told),
             MeshMessage::Guests { ask, welcome } => self.guests_told(ask, welcome),
             MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
@@ -587,6 +600,7 @@ impl Core {
             // Not even its end works: forget it. Its peers time out, its ports stay taken.
             if let Some(mut call) = self.calls.remove(key) {
                 call.drop_acts(&mut self.desk);
+                self.call_over(&call);
             }
         }
     }

@@ -22,9 +22,11 @@ use sip::auth::{NonceCounts, Nonces, Tries};
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
+use crate::edge::Edge;
 use crate::io::Rung;
 use crate::mint::Mint;
 use crate::outbox::Outbox;
+use crate::overload::Load;
 use crate::slots::Key;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
 use crate::trunks::Trunks;
@@ -91,6 +93,8 @@ pub(crate) struct Desk {
     pub nonces: Nonces,
     /// Of the nonces of carriers that ask for our credentials.
     pub nonce_counts: NonceCounts,
+    pub edge: Edge,
+    pub load: Load,
     pub timers: Timers,
     pub trunks: Trunks,
     pub intake: Intake,
@@ -111,6 +115,8 @@ impl Desk {
             wheel: Wheel::new(now.mono),
             out: Outbox::new(settings.shard),
             ports: Ports::new(settings.rtp_ports, mint.random()),
+            edge: Edge::new([mint.random(), mint.random()]),
+            load: Load::default(),
             nonces: Nonces::new(settings.nonce_key, settings.shard, lifetime),
             nonce_counts: NonceCounts::default(),
             timers: Timers {

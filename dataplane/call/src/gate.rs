@@ -145,9 +145,12 @@ fn credentials<'m>(desk: &Desk, request: &Message<'m>, asked: Asked) -> Option<C
 
 /// Whether the snapshot itself knows the user of the credentials.
 pub(crate) fn knows(desk: &Desk, request: &Message<'_>, asked: Asked) -> bool {
-    let name = credentials(desk, request, asked)
-        .and_then(|credentials| credentials.username_text().map(Into::<String>::into));
-    name.is_some_and(|name| desk.snapshot.users.contains_key(name.as_str()))
+    name(desk, request, asked).is_some_and(|name| desk.snapshot.users.contains_key(name.as_str()))
+}
+
+/// The user of the credentials.
+pub(crate) fn name(desk: &Desk, request: &Message<'_>, asked: Asked) -> Option<String> {
+    credentials(desk, request, asked)?.username_text().map(Into::into)
 }
 
 /// The digest against what a backend answered, else against what the snapshot knows.
@@ -172,9 +175,6 @@ pub(crate) fn settle(
     let enabled = user.is_some_and(|user| user.enabled);
     if !right {
         desk.count(Counter::AuthFailed);
-        desk.notice(Severity::Warning, "auth_failed", || {
-            format!("digest of user {username:?} does not verify ({asked:?})")
-        });
         return Gate::Refused(403);
     }
     // Only who knows the password moves the nonce count (RFC 7616 5.12: stale means all but the nonce fits).
@@ -234,8 +234,19 @@ pub(crate) fn refuse_overload(desk: &mut Desk, key: ServerKey) {
     refuse_later(desk, key);
 }
 
+/// The same for a source that holds as many calls as one may.
+pub(crate) fn refuse_source(desk: &mut Desk, key: ServerKey) {
+    desk.count(Counter::SourceCallsRefused);
+    refuse_later(desk, key);
+}
+
+/// Seconds for Retry-After, so that not all come back at once.
+pub(crate) fn spread_wait(desk: &mut Desk) -> u64 {
+    2 + desk.mint.random() % 9
+}
+
 fn refuse_later(desk: &mut Desk, key: ServerKey) {
-    let wait = 2 + desk.mint.random() % 9;
+    let wait = spread_wait(desk);
     desk.respond(key, Reply::new(503), |_, _, mut out| {
         out.header_fmt("Retry-After", format_args!("{wait}"));
         out.end();

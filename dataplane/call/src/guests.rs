@@ -98,7 +98,7 @@ impl Core {
         server.decision = None;
         let (from, bytes) = (server.from, std::rc::Rc::clone(&server.request));
         let Ok(request) = scan(&bytes) else { return self.desk.refuse(key, 500) };
-        if self.turned_away(key, &request) {
+        if self.turned_away(key, &from, &request) {
             return; // much may have happened meanwhile
         }
         if welcome {

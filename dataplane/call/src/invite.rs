@@ -26,7 +26,9 @@ use crate::transactions::ServerKey;
 
 impl Core {
     pub(crate) fn receive_invite(&mut self, key: ServerKey, from: Source, request: &Message<'_>) {
-        if self.turned_away(key, request) || session_timer::refused(&mut self.desk, key, request) {
+        if self.turned_away(key, &from, request)
+            || session_timer::refused(&mut self.desk, key, request)
+        {
             return;
         }
         let trunk = self.source_trunk(request, &from);
@@ -37,8 +39,14 @@ impl Core {
     }
 
     /// No room, a loop, a merged request: answered before anything is made of it.
-    pub(crate) fn turned_away(&mut self, key: ServerKey, request: &Message<'_>) -> bool {
-        if self.draining || gate::overloaded(&self.desk, self.calls.len()) {
+    pub(crate) fn turned_away(
+        &mut self,
+        key: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+    ) -> bool {
+        let no_room = self.draining || gate::overloaded(&self.desk, self.calls.len());
+        if no_room || self.is_full() && !self.dials_emergency(from, request) {
             gate::refuse_overload(&mut self.desk, key);
             return true;
         }
@@ -57,6 +65,9 @@ impl Core {
         trunk: Option<Box<str>>,
         is_guests: bool,
     ) {
+        if trunk.is_none() && self.holds_too_many(&from, request) {
+            return gate::refuse_source(&mut self.desk, key);
+        }
         // A call that goes to a trunk becomes outbound when that is decided.
         let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
         let Some(slot) = self.calls.next_key() else {
@@ -120,6 +131,7 @@ impl Core {
 
     pub(crate) fn add_call(&mut self, slot: Key, call: Call) {
         self.desk.count(Counter::CallsStarted);
+        self.call_begun(&call);
         call.tell(&mut self.desk, CallStage::Created);
         if let Some(flow) = call.source.flow {
             self.flows.insert(flow);
@@ -154,6 +166,7 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
+        self.weigh(&from, request, Asked::Call, &gate);
         match gate {
             Gate::Challenge { stale } => gate::challenge(&mut self.desk, key, Asked::Call, stale),
             Gate::Refused(status) => self.desk.refuse(key, status),
@@ -163,6 +176,7 @@ impl Core {
                     return self.admit(key, from, request, None, false);
                 }
                 self.desk.count(Counter::AuthFailed);
+                self.other_identity(&from, &user);
                 self.desk.refuse(key, 403); // another one's identity
             }
         }

@@ -5,8 +5,9 @@
 //! Holds: an `Output::Relay(Open)` is answered by `RelayOpened` or `RelayRefused`, a `Close` by
 //!        `RelayClosed`, each before the next other input when the shell works synchronously.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use media::edit::{RelayEdit, RelayReport};
 use media::speakers::SpeechNews;
@@ -105,6 +106,11 @@ pub enum MeshMessage {
         ask: u64,
         aor: Box<str>,
     },
+    /// Messages of this source are to be dropped for a while.
+    Banned {
+        source: IpAddr,
+        time: Duration,
+    },
     Bindings {
         ask: u64,
         targets: Vec<BindingTarget>,
@@ -120,11 +126,19 @@ pub enum MeshMessage {
         from: Source,
         bytes: Vec<u8>,
     },
+    /// This source sends too much: does anybody know it?
+    Suspected {
+        source: IpAddr,
+    },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.
     TrunkHealth {
         trunk: Box<str>,
         at: SocketAddr,
         is_down: bool,
+    },
+    /// This source is a trunk's, or has a phone or a call with us.
+    Vouched {
+        source: IpAddr,
     },
     /// Send this over a flow that the receiving shard owns.
     Send {

@@ -55,7 +55,8 @@ impl Core {
 
     /// A call in its first state: nobody is called yet.
     pub(crate) fn begin_originating(&mut self, wanted: &Originate) -> Result<Begun, Unstarted> {
-        if self.draining || gate::overloaded(&self.desk, self.calls.len()) {
+        let no_room = self.draining || gate::overloaded(&self.desk, self.calls.len());
+        if no_room || self.is_full() {
             return Err(Unstarted::Overloaded);
         }
         let first_uri = self.address(&wanted.from).ok_or(Unstarted::Unreadable(Party::From))?;

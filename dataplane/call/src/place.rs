@@ -87,27 +87,30 @@ impl Core {
 
     /// Which way a call would go by the static rules: what the HTTP router is told of it.
     pub(crate) fn would_go_out(&self, slot: Key, request: &Message<'_>) -> bool {
-        matches!(self.foresee(slot, request), Some(Decision::Trunks(_)))
+        let call = self.calls.find(slot);
+        let decision = call.and_then(|call| self.foresee(&call.source, request));
+        matches!(decision, Some(Decision::Trunks(_)))
     }
 
     /// Whether a user dials an emergency number that has its trunk: no program is asked about that.
     pub(crate) fn is_emergency(&self, slot: Key, request: &Message<'_>) -> bool {
-        let from_user = self.calls.find(slot).is_some_and(|call| call.inbound_trunk.is_none());
-        from_user
-            && self.desk.snapshot.routes.emergency.is_some()
+        let from_user = self.calls.find(slot).filter(|call| call.inbound_trunk.is_none());
+        from_user.is_some_and(|call| self.dials_emergency(&call.source, request))
+    }
+
+    /// The same before there is a call: no limit of the operator stops such a one.
+    pub(crate) fn dials_emergency(&self, from: &Source, request: &Message<'_>) -> bool {
+        self.desk.snapshot.routes.emergency.is_some()
             && matches!(
-                self.foresee(slot, request),
+                self.foresee(from, request),
                 Some(Decision::Trunks(ToTrunks { emergency: true, .. }))
             )
     }
 
     /// The decision about a user's call, without taking a turn of any rule.
-    fn foresee(&self, slot: Key, request: &Message<'_>) -> Option<Decision> {
-        let (Start::Request { uri, .. }, Some(call)) = (request.start(), self.calls.find(slot))
-        else {
-            return None;
-        };
-        let (desk, turns, from) = (&self.desk, &self.turns, &call.source);
+    fn foresee(&self, from: &Source, request: &Message<'_>) -> Option<Decision> {
+        let Start::Request { uri, .. } = request.start() else { return None };
+        let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from, turns, random: 0, unregistered: true };
         let dialled = Dialled::of_request(request, uri, from.peer.ip(), None).ok()?;
         Some(router::decide(outlook, &dialled, &mut |_| {}))

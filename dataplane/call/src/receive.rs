@@ -17,6 +17,7 @@ use crate::b2bua::{INVITER, orphan};
 use crate::challenged::Asking;
 use crate::core::Core;
 use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
+use crate::edge::Stop;
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Rung};
 use crate::mint;
@@ -27,6 +28,9 @@ use crate::transactions::{ClientKey, NewServer, ServerKey, ServerMachine};
 impl Core {
     /// `steer`: the message may belong to another shard; it moves at most once.
     pub(crate) fn receive(&mut self, from: Source, bytes: &[u8], steer: bool) {
+        if steer && !self.lets_in(&from, bytes) {
+            return;
+        }
         let counters = &mut self.desk.out.counters;
         if bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
             return counters.bump(Counter::SipKeepAlives);
@@ -67,8 +71,7 @@ impl Core {
     fn receive_request(&mut self, from: Source, request: &Message<'_>) {
         let method = request.method();
         if !self.admits(&from, request) {
-            let peer = from.peer;
-            self.desk.notice(Severity::Info, "not_admitted", || format!("from {peer}"));
+            self.desk.security("not_admitted", &from, String::new);
             return self.desk.count(Counter::SipNotAdmitted);
         }
         if let Err(why) = request.check_request() {
@@ -85,6 +88,19 @@ impl Core {
             self.desk.server_input(key, ServerInput::Request);
             return;
         }
+        let tag = request.to().ok().and_then(|to| to.tag());
+        let in_dialog = tag.is_some();
+        // A tag that is not ours saves nobody from being asked who it is.
+        if tag.and_then(mint::shard_of_tag).is_none() && method != Method::Cancel {
+            match self.stops(&from, request) {
+                Some(Stop::Answer(status)) => return self.refuse_stateless(&from, request, status),
+                Some(Stop::Silence) => return,
+                None => {}
+            }
+            if self.sheds(&from, request) {
+                return self.refuse_stateless(&from, request, 503);
+            }
+        }
         let Some(key) = self.new_transaction(&from, request, hash) else {
             return self.refuse_stateless(&from, request, 503);
         };
@@ -96,7 +112,6 @@ impl Core {
             });
             return;
         }
-        let in_dialog = request.to().ok().and_then(|to| to.tag()).is_some();
         match method {
             Method::Cancel => self.receive_cancel(key, request),
             Method::Register => self.receive_register(key, &from, request),
@@ -104,7 +119,7 @@ impl Core {
             Method::Invite => self.receive_invite(key, from, request),
             Method::Options => self.receive_options(key),
             Method::Refer => self.receive_refer_outside(key, &from, request),
-            _ => self.receive_other(key, request),
+            _ => self.receive_other(key, &from, request),
         }
     }
 
@@ -128,6 +143,7 @@ impl Core {
         self.desk.count(Counter::SipMalformed);
         let peer = from.peer;
         self.desk.notice(Severity::Warning, "malformed", || format!("from {peer}: {why}"));
+        self.probed(from);
         if let Some(status) = why.status()
             && request.method() != Method::Ack
         {
@@ -138,6 +154,7 @@ impl Core {
     /// An answer without a transaction: for what is too broken, or too much, to keep.
     fn refuse_stateless(&mut self, from: &Source, request: &Message<'_>, status: u16) {
         let tag = self.desk.mint.stray_tag();
+        let wait = gate::spread_wait(&mut self.desk);
         let to = reply_destination(request, from);
         self.desk.count(response_class(status));
         if status == 503 {
@@ -146,7 +163,7 @@ impl Core {
         let bytes = self.desk.out.write(|bytes| {
             let mut out = reply(bytes, request, status, Some(tag.as_bytes()), from.peer);
             if status == 503 {
-                out.header("Retry-After", b"5");
+                out.header_fmt("Retry-After", format_args!("{wait}"));
             }
             out.end();
         });
@@ -226,8 +243,8 @@ impl Core {
     }
 
     fn receive_in_dialog(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
-        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
-        match tag {
+        let tag = request.to().ok().and_then(|to| to.tag());
+        match tag.and_then(mint::parse_tag) {
             Some(parts) if self.in_dialog(parts, request) => {
                 self.claim(key, self.rung(parts));
                 if request.method() == Method::Refer {
@@ -240,7 +257,13 @@ impl Core {
                     call.handle_request(desk, owners, parts.leg, key, request, from);
                 });
             }
-            _ => self.desk.refuse(key, 481),
+            _ => {
+                // After a restart phones come back with dialogs that were ours.
+                if tag.and_then(mint::shard_of_tag).is_none() {
+                    self.probed(from);
+                }
+                self.desk.refuse(key, 481);
+            }
         }
     }
 
@@ -282,6 +305,7 @@ impl Core {
         gate: Gate,
         takes_guests: Option<bool>,
     ) {
+        self.weigh(from, request, Asked::Registration, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
                 return gate::challenge(&mut self.desk, key, Asked::Registration, stale);
@@ -293,6 +317,7 @@ impl Core {
         let own = aor.is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes());
         if !own {
             self.desk.count(Counter::RegistrationsRefused);
+            self.other_identity(from, &user);
             return self.desk.refuse(key, 403); // another one's AOR (RFC 3261 10.3 step 4)
         }
         if let Some(flow) = from.flow {
@@ -318,7 +343,8 @@ impl Core {
         });
     }
 
-    fn receive_other(&mut self, key: ServerKey, request: &Message<'_>) {
+    fn receive_other(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
+        self.probed(from);
         match request.method() {
             Method::Other => self.desk.refuse(key, 501),
             // Only a dialog gives these a meaning (RFC 3261 12.2.2).

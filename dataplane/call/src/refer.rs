@@ -144,6 +144,7 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
+        self.weigh(from, request, Asked::Referral, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
                 return gate::challenge(&mut self.desk, server, Asked::Referral, stale);
@@ -155,6 +156,7 @@ impl Core {
         let is_another = |uri: Uri<'_>| *uri.user_unescaped() != *user.as_bytes();
         if sender.is_none_or(is_another) {
             self.desk.count(Counter::AuthFailed);
+            self.other_identity(from, &user);
             return self.desk.refuse(server, 403);
         }
         let wish = match Wish::read(request) {

@@ -4,6 +4,7 @@
 //! Never: a challenge or a password; the gate was passed before.
 //! Holds: a REGISTER changes all of its contacts or none.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -100,6 +101,12 @@ impl Registrar {
             found.bindings.iter().rev().map(|binding| binding.target.clone()).collect();
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
         targets
+    }
+
+    /// Whether any phone is reached at an address for which `same` holds. This looks at all of them.
+    pub(crate) fn is_at(&self, same: impl Fn(IpAddr) -> bool) -> bool {
+        let mut bindings = self.aors.iter().flat_map(|(_, aor)| &aor.bindings);
+        bindings.any(|binding| same(binding.target.destination.peer.ip()))
     }
 
     /// Whether `aor` is registered, and lets people call who have no account.

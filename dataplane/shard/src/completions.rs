@@ -15,6 +15,7 @@ use sip::wire::{self, Malformed, Method};
 
 use std::rc::Rc;
 
+use crate::arrival;
 use crate::capture::Heard;
 use crate::relay_sockets::{leg_of, side_and_component};
 use crate::ring::Completion;
@@ -22,6 +23,7 @@ use crate::ring::buffers::{Group, Loan, Shape};
 use crate::ring::token::{Seat, Token};
 use crate::shell::{Pools, Shell};
 use crate::sip_tcp::cutter::{Cut, Cutter};
+use crate::sip_udp::SHAPE;
 
 impl Shell {
     pub(crate) fn complete(&mut self, now: Now, pools: &mut Pools, completion: Completion) {
@@ -144,8 +146,10 @@ impl Shell {
     }
 
     fn datagram(&mut self, now: Now, group: &Group, listener: u8, loan: &Loan) {
-        let Some(datagram) = group.datagram(loan, self.udp.shape(listener)) else { return };
+        let Some(datagram) = group.datagram(loan, SHAPE) else { return };
         let Some(from) = self.udp.source(listener, &datagram) else { return };
+        let wait = arrival::wait(datagram.control, now.wall).max(self.late);
+        self.core.waited(now.mono, wait);
         let bytes = datagram.payload;
         self.message(now, from, bytes, Input::Received { from, bytes });
     }
@@ -188,6 +192,7 @@ impl Shell {
                 }
                 Cut::Malformed(reason, left) => return self.refuse(now, &from, left, reason),
                 Cut::Message(bytes) => {
+                    self.core.waited(now.mono, self.late);
                     self.message(now, from, bytes, Input::Received { from, bytes });
                 }
             }

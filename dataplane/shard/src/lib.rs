@@ -5,6 +5,7 @@
 //! Holds: nothing mutable is shared between shards; `unsafe` stays in the files that say so.
 #![deny(unsafe_code)]
 
+mod arrival;
 mod background;
 mod backlog;
 mod bell;

@@ -10,8 +10,8 @@ use std::os::fd::AsFd;
 use shared::net::Transport;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use crate::pktinfo;
 use crate::start_error::{self, StartError};
+use crate::{arrival, pktinfo};
 
 /// Asked of the kernel for each SIP UDP socket, both ways; it gives what its limits allow.
 const UDP_BUFFER_BYTES: usize = 4 * 1_024 * 1_024;
@@ -110,6 +110,7 @@ fn bind(transport: Transport, address: SocketAddr, shared: bool) -> std::io::Res
     }
     if transport == Transport::Udp {
         grow_buffers(&socket);
+        arrival::enable(socket.as_fd())?;
         if address.ip().is_unspecified() {
             pktinfo::enable(socket.as_fd(), address.is_ipv4())?;
         }

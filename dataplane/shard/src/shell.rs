@@ -79,6 +79,8 @@ pub(crate) struct Shell {
     /// Inputs that follow from outputs; the core gets them once its outputs are drained.
     pub(crate) feedback: VecDeque<Input<'static>>,
     pub(crate) journal: Journal,
+    /// How long ago the last turn began, when it left work behind: what comes now has waited so long.
+    pub(crate) late: Duration,
     pub(crate) link: Arc<Link>,
     pub(crate) mesh: Mesh,
     pub(crate) pace: Pace,
@@ -142,6 +144,7 @@ impl Shell {
             core: Core::new(now, Arc::clone(&settings), snapshot),
             feedback: VecDeque::new(),
             journal,
+            late: Duration::ZERO,
             link,
             mesh,
             pace: Pace::new(now.mono),
@@ -168,12 +171,15 @@ impl Shell {
     /// Turns until the shard was told to stop and has nothing left to do.
     pub(crate) async fn run(mut self, mut pools: Pools) -> Result<(), String> {
         self.backlog.push(Event::Started(self.shard));
+        let mut unfinished: Option<Instant> = None;
         loop {
             let now = self.clock.now();
+            self.late = unfinished.map_or(Duration::ZERO, |last| now.mono.since(last));
             let more = self.turn(now, &mut pools).map_err(of_enter)?;
             if self.is_done(now) {
                 break;
             }
+            unfinished = more.then_some(now.mono);
             if more {
                 self.pass().await;
             } else {

@@ -22,6 +22,9 @@ const QUEUE_MAX: usize = 65_536;
 /// Datagrams whose failure can still be told to somebody: more than one submission holds.
 const RECENT: usize = 2_048;
 
+/// Every datagram says when it arrived, and on a wildcard listener which address it came to.
+pub(crate) const SHAPE: Shape = Shape::WithControl;
+
 #[derive(Debug)]
 pub(crate) struct SipUdp {
     listeners: Vec<Listener>,
@@ -54,9 +57,8 @@ impl SipUdp {
             let Some(Listener { socket, .. }) = self.listeners.get(usize::from(listener)) else {
                 continue; // it was closed
             };
-            let shape = self.shape(listener);
             let token = Token::Datagram { listener };
-            if ring.receive_datagrams(socket.as_fd(), shape, GROUP_DATAGRAMS, token) == Err(Full) {
+            if ring.receive_datagrams(socket.as_fd(), SHAPE, GROUP_DATAGRAMS, token) == Err(Full) {
                 self.silent.push(listener);
                 return;
             }
@@ -72,14 +74,6 @@ impl SipUdp {
     /// Gives listeners whose receive failed another chance. Called once a second.
     pub(crate) fn arm_failed(&mut self) {
         self.silent.append(&mut self.failed);
-    }
-
-    /// A wildcard listener is told which address each datagram came to.
-    pub(crate) fn shape(&self, listener: u8) -> Shape {
-        match self.listeners.get(usize::from(listener)) {
-            Some(listener) if listener.local.ip().is_unspecified() => Shape::WithControl,
-            _ => Shape::Plain,
-        }
     }
 
     /// Where a datagram came from; `None` when its listener was closed meanwhile.
@@ -201,8 +195,6 @@ mod tests {
         let port = udp.listeners[1].local.port();
         let local = SocketAddr::from(([127, 0, 0, 9], port));
         assert_eq!(udp.listener_for(&to(local, "192.0.2.1:5060")), Some(1));
-        assert_eq!(udp.shape(1), Shape::WithControl);
-        assert_eq!(udp.shape(0), Shape::Plain);
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl WorldSettings {
             trunks: Arc::new(trunks),
             routes,
             acl: Arc::default(),
+            edge: Arc::default(),
             http_router: self.http_router,
             remote_users: self.remote_users,
             redirects: self.redirects,

@@ -11,6 +11,7 @@ mod cores;
 mod database;
 mod deciders;
 mod dns;
+mod edge;
 mod effective;
 mod env;
 mod events;
@@ -34,6 +35,7 @@ mod web;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use url::Url;
@@ -66,6 +68,7 @@ pub use web::WebListener;
 pub use webhooks::{SigningKey, WebHeader, WebTarget, Webhooks, check_web_header, parse_web_url};
 
 use crate::acl::Acl;
+use crate::edge::EdgeRules;
 use crate::event::Severity;
 use crate::forwarding::Redirects;
 use crate::route::Emergency;
@@ -115,6 +118,7 @@ pub struct Config {
     dataplane: Dataplane,
     backends: Vec<Backend>,
     acl: Acl,
+    edge: Arc<EdgeRules>,
     trunks: Vec<TrunkConfig>,
     webhooks: Webhooks,
     http_router: Option<HttpRouter>,
@@ -165,6 +169,11 @@ impl Config {
     /// Sources that may send requests; trunks may in any case.
     pub const fn acl(&self) -> &Acl {
         &self.acl
+    }
+
+    /// What strangers may do.
+    pub const fn edge(&self) -> &Arc<EdgeRules> {
+        &self.edge
     }
 
     /// Those of them that have to be asked, with their places in the chain.
@@ -254,10 +263,11 @@ impl Config {
         self.emergency.as_ref()
     }
 
-    /// The same with the sources that another configuration admits.
+    /// The same with the sources that another configuration admits, and what strangers may do.
     #[must_use]
     pub fn with_acl_of(&self, other: &Self) -> Self {
-        Self { acl: other.acl.clone(), ..self.clone() }
+        let (acl, edge) = (other.acl.clone(), Arc::clone(&other.edge));
+        Self { acl, edge, ..self.clone() }
     }
 
     /// The same with the dial plan of another configuration.
@@ -291,6 +301,7 @@ impl Config {
         }
         let (rules, modules) = (&file.proxy.acl_rules, &file.proxy.modules);
         let acl = acl::check(rules.as_deref(), modules.as_deref(), report);
+        let edge = Arc::new(edge::check(&file.proxy, report));
         let archive = Archive::check(&file, files.folder(), read, report);
         let messages = KeptMessages::check(&file.sipflow, files.folder(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
@@ -314,6 +325,7 @@ impl Config {
             dataplane,
             backends,
             acl,
+            edge,
             trunks,
             webhooks,
             http_router,

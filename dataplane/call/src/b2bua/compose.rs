@@ -142,10 +142,10 @@ pub(crate) fn carries(message: &Message<'_>) -> Carries {
 /// The user part for people and CDRs, or the host where there is none.
 pub(crate) fn party_user(address: &NameAddr<'_>) -> String {
     let Ok(uri) = address.parsed_uri() else {
-        return String::from_utf8_lossy(address.uri).into_owned();
+        return readable(address.uri);
     };
     match uri.user {
-        Some(_) => String::from_utf8_lossy(&uri.user_unescaped()).into_owned(),
+        Some(_) => readable(&uri.user_unescaped()),
         None => uri.host.to_string(),
     }
 }

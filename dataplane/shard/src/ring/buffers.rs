@@ -13,11 +13,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::BufRingEntry;
 
 use super::address::{ADDRESS_BYTES, read_address};
+use crate::{arrival, pktinfo};
 
 /// Bytes in front of what a multishot `recvmsg` delivers: `struct io_uring_recvmsg_out`.
 const OUT_HEADER_BYTES: usize = 16;
-/// Room for one `IP_PKTINFO` or `IPV6_PKTINFO` control message.
-pub(crate) const CONTROL_BYTES: usize = 64;
+/// Room for one `IP_PKTINFO` or `IPV6_PKTINFO` control message, and one `SCM_TIMESTAMPNS`.
+pub(crate) const CONTROL_BYTES: usize = 80;
+const _: () = assert!(pktinfo::CONTROL_WORDS * 8 + arrival::CONTROL_BYTES <= CONTROL_BYTES);
 
 /// What lies in front of the payload of a received datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
