@@ -277,8 +277,8 @@ impl Desk {
 fn is_trunks(trunks: &[Trunk], source: IpAddr) -> bool {
     let key = key_of(source);
     trunks.iter().filter(|trunk| trunk.enabled).any(|trunk| {
-        trunk.entrances().any(|entrance| key_of(entrance.address.ip()) == key)
-            || trunk.inbound.iter().any(|known| key_of(known.ip()) == key)
+        trunk.entrances.iter().any(|entrance| key_of(entrance.address.ip()) == key)
+            || trunk.inbound.iter().flat_map(|host| &host.addresses).any(|ip| key_of(*ip) == key)
             || trunk.inbound_networks.iter().any(|network| network.contains(source))
     })
 }
