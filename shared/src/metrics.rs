@@ -116,7 +116,7 @@ counters! {
     ForwardsRefused "forwards_refused_total" Total "Forwards not followed: a loop, too many, nowhere to go";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
-    TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, those with credentials after a challenge left out";
+    TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, without those after a challenge";
     TrunkRegistersFailed "trunk_registers_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkChallenges "trunk_challenges_answered_total" Total "Requests to trunks sent again with credentials";
     TrunkCredentialsRefused "trunk_credentials_refused_total" Total "Challenges of trunks left without an answer";

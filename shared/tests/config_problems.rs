@@ -250,6 +250,11 @@ fn a_trunks_account_has_a_name_and_a_password() {
              write password = \"...\"",
             "ringgate.toml:10: error: proxy.trunks.c.password: file:/nowhere cannot be read: No \
              such file or directory",
+            "ringgate.toml:13: error: proxy.trunks.d.username: registers without a password; write \
+             password = \"...\"",
+            "ringgate.toml:19: error: proxy.trunks.e.register_expires: must be 10 to 604800, not 5",
+            "ringgate.toml:20: error: proxy.trunks.e.register_extra_headers.Via: the gateway writes \
+             this header itself",
         ],
     );
 }

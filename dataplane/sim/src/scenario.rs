@@ -127,14 +127,14 @@ fn draw_timers(seed: u64, settings: &mut WorldSettings, specs: &mut [PhoneSpec])
     }
 }
 
-/// Dice of its own too. Some carriers ask for credentials, some of these with nonces that wear out.
+/// Dice of its own too. Some carriers ask for credentials, some of these with nonces that have run out.
 fn draw_carriers(seed: u64, specs: &mut [PhoneSpec]) {
     let mut random = Random::new(seed ^ 0x7616);
     for spec in specs.iter_mut().filter(|spec| spec.is_trunk) {
         let plan = CarrierPlan {
             hash: *random.pick(&[Hash::Md5, Hash::Sha256, Hash::Sha512_256]),
             is_proxy: random.percent(50),
-            uses_max: *random.pick(&[1, 2, u32::MAX]),
+            worn_percent: *random.pick(&[0, 30, 100]),
             ..CarrierPlan::of(&spec.user)
         };
         spec.carrier = random.percent(40).then_some(plan);

@@ -1,5 +1,5 @@
 //! A carrier that wants credentials for everything, in calm and in rough weather.
-//! Owns:  calls through it, over one shard and several; a nonce that wears out; a wrong password.
+//! Owns:  calls through it, over one shard and several; nonces that have run out; a wrong password.
 //! Gives: the carrier's own count of what passed; its arithmetic is not the gateway's.
 //! Never: a request that is asked again without end.
 //! Holds: nothing is left behind; a registration stands as long as the trunk does.
@@ -32,7 +32,7 @@ fn calls_go_through_a_carrier_that_asks_whatever_the_weather() -> Result<(), Fai
             let plan = CarrierPlan {
                 hash: [Hash::Md5, Hash::Sha256, Hash::Sha512_256][seed as usize % 3],
                 is_proxy: seed % 2 == 0,
-                uses_max: [2, u32::MAX][seed as usize % 2],
+                worn_percent: [0, 100, 50][seed as usize % 3],
                 ..CarrierPlan::of("carrier")
             };
             let settings = WorldSettings { shards, weather, ..WorldSettings::calm(seed) };

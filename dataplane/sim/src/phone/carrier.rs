@@ -2,9 +2,9 @@
 //! Owns:  `CarrierPlan`; the nonces that it gave out and how often each was used.
 //! Gives: whether a request may pass; what it counted, for the tests.
 //! Never: `sip::auth`: the arithmetic is the phones' own.
-//! Holds: a count of a nonce passes once, and the next one is larger.
+//! Holds: a count of a nonce passes once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rsip::headers::UntypedHeader as _;
@@ -25,8 +25,9 @@ pub struct CarrierPlan {
     pub hash: Hash,
     /// By 407; else by 401. A REGISTER is always asked by 401.
     pub is_proxy: bool,
-    /// Requests that one nonce is good for; then it is stale.
-    pub uses_max: u32,
+    /// Of 100 nonces, how many have run out when they come back. Without any a dialog has one
+    /// from its first request to its last.
+    pub worn_percent: u32,
     /// How long a registration is granted for.
     pub grants: Duration,
 }
@@ -39,7 +40,7 @@ impl CarrierPlan {
             password: format!("secret of {name}"),
             hash: Hash::Sha256,
             is_proxy: true,
-            uses_max: u32::MAX,
+            worn_percent: 0,
             grants: Duration::from_secs(60),
         }
     }
@@ -47,14 +48,20 @@ impl CarrierPlan {
 
 #[derive(Debug, Default)]
 pub struct Counter {
-    /// The last count of each nonce.
-    nonces: BTreeMap<String, u32>,
-    newest: Option<String>,
+    nonces: BTreeMap<String, Nonce>,
+    /// By Call-ID.
+    newest: BTreeMap<String, String>,
     pub challenged: u32,
     pub passed: u32,
     pub refused: u32,
     /// Contact and end of the registration.
     pub registered: Option<(String, Instant)>,
+}
+
+#[derive(Debug, Default)]
+struct Nonce {
+    counts: BTreeSet<u32>,
+    is_worn: bool,
 }
 
 /// What a carrier makes of credentials.
@@ -83,11 +90,11 @@ impl Phone {
                 self.counter.passed += 1;
                 return false;
             }
-            Verdict::Missing => self.challenge(now, key, (&plan, is_proxy), false),
-            Verdict::Stale => self.challenge(now, key, (&plan, is_proxy), true),
+            Verdict::Missing => self.challenge(now, key, (&plan, is_proxy, &heard.call_id), false),
+            Verdict::Stale => self.challenge(now, key, (&plan, is_proxy, &heard.call_id), true),
             Verdict::Wrong => {
                 self.counter.refused += 1;
-                self.challenge(now, key, (&plan, is_proxy), false);
+                self.challenge(now, key, (&plan, is_proxy, &heard.call_id), false);
             }
         }
         true
@@ -106,7 +113,7 @@ impl Phone {
             found.map(|(_, value)| value.clone()).unwrap_or_default()
         };
         let (nonce, count) = (find("nonce"), find("nc"));
-        let Some(last) = self.counter.nonces.get_mut(&nonce) else { return Verdict::Stale };
+        let Some(given) = self.counter.nonces.get_mut(&nonce) else { return Verdict::Stale };
         let hash = plan.hash;
         let ha1 = hash.hex(&format!("{}:{}:{}", plan.username, plan.realm, plan.password));
         let ha2 = hash.hex(&format!("{}:{}", heard.method, find("uri")));
@@ -116,22 +123,23 @@ impl Phone {
             return Verdict::Wrong;
         }
         let count = u32::from_str_radix(&count, 16).unwrap_or_default();
-        let grew = count > *last;
-        *last = count.max(*last);
-        if !grew {
+        let is_worn = given.is_worn;
+        if !given.counts.insert(count) {
             self.breach(format!("{}: count {count} of a nonce came again", heard.call_id));
         }
-        if count > plan.uses_max { Verdict::Stale } else { Verdict::Right }
+        if is_worn { Verdict::Stale } else { Verdict::Right }
     }
 
-    /// The same nonce for everybody, until it is used up.
-    fn challenge(&mut self, now: Instant, key: &str, by: (&CarrierPlan, bool), stale: bool) {
-        let (plan, is_proxy) = by;
+    fn challenge(&mut self, now: Instant, key: &str, by: (&CarrierPlan, bool, &str), stale: bool) {
+        let (plan, is_proxy, call) = by;
         self.counter.challenged += 1;
-        let fresh = self.counter.newest.clone().filter(|_| !stale);
-        let nonce = fresh.unwrap_or_else(|| self.random.word(16));
-        self.counter.newest = Some(nonce.clone());
-        self.counter.nonces.entry(nonce.clone()).or_default();
+        let shared = self.counter.newest.get(call).cloned();
+        let shared = shared.filter(|_| plan.worn_percent == 0 && !stale);
+        let nonce = shared.unwrap_or_else(|| self.random.word(16));
+        // One that stands for a stale one is good, so that nobody is asked for ever.
+        let is_worn = !stale && self.random.percent(plan.worn_percent);
+        self.counter.newest.insert(call.to_owned(), nonce.clone());
+        self.counter.nonces.entry(nonce.clone()).or_default().is_worn |= is_worn;
         let stale = if stale { ", stale=true" } else { "" };
         let value = format!(
             "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{stale}",
