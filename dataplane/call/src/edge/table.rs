@@ -98,7 +98,7 @@ impl Table {
         let product = u128::from(low ^ self.seed[0]) * u128::from(high ^ self.seed[1]);
         let folded = (product >> 64) as u64 ^ product as u64;
         // Once more: the low bits of a product depend on few bits of its factors.
-        let product = u128::from(folded) * u128::from(0x9e37_79b9_7f4a_7c15_u64 ^ self.seed[0]);
+        let product = u128::from(folded) * u128::from(0xd6e8_feb8_6659_fd93_u64);
         (product >> 64) as u64 ^ product as u64
     }
 
