@@ -32,7 +32,7 @@ pub(crate) enum Place {
 }
 
 pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
-    let uri = match read(uri) {
+    let uri = match read(uri, from.transport.is_secure()) {
         Ok(uri) => uri,
         Err(status) => return Place::Nowhere(status),
     };
@@ -51,7 +51,7 @@ pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source) -> Place {
 pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source) -> Hop {
     let nowhere = |status| Hop::Nowhere { uri: named.uri.clone(), status };
     let text = named.uri.as_bytes();
-    let uri = match read(text) {
+    let uri = match read(text, false) {
         Ok(uri) => uri,
         Err(status) => return nowhere(status),
     };
@@ -74,12 +74,13 @@ pub(crate) fn hop(desk: &Desk, named: &RouteTarget, asked: &[u8], from: &Source)
     }
 }
 
-/// A URI that can be called, or the status that says why not.
-fn read(text: &[u8]) -> Result<Uri<'_>, u16> {
+/// A URI that can be called, or the status that says why not. `sips` promises TLS on the whole way: who
+/// asks for it in the clear has broken the promise before us.
+fn read(text: &[u8], is_secure: bool) -> Result<Uri<'_>, u16> {
     let uri = Uri::parse(text).map_err(|_| 400_u16)?;
     match uri.scheme {
         Scheme::Sip => Ok(uri),
-        // TLS transports come later; a promise of end-to-end security cannot be kept without them.
+        Scheme::Sips if is_secure => Ok(uri),
         Scheme::Sips | Scheme::Other => Err(416),
         Scheme::Tel => Err(404),
     }
