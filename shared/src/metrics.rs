@@ -67,7 +67,7 @@ counters! {
     SipRetransmitsOut "sip_retransmits_out_total" Total "Messages that we sent again";
     SipNotSip "sip_not_sip_total" Total "Datagrams that are not SIP, dropped without an answer";
     SipMalformed "sip_malformed_total" Total "SIP messages refused for their form";
-    SipKeepAlives "sip_keep_alives_total" Total "Keep-alives received (RFC 5626 3.5.1, blank datagrams)";
+    SipKeepAlives "sip_keep_alives_total" Total "Keep-alives received (RFC 5626: CRLF, STUN, blank datagrams)";
     SipStrays "sip_strays_total" Total "Responses and ACKs that belong to nothing here";
     SipSendFailed "sip_send_failed_total" Total "SIP messages that the transport did not take";
     SipNotAdmitted "sip_not_admitted_total" Total "Requests from sources that the acl refuses, dropped";

@@ -22,6 +22,7 @@ use sip::auth::{NonceCounts, Nonces, Tries};
 use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOutput, Timers};
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
+use crate::b2bua::secure::is_sips;
 use crate::edge::Edge;
 use crate::io::Rung;
 use crate::mint::Mint;
@@ -101,6 +102,8 @@ pub(crate) struct Desk {
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
     branch: String,
+    /// The message that is being written is about a `sips` address.
+    is_sips: bool,
 }
 
 impl Desk {
@@ -128,6 +131,7 @@ impl Desk {
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),
+            is_sips: false,
             mint,
             settings,
             snapshot,
@@ -174,6 +178,13 @@ impl Desk {
     pub(crate) fn write_contact(&self, out: &mut Writer<'_>, way: &Destination) {
         let address = self.advertised(way);
         match way.transport {
+            // Where the Request-URI is a `sips` one, Contact has to be one (RFC 3261 8.1.1.8, 12.1.1).
+            Transport::Tls if self.is_sips => {
+                out.header_fmt("Contact", format_args!("<sips:{address}>"))
+            }
+            Transport::Wss if self.is_sips => {
+                out.header_fmt("Contact", format_args!("<sips:{address};transport=ws>"))
+            }
             Transport::Udp => out.header_fmt("Contact", format_args!("<sip:{address}>")),
             // `wss` is a word of Via only: in a URI both are `ws` (RFC 7118 5.2).
             Transport::Ws | Transport::Wss => {
@@ -201,6 +212,7 @@ impl Desk {
             self.count(Counter::OverloadRefused);
             return None;
         };
+        self.is_sips = is_sips(uri);
         self.branch.clear();
         let mut branch = std::mem::take(&mut self.branch);
         let random = self.mint.write_branch(&mut branch, key);
@@ -307,6 +319,8 @@ impl Desk {
         let server = self.transactions.servers.find(key)?;
         let (request, peer) = (Rc::clone(&server.request), server.from.peer);
         let request = scan(&request).ok()?;
+        self.is_sips =
+            matches!(request.start(), sip::wire::Start::Request { uri, .. } if is_sips(uri));
         let mut buffer = self.out.buffer();
         let bytes = Rc::get_mut(&mut buffer).expect("a fresh buffer has one owner");
         let mut stray = None;

@@ -55,7 +55,12 @@ impl Core {
 
     fn prepare(&mut self, slot: Key, hop: Hop) {
         match hop {
-            Hop::Emergency(target) => self.add_target(slot, target),
+            Hop::Emergency(target) => {
+                if let Some(call) = self.calls.find_mut(slot) {
+                    call.is_sips = false; // help is worth more than a secret
+                }
+                self.add_target(slot, target);
+            }
             Hop::Nowhere { uri, status } => self.note(slot, Failure::ours(status, uri)),
             Hop::Target(target) => {
                 if let Some(trunk) = &target.trunk

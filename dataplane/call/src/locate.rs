@@ -34,7 +34,7 @@ pub(crate) enum Place {
 
 /// `random` picks among equal addresses of a trunk.
 pub(crate) fn locate(desk: &Desk, uri: &[u8], from: &Source, random: u64) -> Place {
-    let uri = match read(uri) {
+    let uri = match read(uri, from.transport.is_secure()) {
         Ok(uri) => uri,
         Err(status) => return Place::Nowhere(status),
     };
@@ -59,7 +59,7 @@ pub(crate) fn hop(
 ) -> Hop {
     let nowhere = |status| Hop::Nowhere { uri: named.uri.clone(), status };
     let text = named.uri.as_bytes();
-    let uri = match read(text) {
+    let uri = match read(text, false) {
         Ok(uri) => uri,
         Err(status) => return nowhere(status),
     };
@@ -82,12 +82,13 @@ pub(crate) fn hop(
     }
 }
 
-/// A URI that can be called, or the status that says why not.
-fn read(text: &[u8]) -> Result<Uri<'_>, u16> {
+/// A URI that can be called, or the status that says why not. `sips` promises TLS on the whole way: who
+/// asks for it in the clear has broken the promise before us.
+fn read(text: &[u8], is_secure: bool) -> Result<Uri<'_>, u16> {
     let uri = Uri::parse(text).map_err(|_| 400_u16)?;
     match uri.scheme {
         Scheme::Sip => Ok(uri),
-        // TLS transports come later; a promise of end-to-end security cannot be kept without them.
+        Scheme::Sips if is_secure => Ok(uri),
         Scheme::Sips | Scheme::Other => Err(416),
         Scheme::Tel => Err(404),
     }

@@ -16,6 +16,7 @@ use shared::snapshot::Trunk;
 use sip::wire::{Message, NameAddr, Start, scan};
 
 use crate::b2bua::answer::direction;
+use crate::b2bua::secure::is_sips;
 use crate::b2bua::{Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::enrolment;
@@ -132,6 +133,10 @@ impl Core {
         trunk: Option<&str>,
         unregistered: bool,
     ) -> Decision {
+        if is_sips(to) {
+            // Both ways of such a call begin with us, and only an INVITE says how it came.
+            return refused(416, "only a call that came over TLS asks for it");
+        }
         let random = self.desk.mint.random();
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from: source, turns, random, unregistered };
@@ -297,10 +302,9 @@ pub(crate) fn uri_of(party: &[u8]) -> &[u8] {
 }
 
 fn unreadable() -> Decision {
-    Decision::Refuse(Refusal {
-        status: 400,
-        reason: None,
-        because: "an address cannot be read".into(),
-        rule: None,
-    })
+    refused(400, "an address cannot be read")
+}
+
+fn refused(status: u16, because: &'static str) -> Decision {
+    Decision::Refuse(Refusal { status, reason: None, because: because.into(), rule: None })
 }

@@ -42,6 +42,7 @@ impl Core {
         }
         let message = match scan(bytes) {
             Ok(message) => message,
+            Err(_) if self.answer_stun(&from, bytes) => return,
             Err(why) => return self.unreadable(&from, why),
         };
         let settings = &self.desk.settings;
@@ -57,6 +58,23 @@ impl Core {
         } else {
             self.receive_response(&message);
         }
+    }
+
+    /// A phone over UDP may keep its NAT open by STUN (RFC 5626 4.4.2).
+    fn answer_stun(&mut self, from: &Source, bytes: &[u8]) -> bool {
+        let is_heard = !from.transport.is_reliable()
+            && self.desk.snapshot.acl.admits(from.peer.ip())
+            && bytes.first() == Some(&0);
+        if !is_heard {
+            return false;
+        }
+        let mut answer = Vec::new();
+        if !sip::stun::write_answer(bytes, from.peer, &mut answer) {
+            return false;
+        }
+        self.desk.count(Counter::SipKeepAlives);
+        self.desk.out.send(from.back(), Rc::new(answer), None);
+        true
     }
 
     fn unreadable(&mut self, from: &Source, why: Malformed) {

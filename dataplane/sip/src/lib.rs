@@ -8,5 +8,6 @@
 pub mod auth;
 pub mod dialog;
 pub mod sdp;
+pub mod stun;
 pub mod transaction;
 pub mod wire;

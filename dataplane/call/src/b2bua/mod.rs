@@ -24,6 +24,7 @@ pub(crate) mod orphan;
 pub(crate) mod recording;
 pub(crate) mod referral;
 pub(crate) mod refresh;
+pub(crate) mod secure;
 pub(crate) mod session_timer;
 pub(crate) mod setup;
 pub(crate) mod speech;
@@ -77,6 +78,8 @@ pub(crate) struct Call {
     pub callee_uri: String,
     pub source: Source,
     pub user_agent: Option<String>,
+    /// The address that was called asks for TLS.
+    pub is_sips: bool,
     /// Whoever asked for it has no account.
     pub is_guests: bool,
     pub started: Now,

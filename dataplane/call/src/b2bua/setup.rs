@@ -22,6 +22,7 @@ use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 
 use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
+use super::secure::is_sips;
 use super::{
     AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media, Round,
     SessionTimer, State, Target, small,
@@ -92,6 +93,7 @@ impl Call {
             invite: Some(server),
             max_forwards: max_forwards.saturating_sub(1),
             inbound_trunk: invitation.inbound_trunk,
+            is_sips: is_sips(uri),
             is_guests: invitation.is_guests,
             caller_hash: Some(invitation.caller_hash),
             ..Self::blank(key, id, desk.now, from)
@@ -111,6 +113,7 @@ impl Call {
             callee_uri: String::new(),
             source,
             user_agent: None,
+            is_sips: false,
             is_guests: false,
             started,
             ringing: None,
@@ -171,6 +174,7 @@ impl Call {
         self.targets = targets;
         let room = LEGS_PER_CALL_MAX.saturating_sub(self.legs.len());
         self.targets.truncate(BRANCHES_PER_CALL_MAX.min(room));
+        self.drop_in_the_clear(desk);
         self.drop_other_family(desk);
         let Some(first) = self.targets.first() else { return self.group_failed(desk) };
         let theirs = first.way.local.ip();

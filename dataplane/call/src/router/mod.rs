@@ -388,7 +388,7 @@ fn refuse(status: u16, because: &'static str) -> Decision {
 const fn why(status: u16) -> &'static str {
     match status {
         400 => "the Request-URI cannot be read",
-        416 => "this scheme is not spoken",
+        416 => "this scheme is not spoken, or asks for TLS where the call came without",
         480 => "the user is disabled or not registered",
         500 => "none of our listeners reaches the trunk",
         503 => "the trunk's name is not resolved",

@@ -192,3 +192,33 @@ fn a_request_that_drips_or_never_ends_is_bounded() {
     assert_eq!(all[0], Heard::Refused);
     assert!(out.starts_with(b"HTTP/1.1 404 "));
 }
+
+/// Numbers from a seed; the high bits are the good ones.
+fn next_random(state: &mut u64) -> usize {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*state >> 33) as usize
+}
+
+/// Frames with true and false headers, cut anywhere: nothing panics, and after the end nothing comes.
+#[test]
+fn whatever_comes_is_read_or_ends_the_flow() {
+    for seed in 0..3_000_u64 {
+        let (mut web, mut state) = (opened(), seed);
+        let mut bytes = Vec::new();
+        for _ in 0..next_random(&mut state) % 6 {
+            let payload: Vec<u8> = (0..next_random(&mut state) % 300).map(|n| n as u8).collect();
+            let mut one =
+                frame([0x81, 0x82, 0x01, 0x80, 0x89, 0x8a][next_random(&mut state) % 6], &payload);
+            if next_random(&mut state).is_multiple_of(3) {
+                let at = next_random(&mut state) % one.len().min(10);
+                one[at] = next_random(&mut state) as u8;
+            }
+            bytes.extend(one);
+        }
+        let (all, out) = read(&mut web, &bytes, 1 + next_random(&mut state) % 200);
+        let end = all.iter().position(|one| matches!(one, Heard::Over { .. }));
+        let is_end = |one: &Heard| *one == Heard::Over { broken: false };
+        assert!(end.is_none_or(|at| all[at + 1..].iter().all(is_end)), "seed {seed}: {all:?}");
+        assert!(out.len() <= bytes.len() + 256, "seed {seed}: {} bytes", out.len());
+    }
+}
