@@ -141,6 +141,7 @@ impl Core {
         let resting = self.desk.ports.resting(self.desk.now.mono);
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
         let trunks_down = self.trunks_down();
+        let trunks_resting = self.desk.trunks.resting(self.desk.now.mono);
         let [registered, unregistered] = self.enrolled_count();
         let wait = self.desk.load.take_longest().as_millis();
         let wait = usize::try_from(wait).unwrap_or(usize::MAX);
@@ -158,6 +159,7 @@ impl Core {
             (Counter::PortsResting, resting),
             (Counter::AsksWaiting, self.pending.len()),
             (Counter::TrunksDown, trunks_down),
+            (Counter::TrunksResting, trunks_resting),
             (Counter::TrunksRegistered, registered),
             (Counter::TrunksUnregistered, unregistered),
             (Counter::Bans, bans),
@@ -371,6 +373,7 @@ impl Core {
                         Answer::Calls(self.calls.iter().map(|(_, call)| call.view(shard)).collect())
                     }
                     Question::Explain(trial) => Answer::Explained(Box::new(self.explain(&trial))),
+                    Question::Trunks(names) => Answer::Trunks(self.trunk_views(&names)),
                     Question::Dialogs => Answer::Dialogs(
                         self.calls.iter().flat_map(|(_, call)| call.dialog_views(shard)).collect(),
                     ),

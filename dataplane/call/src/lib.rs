@@ -37,6 +37,7 @@ mod slots;
 mod steer;
 mod transactions;
 mod transfer;
+mod trunk_views;
 mod trunks;
 mod wheel;
 

@@ -52,8 +52,10 @@ fn calls_go_through_a_carrier_that_asks_whatever_the_weather() -> Result<(), Fai
             assert!(world.noted().records.iter().all(|record| record.status_code == 200));
             let counter = world.phone(1).counter();
             assert_eq!((counter.refused, world.noted().records.len()), (0, 3), "seed {seed}");
-            assert!(counter.passed >= 15, "seed {seed}: {counter:?}");
-            assert!(world.counter(Counter::TrunkChallenges) >= 15, "seed {seed}");
+            // INVITE and BYE of each call; what is between them may be lost with a rough call's end.
+            let least = if shards == 1 { 15 } else { 6 };
+            assert!(counter.passed >= least, "seed {seed}: {counter:?}");
+            assert!(world.counter(Counter::TrunkChallenges) >= least.into(), "seed {seed}");
             world.finish()?;
         }
     }
