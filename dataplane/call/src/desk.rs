@@ -23,7 +23,7 @@ use sip::transaction::{ClientInput, ClientOutput, Outcome, ServerInput, ServerOu
 use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan};
 
 use crate::io::Rung;
-use crate::mint::Mint;
+use crate::mint::{LegName, Mint};
 use crate::outbox::Outbox;
 use crate::slots::Key;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
@@ -49,6 +49,8 @@ pub(crate) enum TimerKey {
     Restate,
     /// A decision that the control plane owes.
     Decision(Key),
+    /// A leg that went to another shard and is no more: nothing of it is repeated any longer.
+    Moved(LegName),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
 }

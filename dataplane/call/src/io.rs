@@ -16,6 +16,8 @@ use shared::ids::{CallId, FlowKey, RelayKey, ShardId, Side};
 use shared::journal::Entry;
 use shared::net::{Destination, Source};
 
+pub use crate::loan::Loan;
+
 /// What the shell feeds to the core.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -115,8 +117,16 @@ pub enum MeshMessage {
         ask: u64,
         welcome: bool,
     },
+    /// About a leg that one call lends to another.
+    Loan(Loan),
     /// A message that the receiving shard owns, and where it came from.
     Message {
+        from: Source,
+        bytes: Vec<u8>,
+    },
+    /// A message of a leg that has moved to a call of the receiving shard. Its tag still names the shard
+    /// that it came to be on, so that it may have moved there first.
+    Onward {
         from: Source,
         bytes: Vec<u8>,
     },

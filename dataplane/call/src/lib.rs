@@ -16,6 +16,7 @@ mod health;
 mod hunting;
 mod invite;
 pub mod io;
+mod loan;
 mod locate;
 mod mint;
 mod originate;

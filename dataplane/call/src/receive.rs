@@ -47,6 +47,9 @@ impl Core {
                 return self.desk.out.mesh(owner, message);
             }
         }
+        if self.sent_onward(&from, &message) {
+            return;
+        }
         if message.is_request() {
             self.receive_request(from, &message);
         } else {
@@ -178,7 +181,7 @@ impl Core {
             self.desk.server_input(key, ServerInput::Ack);
         }
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
-        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
+        let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         let Some(parts) = tag else {
             if known.is_none() {
                 self.desk.count(Counter::SipStrays);
@@ -225,7 +228,7 @@ impl Core {
     }
 
     fn receive_in_dialog(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
-        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
+        let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         match tag {
             Some(parts) if self.in_dialog(parts, request) => {
                 self.claim(key, self.rung(parts));
@@ -308,7 +311,8 @@ impl Core {
         self.desk.respond(key, Reply::new(200), |desk, _, mut out| {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
             let timers = desk.settings.timers.session.is_on();
-            let supported = if timers { "path, outbound, timer" } else { "path, outbound" };
+            let supported =
+                if timers { "path, outbound, replaces, timer" } else { "path, outbound, replaces" };
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });

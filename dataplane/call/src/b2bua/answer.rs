@@ -163,7 +163,7 @@ impl Call {
         // Not of a transfer: only its own targets were called for it.
         let late = |aim| leg.given_up && aim != Aim::Transfer;
         let round = round.filter(|round| index >= round.first_leg || late(round.aim));
-        if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
+        if (leg.state == LegState::Up || leg.has_moved) && leg.dialog.remote_tag == tag {
             return resend_ack(desk, client); // a repeated 2xx
         }
         if leg.state != LegState::Inviting {
