@@ -29,6 +29,10 @@ impl Core {
             return;
         }
         let trunk = self.source_trunk(request, &from);
+        if trunk.is_none() && request.first(HeaderName::Replaces).is_some() {
+            // Whoever wants another one's place says who it is, whatever holds for calls.
+            return self.identify(key, from, request);
+        }
         if trunk.is_some() || !self.desk.settings.call_auth {
             return self.admit(key, from, request, trunk, false);
         }
@@ -56,6 +60,9 @@ impl Core {
         trunk: Option<Box<str>>,
         is_guests: bool,
     ) {
+        if request.first(HeaderName::Replaces).is_some() {
+            return self.take_place(key, &from, request, trunk, is_guests);
+        }
         // A call that goes to a trunk becomes outbound when that is decided.
         let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
         let Some(slot) = self.calls.next_key() else {

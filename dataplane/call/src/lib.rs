@@ -26,6 +26,7 @@ mod receive;
 mod refer;
 mod registrar;
 mod relays;
+mod replace;
 mod restate;
 mod router;
 mod slots;

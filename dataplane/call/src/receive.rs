@@ -261,7 +261,11 @@ impl Core {
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
         self.desk.respond(key, answer, |_, _, out| out.end());
         if !self.cancel_waiting(invite_key) {
-            self.with_call(call, |call, desk, _| call.cancelled_by_caller(desk));
+            self.with_call(call, |call, desk, _| {
+                if !call.newcomer_cancelled(desk, invite_key) {
+                    call.cancelled_by_caller(desk);
+                }
+            });
         }
     }
 
@@ -419,10 +423,14 @@ fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
         return None;
     }
     let register = request.method() == Method::Register;
+    let invites = request.method() == Method::Invite;
     let fine = |tag: &&[u8]| {
         let of_registrar =
             tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
-        register && of_registrar || timers && tag.eq_ignore_ascii_case(b"timer")
+        let of_place = tag.eq_ignore_ascii_case(b"replaces");
+        invites && of_place
+            || register && of_registrar
+            || timers && tag.eq_ignore_ascii_case(b"timer")
     };
     let required =
         request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));

@@ -50,6 +50,8 @@ enum Wish {
     Hold { act: u64, on: bool },
     /// A leg on loan is to take the place of the one that goes.
     Join,
+    /// The leg is to agree with one that takes the place of its peer.
+    Newcomer,
 }
 
 impl Aligning {
@@ -81,7 +83,7 @@ impl Aligning {
 impl Call {
     /// Makes `leg` agree with what its peer said, if it does not already.
     pub(crate) fn align(&mut self, desk: &mut Desk, leg: u8) {
-        if self.is_joining() {
+        if self.is_joining() || self.replacing.is_some() {
             return; // the one who comes hears the newest, and its answer aligns the one who stays
         }
         self.end_aligning();
@@ -108,6 +110,11 @@ impl Call {
         self.begin_aligning(desk, leg, Wish::Join);
     }
 
+    /// Asks the leg that stays about the one that comes.
+    pub(crate) fn ask_for_newcomer(&mut self, desk: &mut Desk, leg: u8) {
+        self.begin_aligning(desk, leg, Wish::Newcomer);
+    }
+
     fn begin_aligning(&mut self, desk: &mut Desk, leg: u8, wish: Wish) {
         self.aligning = Some(Box::new(Aligning::new(desk.now.mono, leg, wish)));
         self.try_to_align(desk);
@@ -125,6 +132,7 @@ impl Call {
     /// No INVITE is under way, so that one of ours may be sent for an act.
     pub(crate) fn may_turn(&self) -> bool {
         let is_moving = self.transfer.is_some() || self.round.is_some() || self.lent.is_some();
+        let is_moving = is_moving || self.replacing.is_some();
         let is_free = self.aligning.is_none() && !self.is_inviting();
         self.state == State::Talking && is_free && !is_moving
     }
@@ -155,6 +163,7 @@ impl Call {
         let (leg, wish) = (aligning.leg, aligning.wish);
         let peer = match wish {
             Wish::Join => self.transfer.as_ref().map(|transfer| transfer.stays),
+            Wish::Newcomer => self.replacing.as_ref().map(|replacing| replacing.comes()),
             Wish::Agree | Wish::Hold { .. } => self.peer_of(leg),
         };
         let Some(peer) = peer else { return self.end_aligning() };
@@ -167,6 +176,8 @@ impl Call {
         let mut offer = self.legs[usize::from(peer)].said.clone();
         if wish == Wish::Join {
             offer = self.joining_offer(leg).unwrap_or_default();
+        } else if wish == Wish::Newcomer {
+            offer = self.newcomers_offer().unwrap_or_default();
         } else if wish != Wish::Agree {
             // Only what both have agreed on: the peer is not asked again.
             let mine = &self.legs[usize::from(leg)].said;
@@ -294,6 +305,9 @@ impl Call {
         if self.aligning.take_if(|one| one.wish == Wish::Join).is_some() {
             return self.join_agreed(desk, leg, said.as_ref());
         }
+        if self.aligning.take_if(|one| one.wish == Wish::Newcomer).is_some() {
+            return self.newcomer_agreed(desk, leg, said.as_ref());
+        }
         match said {
             Some(said) => {
                 let wish = self.aligning.take().map(|aligning| aligning.wish);
@@ -339,7 +353,8 @@ impl Call {
                 desk.drop_client(client);
             }
             // A leg that was never asked, or answered that it is busy, is no dead one.
-            let is_dead = aligning.wish != Wish::Join || aligning.is_out();
+            let may_be_alive = matches!(aligning.wish, Wish::Join | Wish::Newcomer);
+            let is_dead = !may_be_alive || aligning.is_out();
             self.alignment_failed(desk, if is_dead { 408 } else { 491 });
         } else if !aligning.is_out() && aligning.try_at <= now {
             self.try_to_align(desk);
@@ -354,6 +369,10 @@ impl Call {
         let leg = aligning.leg;
         if aligning.wish == Wish::Join {
             return self.join_failed(desk, leg, status);
+        }
+        if aligning.wish == Wish::Newcomer {
+            self.newcomer_failed(desk, status);
+            return self.end_if_gone(desk, leg, status);
         }
         if let Wish::Hold { act, on } = aligning.wish {
             self.legs[usize::from(leg)].held = !on;

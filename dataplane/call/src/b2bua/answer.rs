@@ -24,7 +24,7 @@ use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
 
-const ELSEWHERE: Cow<'static, str> =
+pub(super) const ELSEWHERE: Cow<'static, str> =
     Cow::Borrowed("SIP;cause=200;text=\"Call completed elsewhere\"");
 /// No Reason in the CANCEL.
 pub(crate) const NO_CAUSE: Cow<'static, str> = Cow::Borrowed("");
@@ -251,7 +251,7 @@ impl Call {
     }
 
     /// The trunk and the direction of the record are those of the leg that answered.
-    fn went_to(&mut self, index: u8) {
+    pub(super) fn went_to(&mut self, index: u8) {
         self.outbound_trunk.clone_from(&self.legs[usize::from(index)].trunk);
         self.direction = direction(self.inbound_trunk.is_some(), self.outbound_trunk.is_some());
     }
@@ -283,7 +283,7 @@ impl Call {
         self.answer_caller(desk, response, &body, Some(OwedAck::new(index, client, response)));
     }
 
-    fn answer_caller(
+    pub(super) fn answer_caller(
         &mut self,
         desk: &mut Desk,
         response: &Message<'_>,

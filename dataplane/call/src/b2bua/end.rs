@@ -47,6 +47,7 @@ impl Call {
         self.dial = None;
         self.leave_join(desk);
         self.end_loan(by);
+        self.end_replacing(desk);
         if let Some(transfer) = self.transfer.take() {
             let (leaves, stays) = (transfer.leaves, transfer.stays);
             let details = "the call ended".to_owned();

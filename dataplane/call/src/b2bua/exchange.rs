@@ -134,6 +134,9 @@ impl Call {
                     Side::Caller => HangupReason::ByCaller,
                     Side::Callee => HangupReason::ByCallee,
                 };
+                if self.replacing.as_ref().is_some_and(|one| one.is_for(index)) {
+                    return self.transferor_left(desk, index); // somebody is about to take its place
+                }
                 if self.lent.is_some() && !self.is_lent(index) {
                     return self.lender_left(desk, index, reason);
                 }

@@ -303,7 +303,7 @@ impl Call {
 
 /// `said` for somebody who was told `before`: its lines are never fewer (RFC 3264 8). `None` where a
 /// line was of another kind.
-fn lines_for(said: &[u8], before: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn lines_for(said: &[u8], before: &[u8]) -> Option<Vec<u8>> {
     let (new, old) = (read(said).ok()?, read(before).ok());
     let old = old.map(|old| old.media).unwrap_or_default();
     let differs = |(new, old): (&MediaLine<'_>, &MediaLine<'_>)| {

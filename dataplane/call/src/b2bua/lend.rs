@@ -97,6 +97,7 @@ impl Call {
             leg.state == LegState::Up && leg.dialog.state == DialogState::Confirmed
         });
         let is_moving = self.transfer.is_some() || self.round.is_some() || self.lent.is_some();
+        let is_moving = is_moving || self.replacing.is_some();
         let is_busy = self.aligning.is_some() || self.is_inviting() || self.pressing.is_some();
         if self.state != State::Talking || is_moving || is_busy {
             return Err(491);

@@ -20,9 +20,11 @@ pub(crate) mod lend;
 pub(crate) mod media;
 pub(crate) mod news;
 pub(crate) mod orphan;
+pub(crate) mod pickup;
 pub(crate) mod recording;
 pub(crate) mod referral;
 pub(crate) mod refresh;
+pub(crate) mod replace;
 pub(crate) mod session_timer;
 pub(crate) mod setup;
 pub(crate) mod speech;
@@ -60,6 +62,7 @@ pub(crate) use keys::Pressing;
 pub(crate) use lend::Lent;
 pub(crate) use media::Media;
 pub(crate) use referral::Referral;
+pub(crate) use replace::Replacing;
 pub(crate) use session_timer::SessionTimer;
 pub(crate) use transfer::Transfer;
 
@@ -107,6 +110,8 @@ pub(crate) struct Call {
     pub transfers_made: u8,
     /// Another call has the leg of a side on loan.
     pub lent: Option<Box<Lent>>,
+    /// Somebody takes a leg's place by an INVITE of its own, which waits for its answer.
+    pub replacing: Option<Box<Replacing>>,
     /// What other calls are to hear about legs, for the core to carry.
     pub(crate) loans: Vec<(ShardId, Loan)>,
     /// Who sent the REFER that the call, or the transfer, is made for.

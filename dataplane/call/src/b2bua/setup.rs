@@ -127,6 +127,7 @@ impl Call {
             transfer: None,
             transfers_made: 0,
             lent: None,
+            replacing: None,
             loans: Vec::new(),
             referral: None,
             leg_events: Vec::new(),

@@ -56,7 +56,7 @@ impl Call {
     pub(crate) fn may_transfer(&self, leaves: Side) -> Result<(u8, u8), Unmoved> {
         let [Some(caller), Some(callee)] = self.joined else { return Err(Unmoved::NotNow) };
         let is_moving = self.transfer.is_some() || self.round.is_some() || self.lent.is_some();
-        let is_busy = is_moving || self.aligning.is_some();
+        let is_busy = is_moving || self.aligning.is_some() || self.replacing.is_some();
         if self.state != State::Talking || is_busy {
             return Err(Unmoved::NotNow);
         }
