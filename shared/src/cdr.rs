@@ -95,7 +95,8 @@ pub enum HangupReason {
     Autohangup,
     ByCallee,
     ByCaller,
-    /// A leg handed the call to somebody who did not take it, and was gone by then.
+    /// A leg handed the call to somebody who did not take it, and was gone by then; or it joined the call
+    /// with another one of its own, which goes on.
     ByRefer,
     BySystem,
     Canceled,

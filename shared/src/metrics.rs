@@ -107,6 +107,10 @@ counters! {
     CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
     SessionRefreshes "session_refreshes_total" Total "Session refreshes sent (RFC 4028)";
     SessionsExpired "sessions_expired_total" Total "Calls ended because a side did not refresh its session";
+    JoinsDone "joins_done_total" Total "Attended transfers that joined two calls";
+    JoinsFailed "joins_failed_total" Total "Attended transfers that did not come about";
+    LegsReplaced "legs_replaced_total" Total "Legs whose place another one took by INVITE with Replaces";
+    ReplacesRefused "replaces_refused_total" Total "INVITEs with Replaces that got no place";
     CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";

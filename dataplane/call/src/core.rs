@@ -27,6 +27,7 @@ use crate::desk::{Desk, TimerKey, Told};
 use crate::enrolment::{self, Enrolments};
 use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
+use crate::loan::Moved;
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
 use crate::restate::Round;
@@ -56,6 +57,8 @@ pub struct Core {
     pub(crate) draining: bool,
     /// Standing calls are being written into a new segment of the journal.
     pub(crate) restating: Option<Round>,
+    /// Legs that came to be in other calls.
+    pub(crate) moved: Moved,
     /// The call that the present input belongs to, for the panic handler.
     pub(crate) current: Option<Key>,
     due: Vec<TimerKey>,
@@ -79,6 +82,8 @@ pub struct Census {
     pub asks: usize,
     /// Calls that count against the limit of a trunk.
     pub trunk_calls: usize,
+    /// Legs whose tag names another call than the one that they are in.
+    pub moved_legs: usize,
 }
 
 impl Core {
@@ -97,6 +102,7 @@ impl Core {
             enrolments: enrolment::enrolments(),
             draining: false,
             restating: None,
+            moved: Moved::default(),
             current: None,
             due: Vec::new(),
         };
@@ -206,6 +212,7 @@ impl Core {
             events_waiting: 0,
             asks: self.pending.len() + self.asks.len(),
             trunk_calls: self.desk.trunks.standing(),
+            moved_legs: self.moved.len(),
         }
     }
 
@@ -257,6 +264,15 @@ impl Core {
 
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
+        let loans = std::mem::take(&mut call.loans);
+        self.settle_call(key);
+        for (shard, loan) in loans {
+            self.carry(shard, loan);
+        }
+    }
+
+    fn settle_call(&mut self, key: Key) {
+        let Some(call) = self.calls.find_mut(key) else { return };
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
@@ -284,6 +300,7 @@ impl Core {
         let mut call = self.calls.remove(key).expect("just found");
         call.drop_acts(&mut self.desk);
         self.call_over(&call);
+        self.forget_names(&call);
         if let Some(caller) = call.caller_hash
             && self.by_caller.get(&caller) == Some(&key)
         {
@@ -434,7 +451,10 @@ impl Core {
             MeshMessage::Guests { ask, welcome } => self.guests_told(ask, welcome),
             MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
-            MeshMessage::Message { from, bytes } => self.receive(from, &bytes, false),
+            MeshMessage::Loan(loan) => self.hear_loan(from, loan),
+            MeshMessage::Message { from, bytes } | MeshMessage::Onward { from, bytes } => {
+                self.receive(from, &bytes, false);
+            }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {
                 self.health_heard(&trunk, at, is_down);
             }
@@ -575,6 +595,7 @@ impl Core {
                     self.tell(told, None);
                 }
                 TimerKey::Enrolment(key) => self.enrolment_due(key),
+                TimerKey::Moved(name) => self.forget_moved(name),
                 TimerKey::Ping(watch) => self.ping_due(watch),
                 TimerKey::Restate => self.restate(),
                 TimerKey::Server(key) => {

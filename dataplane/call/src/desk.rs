@@ -25,7 +25,7 @@ use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan}
 use crate::b2bua::secure::is_sips;
 use crate::edge::Edge;
 use crate::io::Rung;
-use crate::mint::Mint;
+use crate::mint::{LegName, Mint};
 use crate::outbox::Outbox;
 use crate::overload::Load;
 use crate::slots::Key;
@@ -54,6 +54,8 @@ pub(crate) enum TimerKey {
     Decision(Key),
     /// A registration with a carrier is to be sent, renewed or given up.
     Enrolment(Key),
+    /// A leg that went to another shard and is no more: nothing of it is repeated any longer.
+    Moved(LegName),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
 }

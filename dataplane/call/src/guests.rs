@@ -108,7 +108,7 @@ impl Core {
         }
     }
 
-    fn identify(&mut self, key: ServerKey, from: Source, request: &Message<'_>) {
+    pub(crate) fn identify(&mut self, key: ServerKey, from: Source, request: &Message<'_>) {
         match gate::authenticate(&mut self.desk, request, Asked::Call) {
             Err(user) => self.ask_user(key, &from, request, Asked::Call, user),
             Ok(gate) => self.invite_identified(key, from, request, gate),

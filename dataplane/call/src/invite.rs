@@ -32,6 +32,10 @@ impl Core {
             return;
         }
         let trunk = self.source_trunk(request, &from);
+        if trunk.is_none() && request.first(HeaderName::Replaces).is_some() {
+            // Whoever wants another one's place says who it is, whatever holds for calls.
+            return self.identify(key, from, request);
+        }
         if trunk.is_some() || !self.desk.settings.call_auth {
             return self.admit(key, from, request, trunk, false);
         }
@@ -67,6 +71,9 @@ impl Core {
     ) {
         if trunk.is_none() && self.holds_too_many(&from, request) {
             return gate::refuse_source(&mut self.desk, key);
+        }
+        if request.first(HeaderName::Replaces).is_some() {
+            return self.take_place(key, &from, request, trunk, is_guests);
         }
         // A call that goes to a trunk becomes outbound when that is decided.
         let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };

@@ -17,6 +17,8 @@ use shared::ids::{CallId, FlowKey, RelayKey, ShardId, Side};
 use shared::journal::Entry;
 use shared::net::{Destination, Source};
 
+pub use crate::loan::Loan;
+
 /// What the shell feeds to the core.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -121,6 +123,8 @@ pub enum MeshMessage {
         ask: u64,
         welcome: bool,
     },
+    /// About a leg that one call lends to another.
+    Loan(Loan),
     /// A message that the receiving shard owns, and where it came from.
     Message {
         from: Source,
@@ -129,6 +133,12 @@ pub enum MeshMessage {
     /// This source sends too much: does anybody know it?
     Suspected {
         source: IpAddr,
+    },
+    /// A message of a leg that has moved to a call of the receiving shard. Its tag still names the shard
+    /// that it came to be on, so that it may have moved there first.
+    Onward {
+        from: Source,
+        bytes: Vec<u8>,
     },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.
     TrunkHealth {

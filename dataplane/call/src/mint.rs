@@ -30,10 +30,17 @@ pub(crate) struct Mint {
 }
 
 /// What a tag of ours says: the call's slot and the leg in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TagParts {
     pub call: Key,
     pub leg: u8,
+}
+
+/// A leg as its tag names it for good, wherever it has gone since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LegName {
+    pub shard: ShardId,
+    pub parts: TagParts,
 }
 
 impl Mint {
@@ -97,6 +104,10 @@ pub(crate) fn parse_tag(tag: &[u8]) -> Option<TagParts> {
     let generation = u32::try_from(hex(rest.get(10..18)?)?).ok()?;
     let leg = u8::try_from(hex(rest.get(18..20)?)?).ok()?;
     Some(TagParts { call: Key { slot, generation }, leg })
+}
+
+pub(crate) fn leg_name(tag: &[u8]) -> Option<LegName> {
+    Some(LegName { shard: shard_of_tag(tag)?, parts: parse_tag(tag)? })
 }
 
 pub(crate) fn shard_of_branch(branch: &[u8]) -> Option<ShardId> {

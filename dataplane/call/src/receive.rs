@@ -53,6 +53,9 @@ impl Core {
                 return self.desk.out.mesh(owner, message);
             }
         }
+        if self.sent_onward(&from, &message) {
+            return;
+        }
         if message.is_request() {
             self.receive_request(from, &message);
         } else {
@@ -214,7 +217,7 @@ impl Core {
             self.desk.server_input(key, ServerInput::Ack);
         }
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
-        let tag = request.to().ok().and_then(|to| to.tag()).and_then(mint::parse_tag);
+        let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         let Some(parts) = tag else {
             if known.is_none() {
                 self.desk.count(Counter::SipStrays);
@@ -262,7 +265,7 @@ impl Core {
 
     fn receive_in_dialog(&mut self, key: ServerKey, from: &Source, request: &Message<'_>) {
         let tag = request.to().ok().and_then(|to| to.tag());
-        match tag.and_then(mint::parse_tag) {
+        match tag.and_then(|tag| self.leg_of(tag)) {
             Some(parts) if self.in_dialog(parts, request) => {
                 self.claim(key, self.rung(parts));
                 if request.method() == Method::Refer {
@@ -302,7 +305,9 @@ impl Core {
         if !self.cancel_waiting(invite_key) {
             self.with_call(call, |call, desk, _| {
                 call.hear_cause(request);
-                call.cancelled_by_caller(desk);
+                if !call.newcomer_cancelled(desk, invite_key) {
+                    call.cancelled_by_caller(desk);
+                }
             });
         }
     }
@@ -355,7 +360,8 @@ impl Core {
         self.desk.respond(key, Reply::new(200), |desk, _, mut out| {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
             let timers = desk.settings.timers.session.is_on();
-            let supported = if timers { "path, outbound, timer" } else { "path, outbound" };
+            let supported =
+                if timers { "path, outbound, replaces, timer" } else { "path, outbound, replaces" };
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });
@@ -469,10 +475,14 @@ fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
         return None;
     }
     let register = request.method() == Method::Register;
+    let invites = request.method() == Method::Invite;
     let fine = |tag: &&[u8]| {
         let of_registrar =
             tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
-        register && of_registrar || timers && tag.eq_ignore_ascii_case(b"timer")
+        let of_place = tag.eq_ignore_ascii_case(b"replaces");
+        invites && of_place
+            || register && of_registrar
+            || timers && tag.eq_ignore_ascii_case(b"timer")
     };
     let required =
         request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));

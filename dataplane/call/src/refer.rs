@@ -9,7 +9,7 @@ use shared::metrics::Counter;
 use shared::net::{Destination, Source};
 use shared::originate::{Originate, Unstarted};
 use sip::dialog::{Dialog, Order};
-use sip::wire::{HeaderName, Message, NameAddr, Uri};
+use sip::wire::{HeaderName, Message, NameAddr, Replaces, Uri};
 
 use crate::b2bua::INVITER;
 use crate::b2bua::referral::{Place as Told, Referral};
@@ -26,6 +26,9 @@ use crate::transfer::Move;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     target: Vec<u8>,
+    /// The dialog that the sender has with the target (RFC 5589 7).
+    replaces: Option<Replaces>,
+    referred_by: Option<Vec<u8>>,
     /// RFC 4488: no NOTIFY is wanted.
     is_silent: bool,
 }
@@ -48,22 +51,36 @@ impl Wish {
         if method.is_some_and(|method| !method.eq_ignore_ascii_case(b"INVITE")) {
             return Err(501);
         }
-        if !uri.headers.is_empty() {
-            // Replaces would join two calls, which may live on two shards; others would write into
-            // our INVITE.
-            let replaces = uri.headers.to_ascii_lowercase().starts_with(b"replaces=");
-            return Err(if replaces { 501 } else { 400 });
-        }
+        let replaces = replaces_of(&uri)?;
         let silent = |(name, written, value): (HeaderName, &[u8], &[u8])| {
             name == HeaderName::Other
                 && written.eq_ignore_ascii_case(b"Refer-Sub")
                 && value.trim_ascii().eq_ignore_ascii_case(b"false")
         };
+        let headers = uri.headers.len() + usize::from(!uri.headers.is_empty());
+        let plain = &address.uri[..address.uri.len() - headers];
+        let referred_by = request.first(HeaderName::ReferredBy);
         Ok(Self {
-            target: without_method(address.uri, uri.params),
+            target: without_method(plain, uri.params),
+            replaces,
+            referred_by: referred_by.filter(|by| NameAddr::parse(by).is_ok()).map(<[u8]>::to_vec),
             is_silent: request.lines().any(silent),
         })
     }
+}
+
+/// The headers that the sender wants in the INVITE: Replaces alone, others would write into ours.
+fn replaces_of(uri: &Uri<'_>) -> Result<Option<Replaces>, u16> {
+    let mut replaces = None;
+    for (name, value) in uri.header_values() {
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if is(b"Replaces") && replaces.is_none() {
+            replaces = Some(Replaces::parse(&value).map_err(|_| 400_u16)?);
+        } else if !is(b"Require") || !value.eq_ignore_ascii_case(b"replaces") {
+            return Err(400);
+        }
+    }
+    Ok(replaces)
 }
 
 /// The method is for whoever is referred (RFC 3261 19.1.1), not for whom it calls.
@@ -93,6 +110,7 @@ impl Core {
         };
         let is_guest = call.is_guests && parts.leg == INVITER;
         let Some(leg) = call.leg_mut(parts.leg) else { return self.desk.refuse(server, 481) };
+        let is_guest = is_guest || leg.is_guest;
         if leg.dialog.accept_cseq(number) == Order::OutOfOrder {
             return self.desk.refuse(server, 500);
         }
@@ -116,7 +134,9 @@ impl Core {
         let told = (!wish.is_silent).then_some(told);
         self.with_call(Some(parts.call), |call, desk, _| call.begin_referral(desk, told));
         let ring = self.desk.settings.timers.ring;
-        self.transfer(parts.call, Move { leaves, stays, target: wish.target, ring, act: None });
+        let Wish { target, replaces, referred_by, .. } = wish;
+        let wanted = Move { leaves, stays, target, ring, act: None, referred_by, replaces };
+        self.transfer(parts.call, wanted);
     }
 
     /// A REFER of a user who is in no call: call that user, then whom it names (the guide's scenario A).
@@ -160,6 +180,8 @@ impl Core {
             return self.desk.refuse(server, 403);
         }
         let wish = match Wish::read(request) {
+            // Who is in no call with us has no dialog of ours to name.
+            Ok(wish) if wish.replaces.is_some() => return self.desk.refuse(server, 501),
             Ok(wish) => wish,
             Err(status) => return self.desk.refuse(server, status),
         };

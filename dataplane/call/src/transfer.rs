@@ -9,11 +9,14 @@ use std::time::Duration;
 use shared::act::Refusal;
 use shared::ids::Side;
 use shared::limits::ACT_WAIT_MAX;
+use sip::wire::Replaces;
 
 use crate::b2bua::acts::Waits;
 use crate::b2bua::transfer::Unmoved;
-use crate::b2bua::{Call, Changes, Transfer};
+use crate::b2bua::{Call, Changes, Join, Transfer};
 use crate::core::Core;
+use crate::loan::{Ask, Borrower};
+use crate::mint;
 use crate::originate::source_of;
 use crate::place::uri_of;
 use crate::router::Decision;
@@ -29,6 +32,9 @@ pub(crate) struct Move {
     pub ring: Duration,
     /// The action that waits for the outcome.
     pub act: Option<u64>,
+    pub referred_by: Option<Vec<u8>>,
+    /// The target is in a call with who sends the REFER: the two calls are to be joined.
+    pub replaces: Option<Replaces>,
 }
 
 /// An action is answered within its time, so its target rings less long than that.
@@ -49,7 +55,8 @@ impl Core {
             });
             match (legs, target) {
                 (Ok((leaves, stays)), Some(target)) => {
-                    wanted = Some(Move { leaves, stays, target, ring, act: Some(act) });
+                    let (act, referred_by, replaces) = (Some(act), None, None);
+                    wanted = Some(Move { leaves, stays, target, ring, act, referred_by, replaces });
                 }
                 (Err(why), _) => call.finish_act(desk, act, Err(why)),
                 (_, None) => call.finish_act(desk, act, Err(Refusal::TargetUnreadable)),
@@ -64,7 +71,7 @@ impl Core {
     /// The target is placed as if the leg that goes had called it: by the rules for its trunk, if it
     /// is one. A program's word counts as a user's.
     pub(crate) fn transfer(&mut self, slot: Key, wanted: Move) {
-        let Move { leaves, stays, target, ring, act } = wanted;
+        let Move { leaves, stays, target, ring, act, referred_by, replaces } = wanted;
         let Some(call) = self.calls.find_mut(slot) else { return };
         // What an earlier hunt of this call still asked is no answer to this.
         for ask in std::mem::take(&mut call.hunt.asked) {
@@ -72,9 +79,42 @@ impl Core {
         }
         call.hunt.found.clear();
         call.hunt.then_rules = false;
-        let transfer = Transfer { leaves, stays, target, ring, act, trunk: None };
+        let (trunk, join) = (None, None);
+        let transfer = Transfer { leaves, stays, target, ring, act, trunk, referred_by, join };
         self.with_call(Some(slot), |call, desk, _| call.begin_transfer(desk, transfer));
-        self.place_target(slot, false);
+        match replaces {
+            None => self.place_target(slot, false),
+            Some(replaces) => self.join(slot, replaces),
+        }
+    }
+
+    /// The leg that talks with the dialog of `replaces` is asked for, on whichever shard it is.
+    fn join(&mut self, slot: Key, replaces: Replaces) {
+        let (now, shard, shards) =
+            (self.desk.now.mono, self.desk.settings.shard, self.desk.settings.shards);
+        let named = mint::leg_name(&replaces.to_tag).map(|name| name.shard);
+        self.with_call(Some(slot), |call, desk, _| {
+            let Some(lender) = named.filter(|shard| shard.0 < shards) else {
+                call.note_join_failed(desk, 481); // not a dialog of ours
+                return call.transfer_failed(desk, 481, b"");
+            };
+            let Some(leaves) = call.transfer.as_ref().map(|transfer| transfer.leaves) else {
+                return;
+            };
+            let side = call.legs[usize::from(leaves)].side;
+            let (id, transfer) = (call.id, call.transfers_made);
+            let ask = Ask {
+                borrower: Borrower { shard, call: call.key, id, transfer },
+                replaces,
+                trunk: trunk_of_leg(call, leaves),
+                is_ipv4: call.bound_ip(side).map(|ip| ip.is_ipv4()),
+            };
+            if let Some(transfer) = &mut call.transfer {
+                transfer.join = Some(Join::new(now, ask, lender));
+            }
+            call.ask_for_leg();
+            call.arm(desk);
+        });
     }
 
     /// Decides where the target of the transfer is, and calls it. `unregistered`: the registrar has
@@ -127,6 +167,6 @@ impl Core {
 }
 
 /// The trunk that a leg belongs to.
-fn trunk_of_leg(call: &Call, leg: u8) -> Option<Box<str>> {
+pub(crate) fn trunk_of_leg(call: &Call, leg: u8) -> Option<Box<str>> {
     call.trunk_of(leg).map(Into::into)
 }

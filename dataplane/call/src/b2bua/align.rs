@@ -34,6 +34,8 @@ pub(crate) struct Aligning {
     refused: Option<u16>,
     /// The re-INVITE that is out.
     client: Option<ClientKey>,
+    /// A provisional response to it was seen.
+    is_heard: bool,
     /// The next try, while none is out.
     try_at: Instant,
     give_up_at: Instant,
@@ -46,12 +48,17 @@ enum Wish {
     Agree,
     /// An act puts the leg on hold, or takes it back.
     Hold { act: u64, on: bool },
+    /// A leg on loan is to take the place of the one that goes.
+    Join,
+    /// The leg is to agree with one that takes the place of its peer.
+    Newcomer,
 }
 
 impl Aligning {
     fn new(now: Instant, leg: u8, wish: Wish) -> Self {
         let give_up_at = now + WAIT_MAX;
-        Self { leg, wish, before: Vec::new(), refused: None, client: None, try_at: now, give_up_at }
+        let (client, is_heard, refused, before) = (None, false, None, Vec::new());
+        Self { leg, wish, before, refused, client, is_heard, try_at: now, give_up_at }
     }
 
     /// The re-INVITE that is out.
@@ -69,6 +76,10 @@ impl Aligning {
         self.refused.filter(|_| is_its && self.client.is_none())
     }
 
+    pub(crate) const fn client(&self) -> Option<ClientKey> {
+        self.client
+    }
+
     pub(crate) const fn is_out(&self) -> bool {
         self.client.is_some()
     }
@@ -77,6 +88,9 @@ impl Aligning {
 impl Call {
     /// Makes `leg` agree with what its peer said, if it does not already.
     pub(crate) fn align(&mut self, desk: &mut Desk, leg: u8) {
+        if self.is_joining() || self.replacing.is_some() {
+            return; // the one who comes hears the newest, and its answer aligns the one who stays
+        }
         self.end_aligning();
         let suits = |mine: &Description<'_>, theirs: &Description<'_>| formats_agree(mine, theirs);
         // Without a relay between them the leg has to know the address of its new peer, too.
@@ -96,6 +110,16 @@ impl Call {
         self.begin_aligning(desk, leg, Wish::Agree);
     }
 
+    /// Asks a leg on loan.
+    pub(crate) fn begin_joining(&mut self, desk: &mut Desk, leg: u8) {
+        self.begin_aligning(desk, leg, Wish::Join);
+    }
+
+    /// Asks the leg that stays about the one that comes.
+    pub(crate) fn ask_for_newcomer(&mut self, desk: &mut Desk, leg: u8) {
+        self.begin_aligning(desk, leg, Wish::Newcomer);
+    }
+
     fn begin_aligning(&mut self, desk: &mut Desk, leg: u8, wish: Wish) {
         self.aligning = Some(Box::new(Aligning::new(desk.now.mono, leg, wish)));
         self.try_to_align(desk);
@@ -112,7 +136,8 @@ impl Call {
 
     /// No INVITE is under way, so that one of ours may be sent for an act.
     pub(crate) fn may_turn(&self) -> bool {
-        let is_moving = self.transfer.is_some() || self.round.is_some();
+        let is_moving = self.transfer.is_some() || self.round.is_some() || self.lent.is_some();
+        let is_moving = is_moving || self.replacing.is_some();
         let is_free = self.aligning.is_none() && !self.is_inviting();
         self.state == State::Talking && is_free && !is_moving
     }
@@ -141,7 +166,12 @@ impl Call {
     fn try_to_align(&mut self, desk: &mut Desk) {
         let Some(aligning) = &self.aligning else { return };
         let (leg, wish) = (aligning.leg, aligning.wish);
-        let Some(peer) = self.peer_of(leg) else { return self.end_aligning() };
+        let peer = match wish {
+            Wish::Join => self.transfer.as_ref().map(|transfer| transfer.stays),
+            Wish::Newcomer => self.replacing.as_ref().map(|replacing| replacing.comes()),
+            Wish::Agree | Wish::Hold { .. } => self.peer_of(leg),
+        };
+        let Some(peer) = peer else { return self.end_aligning() };
         if self.is_inviting() {
             if let Some(aligning) = &mut self.aligning {
                 aligning.try_at = desk.now.mono + BUSY_WAIT;
@@ -149,7 +179,11 @@ impl Call {
             return;
         }
         let mut offer = self.legs[usize::from(peer)].said.clone();
-        if wish != Wish::Agree {
+        if wish == Wish::Join {
+            offer = self.joining_offer(leg).unwrap_or_default();
+        } else if wish == Wish::Newcomer {
+            offer = self.newcomers_offer().unwrap_or_default();
+        } else if wish != Wish::Agree {
             // Only what both have agreed on: the peer is not asked again.
             let mine = &self.legs[usize::from(leg)].said;
             if let (Ok(theirs), Ok(mine)) = (read(&offer), read(mine)) {
@@ -161,7 +195,9 @@ impl Call {
             aligning.before = before;
         }
         // What a held peer says of its direction is our own wish come back, not the peer's.
-        let direction = self.legs[usize::from(peer)].held.then_some(Direction::SendRecv);
+        // A leg that was put on hold to be transferred is to talk again.
+        let is_open = wish == Wish::Join || self.legs[usize::from(peer)].held;
+        let direction = is_open.then_some(Direction::SendRecv);
         let body = read(&offer).map(|offer| self.say_as(desk, leg, &offer, direction));
         let body = body.unwrap_or_default();
         if body.is_empty() {
@@ -216,8 +252,12 @@ impl Call {
             }
             return;
         };
+        if self.ended.is_some() {
+            self.join_outlived(desk, leg, client, response);
+            return self.arm(desk);
+        }
         match status {
-            0..=199 => {}
+            0..=199 => self.reinvite_is_heard(),
             200..=299 => self.alignment_agreed(desk, leg, client, response),
             422 if self.learns_longer(desk, leg, response) => self.align_later(desk, leg, status),
             // Glare, or an INVITE of theirs that we do not know of yet (RFC 3261 14.1, 14.2).
@@ -225,6 +265,21 @@ impl Call {
             _ => self.alignment_failed(desk, status),
         }
         self.arm(desk);
+    }
+
+    pub(crate) fn reinvite_is_heard(&mut self) {
+        if let Some(aligning) = &mut self.aligning {
+            aligning.is_heard = true;
+        }
+    }
+
+    /// RFC 3261 9.1: not before its first provisional response.
+    pub(crate) fn cancel_reinvite(&mut self, desk: &mut Desk) {
+        let heard = self.aligning.as_ref().filter(|aligning| aligning.is_heard);
+        let Some(client) = heard.and_then(|aligning| aligning.client) else { return };
+        if desk.transactions.clients.find(client).is_some_and(|one| one.cancel.is_none()) {
+            desk.cancel(client, None);
+        }
     }
 
     fn learns_longer(&mut self, desk: &Desk, leg: u8, response: &Message<'_>) -> bool {
@@ -252,6 +307,12 @@ impl Call {
         self.acknowledge(desk, OwedAck::new(leg, client, response), None);
         let said =
             if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        if self.aligning.take_if(|one| one.wish == Wish::Join).is_some() {
+            return self.join_agreed(desk, leg, said.as_ref());
+        }
+        if self.aligning.take_if(|one| one.wish == Wish::Newcomer).is_some() {
+            return self.newcomer_agreed(desk, leg, said.as_ref());
+        }
         match said {
             Some(said) => {
                 let wish = self.aligning.take().map(|aligning| aligning.wish);
@@ -277,6 +338,7 @@ impl Call {
         let tens = desk.mint.random() % 191 + if is_ours { 210 } else { 10 };
         if let Some(aligning) = &mut self.aligning {
             (aligning.client, aligning.refused) = (None, Some(status));
+            aligning.is_heard = false;
             aligning.try_at = desk.now.mono + Duration::from_millis(10 * tens);
         }
     }
@@ -295,7 +357,10 @@ impl Call {
             if let Some(client) = aligning.client {
                 desk.drop_client(client);
             }
-            self.alignment_failed(desk, 408);
+            // A leg that was never asked, or answered that it is busy, is no dead one.
+            let may_be_alive = matches!(aligning.wish, Wish::Join | Wish::Newcomer);
+            let is_dead = !may_be_alive || aligning.is_out();
+            self.alignment_failed(desk, if is_dead { 408 } else { 491 });
         } else if !aligning.is_out() && aligning.try_at <= now {
             self.try_to_align(desk);
         }
@@ -307,6 +372,13 @@ impl Call {
         self.unsay_refused();
         let Some(aligning) = self.aligning.take() else { return };
         let leg = aligning.leg;
+        if aligning.wish == Wish::Join {
+            return self.join_failed(desk, leg, status);
+        }
+        if aligning.wish == Wish::Newcomer {
+            self.newcomer_failed(desk, status);
+            return self.end_if_gone(desk, leg, status);
+        }
         if let Wish::Hold { act, on } = aligning.wish {
             self.legs[usize::from(leg)].held = !on;
             self.finish_act(desk, act, Err(Refusal::PeerRefused(status)));
@@ -335,7 +407,7 @@ impl Call {
     }
 
     /// What was refused was never said: the description before it stands (RFC 3261 14.1).
-    fn unsay_refused(&mut self) {
+    pub(crate) fn unsay_refused(&mut self) {
         if let Some(aligning) = &mut self.aligning
             && !aligning.before.is_empty()
         {
@@ -346,7 +418,8 @@ impl Call {
 
     /// The call ends, or the leg gets another peer: nobody waits for the answer any more.
     pub(crate) fn end_aligning(&mut self) {
-        if let Some(aligning) = self.aligning.take() {
+        // A leg on loan goes back when it has answered.
+        if let Some(aligning) = self.aligning.take_if(|one| one.wish != Wish::Join) {
             self.abandoned.extend(aligning.client);
             if let Wish::Hold { on, .. } = aligning.wish {
                 // Nobody knows whether the leg heard it: what it is told next says how it is.

@@ -26,7 +26,7 @@ use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::ClientKey;
 
-const ELSEWHERE: Cow<'static, str> =
+pub(super) const ELSEWHERE: Cow<'static, str> =
     Cow::Borrowed("SIP;cause=200;text=\"Call completed elsewhere\"");
 /// No Reason in the CANCEL.
 pub(crate) const NO_CAUSE: Cow<'static, str> = Cow::Borrowed("");
@@ -167,7 +167,7 @@ impl Call {
         // Not of a transfer: only its own targets were called for it.
         let late = |aim| leg.given_up && aim != Aim::Transfer;
         let round = round.filter(|round| index >= round.first_leg || late(round.aim));
-        if leg.state == LegState::Up && leg.dialog.remote_tag == tag {
+        if (leg.state == LegState::Up || leg.has_moved) && leg.dialog.remote_tag == tag {
             return resend_ack(desk, client); // a repeated 2xx
         }
         if leg.state != LegState::Inviting {
@@ -255,7 +255,7 @@ impl Call {
     }
 
     /// The trunk and the direction of the record are those of the leg that answered.
-    fn went_to(&mut self, index: u8) {
+    pub(super) fn went_to(&mut self, index: u8) {
         self.outbound_trunk.clone_from(&self.legs[usize::from(index)].trunk);
         self.direction = direction(self.inbound_trunk.is_some(), self.outbound_trunk.is_some());
     }
@@ -287,7 +287,7 @@ impl Call {
         self.answer_caller(desk, response, &body, Some(OwedAck::new(index, client, response)));
     }
 
-    fn answer_caller(
+    pub(super) fn answer_caller(
         &mut self,
         desk: &mut Desk,
         response: &Message<'_>,

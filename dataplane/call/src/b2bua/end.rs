@@ -45,6 +45,9 @@ impl Call {
         self.hunt.stop();
         self.round = None;
         self.dial = None;
+        self.leave_join(desk);
+        self.end_loan(by);
+        self.end_replacing(desk);
         if let Some(transfer) = self.transfer.take() {
             let (leaves, stays) = (transfer.leaves, transfer.stays);
             let details = "the call ended".to_owned();
@@ -177,6 +180,7 @@ impl Call {
                 desk.drop_client(invite);
             }
         }
+        self.give_up_join(desk);
         for client in std::mem::take(&mut self.abandoned) {
             desk.drop_client(client);
         }
@@ -231,6 +235,7 @@ impl Call {
         let mut roles: Vec<LegRole> = self
             .legs
             .iter()
+            .filter(|leg| !leg.was_tried && leg.on_loan.is_none())
             .map(|leg| LegRole { call_id: readable(&leg.dialog.call_id), role: leg.side })
             .collect();
         // A call that ended before it had a leg has the name that its first would have had.

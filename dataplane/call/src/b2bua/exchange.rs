@@ -138,6 +138,12 @@ impl Call {
                     Side::Caller => HangupReason::ByCaller,
                     Side::Callee => HangupReason::ByCallee,
                 };
+                if self.replacing.as_ref().is_some_and(|one| one.is_for(index)) {
+                    return self.transferor_left(desk, index); // somebody is about to take its place
+                }
+                if self.lent.is_some() && !self.is_lent(index) {
+                    return self.lender_left(desk, index, reason);
+                }
                 self.end(desk, reason, 200, Some(index));
             }
             // Who called us may BYE an early dialog (RFC 3261 15.1.1): a CANCEL by another name.
@@ -207,7 +213,8 @@ impl Call {
 
     /// Whether `index` may start an INVITE or UPDATE now: the status, and whether to say when.
     pub(crate) fn may_offer(&self, index: u8, method: Method) -> Result<(), (u16, bool)> {
-        if self.state != State::Talking || self.joined.iter().any(Option::is_none) {
+        let is_whole = self.lent.is_none() && self.joined.iter().all(Option::is_some);
+        if self.state != State::Talking || !is_whole {
             return Err((491, false));
         }
         let pending =
@@ -267,6 +274,9 @@ impl Call {
         request: &Message<'_>,
     ) {
         let Some(to) = self.peer_of(index) else { return desk.refuse(server, 480) };
+        if self.is_lent(to) {
+            return desk.refuse(server, 491);
+        }
         let made = self.new_exchange(desk, index, to, server, request.method(), false);
         if let Some(number) = made {
             self.send_exchange(desk, number);

@@ -17,13 +17,17 @@ pub(crate) mod end;
 pub(crate) mod exchange;
 pub(crate) mod forward;
 pub(crate) mod hunt;
+pub(crate) mod join;
 pub(crate) mod keys;
+pub(crate) mod lend;
 pub(crate) mod media;
 pub(crate) mod news;
 pub(crate) mod orphan;
+pub(crate) mod pickup;
 pub(crate) mod recording;
 pub(crate) mod referral;
 pub(crate) mod refresh;
+pub(crate) mod replace;
 pub(crate) mod secure;
 pub(crate) mod session_timer;
 pub(crate) mod setup;
@@ -39,7 +43,7 @@ use shared::act::HangUp;
 use shared::ask::Orders;
 use shared::cdr::{Direction, HangupReason, LegEvent};
 use shared::headers::ExtraHeader;
-use shared::ids::{CallId, Side};
+use shared::ids::{CallId, ShardId, Side};
 use shared::net::{Destination, Source};
 use shared::time::{Instant, Now};
 use sip::dialog::Dialog;
@@ -47,6 +51,8 @@ use sip::wire::Message;
 
 use crate::desk::Desk;
 use crate::io::Rung;
+use crate::loan::{Loan, OnLoan};
+use crate::mint::LegName;
 use crate::slots::Key;
 use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
 
@@ -56,9 +62,12 @@ pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
 pub(crate) use forward::Forwards;
 pub(crate) use hunt::{Hop, Hunt};
+pub(crate) use join::Join;
 pub(crate) use keys::Pressing;
+pub(crate) use lend::Lent;
 pub(crate) use media::Media;
 pub(crate) use referral::Referral;
+pub(crate) use replace::Replacing;
 pub(crate) use session_timer::SessionTimer;
 pub(crate) use transfer::Transfer;
 
@@ -108,6 +117,12 @@ pub(crate) struct Call {
     /// Somebody is called to take a leg's place.
     pub transfer: Option<Box<Transfer>>,
     pub transfers_made: u8,
+    /// Another call has the leg of a side on loan.
+    pub lent: Option<Box<Lent>>,
+    /// Somebody takes a leg's place by an INVITE of its own, which waits for its answer.
+    pub replacing: Option<Box<Replacing>>,
+    /// What other calls are to hear about legs, for the core to carry.
+    pub(crate) loans: Vec<(ShardId, Loan)>,
     /// Who sent the REFER that the call, or the transfer, is made for.
     pub referral: Option<Box<Referral>>,
     pub leg_events: Vec<LegEvent>,
@@ -238,6 +253,16 @@ pub(crate) struct Leg {
     pub refers: u8,
     /// A program has put it on hold: it is told to send nothing, and hears nothing of its peer.
     pub held: bool,
+    /// Its party has no account, in whichever call it is.
+    pub is_guest: bool,
+    /// It is another call's, and here to try if its peer takes this call.
+    pub on_loan: Option<Box<OnLoan>>,
+    /// It came from another call: how its tag names it.
+    pub name: Option<LegName>,
+    /// It talks in another call now.
+    pub has_moved: bool,
+    /// It was here on loan, and never talked in this call.
+    pub was_tried: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -408,7 +433,8 @@ impl Call {
         }
         let mut early = self.legs.iter().enumerate().filter(|(_, one)| {
             let rings = one.state == LegState::Inviting && !one.given_up;
-            one.side != side && rings && !one.dialog.remote_tag.is_empty()
+            let is_own = one.on_loan.is_none();
+            one.side != side && rings && is_own && !one.dialog.remote_tag.is_empty()
         });
         let first = early.next().map(|(index, _)| small(index));
         if early.next().is_some() { None } else { first }
@@ -428,7 +454,9 @@ impl Call {
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
         let rings = [self.ring_until, self.setup_until];
         let own = [self.end_at, self.give_up_at, aligning, self.acts_deadline()];
-        let own = rings.into_iter().chain(own).chain([self.refresh_deadline()]).flatten();
+        let loans = [self.loan_deadline(), self.join_deadline()];
+        let own =
+            rings.into_iter().chain(own).chain([self.refresh_deadline()]).chain(loans).flatten();
         resend.chain(exchanges).chain(own).min()
     }
 
@@ -453,6 +481,8 @@ impl Call {
         self.align_timeout(desk);
         self.expire_acts(desk);
         self.refresh_timeout(desk);
+        self.loan_timeout(desk);
+        self.join_timeout(desk);
         let until = [&mut self.ring_until, &mut self.setup_until];
         let over = until.map(|until| until.take_if(|at| *at <= now).is_some());
         if over.contains(&true) {
@@ -491,6 +521,7 @@ impl Call {
             && self.invite.is_none()
             && self.abandoned.is_empty()
             && self.legs.iter().all(|leg| leg.invite.is_none() && leg.unacked.is_none())
+            && self.legs.iter().all(|leg| leg.on_loan.is_none())
     }
 }
 

@@ -67,6 +67,15 @@ impl Call {
         }
     }
 
+    /// A leg comes from a call that was being recorded: what it says here is, too, unless the router
+    /// forbids it.
+    pub(crate) fn record_joined(&mut self, desk: &mut Desk) {
+        let is_wanted = self.orders.record != Some(Record::Never) && desk.intake.recordings;
+        if is_wanted && !self.media.past_us {
+            self.set_recorded(desk, Recorded::Now);
+        }
+    }
+
     /// A relay opens: it is recorded as the others are.
     pub(crate) fn begin_recording(&mut self, desk: &mut Desk, index: usize) {
         let Some(relay) = self.media.lines[index].as_ref().map(|line| line.relay) else { return };

@@ -130,6 +130,9 @@ impl Call {
             dial: None,
             transfer: None,
             transfers_made: 0,
+            lent: None,
+            replacing: None,
+            loans: Vec::new(),
             referral: None,
             leg_events: Vec::new(),
             aligning: None,
@@ -318,6 +321,7 @@ impl Call {
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
                 timer.write_request(&mut out, &rules);
+                out.header("Supported", b"replaces");
                 if let Some(party) = outgoing.referred_by {
                     out.header("Referred-By", party);
                 }
@@ -431,7 +435,7 @@ impl Call {
     }
 }
 
-fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg {
+pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg {
     Leg {
         side,
         dialog,
@@ -456,6 +460,11 @@ fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg
         said: Vec::new(),
         refers: 0,
         held: false,
+        is_guest: false,
+        on_loan: None,
+        name: None,
+        has_moved: false,
+        was_tried: false,
     }
 }
 

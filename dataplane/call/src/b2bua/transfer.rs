@@ -1,4 +1,4 @@
-//! Blind transfer of a standing call: one leg goes, somebody else takes its place (RFC 5589 6).
+//! Transfer of a standing call: one leg goes, somebody else takes its place (RFC 5589 6, 7).
 //! Owns:  `Transfer`: who goes, who stays, who is called instead.
 //! Gives: the steps from the call of the target to its answer or failure.
 //! Never: lets the transferee go before the target has answered.
@@ -11,14 +11,14 @@ use shared::act::Refusal;
 use shared::cdr::{HangupReason, LegEvent, LegEventType};
 use shared::ids::Side;
 use shared::limits::{BRANCHES_PER_CALL_MAX, TRANSFERS_PER_CALL_MAX};
-use sip::sdp::Direction;
+use sip::sdp::{Description, Direction};
 use sip::wire::{Message, reason_phrase};
 
 use super::answer::NO_CAUSE;
 use super::compose::{Carries, carries, changed, readable};
 use super::media::read;
 use super::setup::Outgoing;
-use super::{Aim, Call, Changes, Failure, LegState, OwedAck, State, Target};
+use super::{Aim, Call, Changes, Failure, Join, LegState, OwedAck, State, Target};
 use crate::desk::Desk;
 use crate::transactions::ClientKey;
 
@@ -36,6 +36,10 @@ pub(crate) struct Transfer {
     pub act: Option<u64>,
     /// The trunk that the target is reached by.
     pub trunk: Option<Box<str>>,
+    /// What the REFER said about who sends it (RFC 3892).
+    pub referred_by: Option<Vec<u8>>,
+    /// Nobody is called: the leg of another call comes.
+    pub join: Option<Join>,
 }
 
 /// Why a transfer cannot begin.
@@ -51,7 +55,8 @@ impl Call {
     /// Whether the leg on this side could go now, and who would stay.
     pub(crate) fn may_transfer(&self, leaves: Side) -> Result<(u8, u8), Unmoved> {
         let [Some(caller), Some(callee)] = self.joined else { return Err(Unmoved::NotNow) };
-        let is_busy = self.transfer.is_some() || self.round.is_some() || self.aligning.is_some();
+        let is_moving = self.transfer.is_some() || self.round.is_some() || self.lent.is_some();
+        let is_busy = is_moving || self.aligning.is_some() || self.replacing.is_some();
         if self.state != State::Talking || is_busy {
             return Err(Unmoved::NotNow);
         }
@@ -79,6 +84,7 @@ impl Call {
         let changes = std::mem::take(&mut self.changes);
         let Some(transfer) = &self.transfer else { return };
         let Transfer { leaves, stays, ring, .. } = **transfer;
+        let said_by = transfer.referred_by.clone();
         let party = [b"<", transfer.target.as_slice(), b">"].concat();
         let leaving = &self.legs[usize::from(leaves)];
         let side = leaving.side;
@@ -89,6 +95,7 @@ impl Call {
         let leaving = &self.legs[usize::from(leaves)];
         let (from, referred_by) =
             (leaving.dialog.local_party.clone(), leaving.dialog.remote_party.clone());
+        let referred_by = said_by.unwrap_or(referred_by);
         let said = std::mem::take(&mut self.legs[usize::from(stays)].said);
         let Ok(offer) = read(&said) else {
             return self.transfer_failed(desk, 488, b"");
@@ -149,12 +156,23 @@ impl Call {
             return self.transfer_failed(desk, 488, b"");
         };
         let Some(transfer) = self.transfer.take() else { return };
+        self.seat(desk, index, &transfer, &said);
+    }
+
+    /// A leg takes the place of the one that goes.
+    pub(crate) fn seat(
+        &mut self,
+        desk: &mut Desk,
+        index: u8,
+        transfer: &Transfer,
+        said: &Description<'_>,
+    ) {
         let (leaves, stays) = (transfer.leaves, transfer.stays);
         let side = self.legs[usize::from(leaves)].side;
         self.joined[side.index()] = Some(index);
         self.hush(desk, side);
         self.stop_pressing(desk, leaves);
-        self.heard(desk, index, &said);
+        self.heard(desk, index, said);
         self.drop_exchanges_of(desk, leaves);
         let target = readable(&transfer.target);
         self.note_leg(desk, LegEventType::TransferAccepted, index, stays, target);
@@ -163,7 +181,7 @@ impl Call {
         if let Some(act) = transfer.act {
             self.finish_act(desk, act, Ok(()));
         }
-        self.let_go(desk, leaves, &transfer);
+        self.let_go(desk, leaves, transfer);
         self.align(desk, stays);
         self.arm(desk);
     }
@@ -172,23 +190,31 @@ impl Call {
     fn let_go(&mut self, desk: &mut Desk, leaves: u8, transfer: &Transfer) {
         self.note_leg(desk, LegEventType::Removed, leaves, transfer.stays, String::new());
         self.send_bye(desk, leaves);
-        if let Some(trunk) = self.legs[usize::from(leaves)].trunk.take() {
+        let leg = &mut self.legs[usize::from(leaves)];
+        // One that came from another call counts where it came to be.
+        let is_native = leg.name.is_none();
+        if let Some(trunk) = leg.trunk.take().filter(|_| is_native) {
             self.return_share(&trunk);
         }
     }
 
     /// A trunk is used no more by a leg that counted against its limit.
     fn return_share(&mut self, trunk: &str) {
-        for shares in [&mut self.trunk_shares, &mut self.hunt.shares] {
-            if let Some(index) = shares.iter().position(|share| **share == *trunk) {
-                return self.shares_returned.push(shares.swap_remove(index));
-            }
-        }
+        let share = self.cede_share(trunk);
+        self.shares_returned.extend(share);
+    }
+
+    /// What a leg counts against is no longer this call's.
+    pub(crate) fn cede_share(&mut self, trunk: &str) -> Option<Box<str>> {
+        [&mut self.trunk_shares, &mut self.hunt.shares].into_iter().find_map(|shares| {
+            let index = shares.iter().position(|share| **share == *trunk)?;
+            Some(shares.swap_remove(index))
+        })
     }
 
     /// Whether its targets are looked up.
     pub(crate) fn awaits_target(&self) -> bool {
-        self.transfer.is_some() && self.round.is_none()
+        self.round.is_none() && self.transfer.as_ref().is_some_and(|one| one.join.is_none())
     }
 
     /// No target was found, or none of them took the call: the best failure says why.
@@ -213,6 +239,9 @@ impl Call {
             self.return_share(trunk);
         }
         self.report_referral(desk, status, reason);
+        if transfer.join.is_some() {
+            self.note_join_failed(desk, status);
+        }
         if let Some(act) = transfer.act {
             self.finish_act(desk, act, Err(Refusal::TargetFailed(status)));
         }

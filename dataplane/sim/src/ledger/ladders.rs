@@ -2,9 +2,10 @@
 //! Owns:  which call the messages of each Call-ID were said to belong to.
 //! Gives: a breach for a Call-ID of two calls, or a leg of a record that had no message.
 //! Never: the order of messages; tests look at that.
-//! Holds: every leg that a record names is in the ladder of its call, and in no other.
+//! Holds: every leg that a record names is in the ladder of its call, and in no other, unless calls
+//!        were joined.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use call::io::Rung;
 use shared::cdr::Cdr;
@@ -15,23 +16,29 @@ use crate::speech::glance::Glance;
 
 #[derive(Debug, Default)]
 pub(crate) struct Ladders {
-    by_call_id: HashMap<String, CallId>,
+    by_call_id: HashMap<String, BTreeSet<CallId>>,
+    /// A phone has asked for two calls to be joined: from then on a leg may change its call.
+    joins: bool,
 }
 
 impl Ladders {
     pub(crate) fn passed(&mut self, rung: Rung, message: &[u8]) -> Verdict {
-        let Some(Glance { call_id, .. }) = Glance::read(message) else { return Ok(()) };
-        let known = *self.by_call_id.entry(call_id.to_owned()).or_insert(rung.call);
-        if known == rung.call {
+        let Some(glance) = Glance::read(message) else { return Ok(()) };
+        let call_id = glance.call_id;
+        self.joins |= glance.is_request("REFER") && message.windows(9).any(|at| at == b"Replaces=");
+        let known = self.by_call_id.entry(call_id.to_owned()).or_default();
+        known.insert(rung.call);
+        if known.len() == 1 || self.joins {
             return Ok(());
         }
-        let facts = format!("{call_id} belongs to {known} and to {}", rung.call);
+        let facts = format!("{call_id} belongs to {known:?}");
         Err(Breach::new("ladder of another call", facts))
     }
 
     pub(crate) fn ended(&self, record: &Cdr) -> Verdict {
         for leg in &record.sip_leg_roles {
-            if self.by_call_id.get(&leg.call_id) != Some(&record.session_id) {
+            let known = self.by_call_id.get(&leg.call_id);
+            if !known.is_some_and(|calls| calls.contains(&record.session_id)) {
                 let facts = format!("{} of {} has no message", leg.call_id, record.session_id);
                 return Err(Breach::new("ladder without a leg", facts));
             }

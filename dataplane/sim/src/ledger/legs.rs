@@ -55,6 +55,8 @@ pub(super) struct Leg {
     pub(super) dead_at: Option<Instant>,
     pub(super) silent_at: Option<Instant>,
     pub(super) record: Option<(CallId, Instant)>,
+    /// The call that it was in before it was joined with another one, and its side there.
+    pub(super) before: Option<(CallId, Side)>,
     /// The backends were asked who the caller is: until then there is no call.
     pub(super) unidentified: bool,
 }
@@ -93,6 +95,7 @@ impl Leg {
             dead_at: None,
             silent_at: None,
             record: None,
+            before: None,
             unidentified: false,
         }
     }
@@ -212,6 +215,11 @@ impl Legs {
 
     /// Somebody was called to take a place in this leg's call: one leg may have gone before it ended.
     pub(super) fn was_moved(&self, leg: &Leg) -> bool {
+        let left =
+            |id| self.by_call_id.values().any(|leg| leg.before.is_some_and(|(of, _)| of == id));
+        if leg.record.is_some_and(|(id, _)| left(id)) {
+            return true;
+        }
         leg.record.is_some_and(|(id, _)| self.of_record(id).any(|leg| leg.is_successor))
     }
 

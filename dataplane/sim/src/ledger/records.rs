@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use shared::cdr::{CallStatus, Cdr, HangupReason};
+use shared::cdr::{CallStatus, Cdr, HangupReason, LegEventType};
 use shared::ids::{CallId, Side};
 use shared::time::Instant;
 
@@ -106,7 +106,21 @@ impl Records {
                     role.call_id, leg.side, role.role
                 ));
             }
-            if let Some((other, _)) = leg.record {
+            let joins = |details: &Option<String>| {
+                details.as_ref().is_some_and(|text| text.starts_with("it goes on in call"))
+            };
+            let of_leg = record.leg_timeline.events.iter().filter(|event| {
+                let accepted = event.event_type == LegEventType::TransferAccepted;
+                accepted && event.leg_id == role.call_id
+            });
+            let (went, came): (Vec<_>, Vec<_>) = of_leg.partition(|event| joins(&event.details));
+            if !went.is_empty() {
+                // It has its record with the call that it went to.
+                (leg.before, leg.is_successor) = (Some((id, role.role)), true);
+                continue;
+            }
+            // One that hung up in the call that it came from while it joined this one is in both.
+            if let Some((other, _)) = leg.record.filter(|_| came.is_empty()) {
                 let facts = format!("{} is in {other} and in {id}", role.call_id);
                 return Err(Breach::new("two records", facts));
             }
@@ -335,9 +349,12 @@ fn failed_call(record: &Cdr, call_id: &str, leg: &Leg) -> Verdict {
 fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
     let by_mark: BTreeMap<u64, &Report> =
         reports.iter().map(|(_, report)| (report.mark, report)).collect();
-    let place_of = |report: &Report| {
+    let places_of = |report: &Report| {
         let leg = legs.by_call_id.get(&report.call_id);
-        (leg.and_then(|leg| leg.record), leg.map_or(report.role, |leg| leg.side))
+        let side = leg.map_or(report.role, |leg| leg.side);
+        let now = leg.and_then(|leg| leg.record).map(|(id, _)| id);
+        let before = leg.and_then(|leg| leg.before).map(|(id, side)| (Some(id), side));
+        [Some((now, side)), before].into_iter().flatten().collect::<Vec<_>>()
     };
     for (phone, report) in reports {
         // A stranger's packets carry no mark; whether they may get through is for the media book.
@@ -347,8 +364,11 @@ fn voices(legs: &Legs, reports: &[(usize, Report)]) -> Verdict {
                 let facts = format!("phone {phone} in {}: mark {mark:x}", report.call_id);
                 return Err(Breach::new("foreign media", facts));
             };
-            let ((one, here), (two, there)) = (place_of(report), place_of(speaker));
-            if one != two || here == there {
+            let (here, there) = (places_of(report), places_of(speaker));
+            let faces = |one: &(Option<CallId>, Side)| {
+                there.iter().any(|other| other.0 == one.0 && other.1 != one.1)
+            };
+            if !here.iter().any(faces) {
                 let facts = format!("{} heard {}", report.call_id, speaker.call_id);
                 return Err(Breach::new("foreign media", facts));
             }

@@ -41,6 +41,7 @@ impl Phone {
         let silences = matches!(step, Step::Hold { .. } | Step::Mute | Step::MoveMedia);
         self.usages[id].report.silenced |= silences;
         match step {
+            Step::Join => self.join(now, id),
             Step::Mute => self.usages[id].talking.apply(step),
             Step::Refer(user) => self.refer(now, id, user),
             Step::SendInfo => self.send_note(now, id),
@@ -208,6 +209,32 @@ impl Phone {
         self.usages[id].cseq += 1;
         let cseq = self.usages[id].cseq;
         let target = format!("<sip:{user}@{}>", self.settings.domain);
+        let refer_to = rsip::Header::Other("Refer-To".into(), target);
+        let text = self.dialog_request_with(id, Method::Refer, cseq, None, vec![refer_to]);
+        let to = self.target_of(&self.usages[id]);
+        self.ask(now, text, to, Purpose::Note(id));
+    }
+
+    /// The peer is asked to take the place of this phone in another call of it, if it has one.
+    fn join(&mut self, now: Instant, id: UsageId) {
+        let other = self.usages.iter().enumerate().find(|(other, usage)| {
+            *other != id && usage.phase == Phase::Confirmed && usage.remote_tag.is_some()
+        });
+        let Some((_, other)) = other else { return };
+        let user = other.remote_uri.trim_start_matches("sip:");
+        let user = user.split(['@', ';']).next().unwrap_or_default();
+        let remote = other.remote_tag.as_deref().unwrap_or_default();
+        let dialog = format!("{};to-tag={remote};from-tag={}", other.call_id, other.local_tag);
+        let escaped: String = dialog
+            .bytes()
+            .map(|byte| match byte {
+                byte if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect();
+        let target = format!("<sip:{user}@{}?Replaces={escaped}>", self.settings.domain);
+        self.usages[id].cseq += 1;
+        let cseq = self.usages[id].cseq;
         let refer_to = rsip::Header::Other("Refer-To".into(), target);
         let text = self.dialog_request_with(id, Method::Refer, cseq, None, vec![refer_to]);
         let to = self.target_of(&self.usages[id]);

@@ -131,6 +131,9 @@ pub enum Step {
     },
     /// New media port (RFC 3264 8.3.1).
     MoveMedia,
+    /// REFER with Replaces: the other side is to talk with whom this phone has on another call (RFC 5589
+    /// 7).
+    Join,
     /// Stops sending RTP, still speaks SIP.
     Mute,
     /// re-INVITE that asks for an offer (RFC 3261 14.1).
@@ -243,6 +246,7 @@ fn draw_steps(random: &mut Random) -> Vec<(Duration, Step)> {
             6 => Step::OfferlessReInvite,
             7 => Step::Update,
             8 if random.percent(20) => Step::Mute,
+            8 if random.percent(40) && random.percent(40) => Step::Join,
             8 if random.percent(40) => {
                 Step::Refer(1_001 + u16::try_from(random.below(8)).expect("small"))
             }

@@ -100,7 +100,8 @@ impl Talking {
                 self.said.audio.set_port(port + 4);
             }
             Step::Mute => self.muted = true,
-            Step::OfferlessReInvite
+            Step::Join
+            | Step::OfferlessReInvite
             | Step::Refer(_)
             | Step::Refresh
             | Step::SendInfo

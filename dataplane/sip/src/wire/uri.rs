@@ -132,6 +132,15 @@ impl<'a> Uri<'a> {
         unescape(self.user.unwrap_or_default())
     }
 
+    /// The headers that it brings for the request, escapes undone, in their order.
+    pub fn header_values(&self) -> impl Iterator<Item = (Cow<'a, [u8]>, Cow<'a, [u8]>)> + use<'a> {
+        let pairs = self.headers.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+        pairs.map(|pair| {
+            let end = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+            (unescape(&pair[..end]), unescape(pair.get(end + 1..).unwrap_or_default()))
+        })
+    }
+
     /// RFC 3261 19.1.4.
     pub fn equals(&self, other: &Uri<'_>) -> bool {
         let host = match (self.host, other.host) {

@@ -1,0 +1,110 @@
+//! Directed pickup: an INVITE with Replaces takes a call that still rings at somebody else (RFC 3891 3).
+//! Owns:  what two offers that met have in common.
+//! Gives: `pick_up`: the caller and whoever picks up are answered at once, the phones that ring are not
+//!        rung any longer.
+//! Never: the place of who called us: only legs that we called are taken.
+//! Holds: both offers get an answer that says no format but those that both know.
+
+use shared::limits::LEGS_PER_CALL_MAX;
+use shared::metrics::Counter;
+use shared::net::Destination;
+use sip::dialog::Dialog;
+use sip::sdp::{Description, MediaLine, narrow};
+use sip::wire::{Message, scan};
+
+use super::answer::ELSEWHERE;
+use super::compose::{Carries, carries};
+use super::media::read;
+use super::setup::new_leg;
+use super::{Aim, Call, Leg, LegState, small};
+use crate::desk::Desk;
+use crate::transactions::ServerKey;
+
+impl Call {
+    /// Whether this leg rings, for a caller whose INVITE has its offer and waits.
+    pub(crate) fn may_pick_up(&self, goes: u8) -> bool {
+        let rings = self.leg(goes).is_some_and(|leg| {
+            leg.state == LegState::Inviting && !leg.given_up && !leg.dialog.remote_tag.is_empty()
+        });
+        let is_asked = self.round.is_some_and(|round| round.aim == Aim::Answer);
+        let has_room = self.legs.len() < LEGS_PER_CALL_MAX;
+        rings && is_asked && has_room && self.is_in_round(goes) && self.invite.is_some()
+    }
+
+    pub(crate) fn pick_up(
+        &mut self,
+        desk: &mut Desk,
+        goes: u8,
+        server: ServerKey,
+        request: &Message<'_>,
+        way: Destination,
+    ) -> Result<(), u16> {
+        let bytes = self.invite_bytes(desk).ok_or(481_u16)?;
+        let invite = scan(&bytes).map_err(|_| 481_u16)?;
+        let has_offers = carries(&invite) == Carries::Sdp && carries(request) == Carries::Sdp;
+        let (Ok(asked), Ok(offer), true) = (read(invite.body()), read(request.body()), has_offers)
+        else {
+            return Err(488);
+        };
+        let side = self.legs[usize::from(goes)].side;
+        let has_family = |ip: std::net::IpAddr| ip.is_ipv4() == way.local.is_ipv4();
+        if !meet(&asked, &offer) || !self.bound_ip(side).is_none_or(has_family) {
+            return Err(488);
+        }
+        let (to_newcomer, to_caller) = (narrow(&asked, &offer), narrow(&offer, &asked));
+        let (Ok(to_newcomer), Ok(to_caller)) = (read(&to_newcomer), read(&to_caller)) else {
+            return Err(488);
+        };
+        let index = small(self.legs.len());
+        let tag = desk.mint.tag(self.key, index);
+        let dialog = Dialog::from_request(request, tag).ok_or(400_u16)?;
+        let leg = new_leg(desk, side, dialog, way);
+        self.legs.push(Leg { state: LegState::Up, ..leg });
+        self.legs[usize::from(index)].timer.learn(request);
+        self.round = None;
+        self.joined[side.index()] = Some(index);
+        (self.ring_until, self.setup_until) = (None, None);
+        self.hunt.stop();
+        self.cancel_branches(desk, ELSEWHERE);
+        self.went_to(index);
+        self.heard(desk, index, &offer);
+        let body = self.say(desk, super::INVITER, &to_caller);
+        self.answer_caller(desk, request, &body, None);
+        let body = self.say(desk, index, &to_newcomer);
+        self.answer_newcomer(desk, index, server, &body);
+        desk.count(Counter::LegsReplaced);
+        self.arm(desk);
+        Ok(())
+    }
+}
+
+/// Two offers that can stand as each other's answer: the same lines, and in each that is live a codec that
+/// both name by the same number.
+fn meet(one: &Description<'_>, other: &Description<'_>) -> bool {
+    let mut live = 0;
+    let fit = |(one, other): (&MediaLine<'_>, &MediaLine<'_>)| {
+        if one.port == 0 && other.port == 0 {
+            return true;
+        }
+        live += 1;
+        let same = |payload: &u8| match (one.map_of(*payload), other.map_of(*payload)) {
+            (Some(one), Some(other)) => one.eq_ignore_ascii_case(other),
+            _ => *payload < 96,
+        };
+        let shared: Vec<u8> =
+            one.payloads().filter(|payload| other.has_payload(*payload)).collect();
+        one.port != 0
+            && other.port != 0
+            && one.kind.eq_ignore_ascii_case(other.kind)
+            && one.proto.eq_ignore_ascii_case(other.proto)
+            && shared.iter().all(same)
+            && shared.iter().any(|payload| is_codec(one, *payload))
+    };
+    one.media.len() == other.media.len() && one.media.iter().zip(&other.media).all(fit) && live > 0
+}
+
+/// Something to hear, not only keys.
+fn is_codec(line: &MediaLine<'_>, payload: u8) -> bool {
+    let map = line.map_of(payload).unwrap_or_default().to_ascii_lowercase();
+    !map.starts_with(b"telephone-event") && !map.starts_with(b"cn/") && payload != 13
+}

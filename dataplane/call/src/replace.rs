@@ -1,0 +1,81 @@
+//! INVITE with Replaces: whoever sends it takes the place of a leg of a call of ours (RFC 3891).
+//! Owns:  which dialog is meant, who may take whose place.
+//! Gives: the new leg in the call of the old one, or an answer.
+//! Never: a guest, a caller without credentials, a trunk in the place of another one's leg.
+//! Holds: an INVITE with Replaces never becomes a call of its own.
+
+use shared::metrics::Counter;
+use shared::net::Source;
+use sip::wire::{HeaderName, Message, Replaces};
+
+use crate::b2bua::setup::way_of_caller;
+use crate::core::Core;
+use crate::loan::is_dialog;
+use crate::transactions::ServerKey;
+use crate::transfer::trunk_of_leg;
+
+impl Core {
+    /// The sender is decided about: a user of ours, or `trunk`.
+    pub(crate) fn take_place(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        trunk: Option<Box<str>>,
+        is_guests: bool,
+    ) {
+        if let Err(status) = self.try_place(server, from, request, trunk, is_guests) {
+            self.desk.count(Counter::ReplacesRefused);
+            self.desk.refuse(server, status);
+        }
+    }
+
+    fn try_place(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        trunk: Option<Box<str>>,
+        is_guests: bool,
+    ) -> Result<(), u16> {
+        if is_guests {
+            return Err(403);
+        }
+        let mut values = request.all(HeaderName::Replaces);
+        let value = values.next().ok_or(400_u16)?;
+        if values.next().is_some() {
+            return Err(400); // RFC 3891 3
+        }
+        let replaces = Replaces::parse(value).map_err(|_| 400_u16)?;
+        let parts = self.leg_of(&replaces.to_tag).ok_or(481_u16)?;
+        let call = self.calls.find(parts.call).ok_or(481_u16)?;
+        let leg = call.leg(parts.leg).filter(|leg| is_dialog(&leg.dialog, &replaces));
+        if leg.is_none() {
+            return Err(481);
+        }
+        if trunk_of_leg(call, parts.leg) != trunk {
+            return Err(403);
+        }
+        let rings = call.may_pick_up(parts.leg);
+        if !rings {
+            call.may_replace(parts.leg, replaces.early_only)?;
+        }
+        let way = way_of_caller(request, from);
+        if let Some(flow) = from.flow {
+            self.flows.insert(flow);
+        }
+        if let Some(found) = self.desk.transactions.servers.find_mut(server) {
+            found.call = Some(parts.call);
+        }
+        let rung = self.calls.find(parts.call).map(|call| call.rung(parts.leg));
+        self.claim(server, rung);
+        let mut outcome = Ok(());
+        self.with_call(Some(parts.call), |call, desk, _| {
+            outcome = match rings {
+                true => call.pick_up(desk, parts.leg, server, request, way),
+                false => call.begin_replacing(desk, parts.leg, server, request, way),
+            };
+        });
+        outcome
+    }
+}
