@@ -93,6 +93,9 @@ counters! {
     CallsPanicked "calls_panicked_total" Total "Calls ended because our code panicked in them";
     SessionRefreshes "session_refreshes_total" Total "Session refreshes sent (RFC 4028)";
     SessionsExpired "sessions_expired_total" Total "Calls ended because a side did not refresh its session";
+    ProvisionalsUnacknowledged "provisionals_unacknowledged_total" Total "Calls ended for want of a PRACK";
+    ProvisionalsDropped "provisionals_dropped_total" Total "Provisional responses left out, too many or out of order";
+    PracksUnmatched "pracks_unmatched_total" Total "PRACKs that acknowledge nothing, answered 481";
     CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";

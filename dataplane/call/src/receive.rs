@@ -308,7 +308,8 @@ impl Core {
         self.desk.respond(key, Reply::new(200), |desk, _, mut out| {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
             let timers = desk.settings.timers.session.is_on();
-            let supported = if timers { "path, outbound, timer" } else { "path, outbound" };
+            let supported =
+                if timers { "100rel, path, outbound, timer" } else { "100rel, path, outbound" };
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });
@@ -414,11 +415,13 @@ fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
     if request.method() == Method::Cancel {
         return None;
     }
-    let register = request.method() == Method::Register;
+    let (register, invite) =
+        (request.method() == Method::Register, request.method() == Method::Invite);
     let fine = |tag: &&[u8]| {
         let of_registrar =
             tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
-        register && of_registrar || timers && tag.eq_ignore_ascii_case(b"timer")
+        let of_call = invite && tag.eq_ignore_ascii_case(b"100rel");
+        register && of_registrar || of_call || timers && tag.eq_ignore_ascii_case(b"timer")
     };
     let required =
         request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));

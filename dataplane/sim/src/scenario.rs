@@ -18,6 +18,7 @@ use crate::broken::Broken;
 use crate::finish::Summary;
 use crate::network::Weather;
 use crate::phone::plan::{Callee, CallerPlan};
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::spec::{CARRIER, DOMAIN, PhoneSpec, WorldSettings};
@@ -52,6 +53,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut settings = draw_settings(seed, options, &mut random);
     let mut specs = draw_phones(&mut random);
     draw_timers(seed, &mut settings, &mut specs);
+    draw_reliability(seed, &mut specs);
     let stretch = if settings.timers.session.is_on() { TIMED_STRETCH } else { 1 };
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
@@ -120,6 +122,15 @@ fn draw_timers(seed: u64, settings: &mut WorldSettings, specs: &mut [PhoneSpec])
             updates: random.percent(50),
         };
         spec.timer = random.percent(70).then_some(plan);
+    }
+}
+
+/// Who acknowledges provisional responses, from dice of their own as well.
+fn draw_reliability(seed: u64, specs: &mut [PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x3262);
+    use Reliability::{Off, Required, Supported};
+    for spec in specs {
+        spec.reliability = *random.pick(&[Off, Off, Supported, Supported, Required]);
     }
 }
 

@@ -24,6 +24,7 @@ use shared::snapshot::{
 use crate::broken::Broken;
 use crate::network::Weather;
 use crate::phone::plan::{Callee, CalleePlan, PhoneSettings};
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
@@ -222,6 +223,7 @@ pub struct PhoneSpec {
     pub registers: Option<Duration>,
     pub voice_every: Duration,
     pub timer: Option<TimerPlan>,
+    pub reliability: Reliability,
     pub callee: Callee,
 }
 
@@ -237,6 +239,7 @@ impl PhoneSpec {
             registers: Some(Duration::from_secs(3_600)),
             voice_every: Duration::from_secs(1),
             timer: None,
+            reliability: Reliability::Off,
             callee: Callee::Always(CalleePlan::answer()),
         }
     }
@@ -275,6 +278,7 @@ impl PhoneSpec {
             registers: self.registers,
             voice_every: self.voice_every,
             timer: self.timer,
+            reliability: self.reliability,
             callee: self.callee.clone(),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shared::net::Transport;
 
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
@@ -33,6 +34,8 @@ pub struct PhoneSettings {
     pub voice_every: Duration,
     /// `None`: it knows no session timers.
     pub timer: Option<TimerPlan>,
+    /// Whether it acknowledges provisional responses, and wants that of its peer.
+    pub reliability: Reliability,
     /// What it does with a call that no plan was laid out for.
     pub callee: Callee,
 }
