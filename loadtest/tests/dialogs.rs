@@ -1,6 +1,6 @@
 //! What happens inside and around a dialog, seen with SIPp (issue 2, deliver 5, must show 4).
 //! Owns:  one gateway per test.
-//! Gives: hold and resume, early media, offerless INVITE, late ACK, loss, TCP.
+//! Gives: hold and resume, early media, PRACK, offerless INVITE, late ACK, loss, TCP.
 //! Never: anything about times or audio that `calls` shows.
 //! Holds: bounded by deadlines; SIPp's scenarios check codes and SDP, so a pass means both.
 
@@ -30,6 +30,22 @@ fn a_callee_holds_and_resumes() {
 #[test]
 fn early_media_reaches_the_caller_before_the_answer() {
     answered_call(Run::new("uac_early"), Run::new("uas_early"));
+}
+
+/// Each side as careful as it likes (RFC 3262): what comes between them is the gateway's business.
+#[test]
+fn ringing_is_reliable_on_both_legs_or_on_either_alone() {
+    for (caller, callee) in [
+        ("uac_reliable", "uas_reliable"),
+        ("uac_reliable", "uas_early"),
+        ("uac_early", "uas_reliable"),
+    ] {
+        let (caller_saw, _) = answered_call(Run::new(caller), Run::new(callee));
+        // It acknowledges the 183 after 0.7 s, so that a reliable one comes again at 0.5 s.
+        let least = if caller == "uac_reliable" { 2 } else { 1 };
+        let heard = caller_saw.received("SIP/2.0 183");
+        assert!(heard >= least, "{caller} {callee}: {}", caller_saw.text);
+    }
 }
 
 #[test]

@@ -111,6 +111,9 @@ counters! {
     JoinsFailed "joins_failed_total" Total "Attended transfers that did not come about";
     LegsReplaced "legs_replaced_total" Total "Legs whose place another one took by INVITE with Replaces";
     ReplacesRefused "replaces_refused_total" Total "INVITEs with Replaces that got no place";
+    ProvisionalsUnacknowledged "provisionals_unacknowledged_total" Total "Calls ended for want of a PRACK";
+    ProvisionalsDropped "provisionals_dropped_total" Total "Provisional responses left out, too many or out of order";
+    PracksUnmatched "pracks_unmatched_total" Total "PRACKs that acknowledge nothing, answered 481";
     CallNewsDropped "call_news_dropped_total" Total "Events for listeners left out: the control plane was behind";
     RoutesForwarded "routes_forwarded_total" Total "Calls that a rule of the dial plan sent to a trunk";
     RoutesRefused "routes_refused_total" Total "Calls that a rule of the dial plan refused";

@@ -478,6 +478,11 @@ impl Core {
                     }
                 }
                 Some(AfterOpen::Dial) => call.call_first_party(desk),
+                Some(AfterOpen::Early { leg, response }) => {
+                    if let Ok(response) = sip::wire::scan(&response) {
+                        call.offer_early(desk, leg, &response);
+                    }
+                }
                 Some(AfterOpen::Exchange(number)) => call.send_exchange(desk, number),
                 Some(AfterOpen::Invite) => call.invite_targets(desk),
                 None => {}
@@ -500,6 +505,11 @@ impl Core {
                         call.refuse_offer(desk, leg, client, &response);
                     }
                     call.refuse(desk, 503);
+                }
+                Some(AfterOpen::Early { leg, response }) => {
+                    if let Ok(response) = sip::wire::scan(&response) {
+                        call.refuse_early_offer(desk, leg, &response, 503);
+                    }
                 }
                 Some(AfterOpen::Dial | AfterOpen::Invite) => call.refuse(desk, 503),
                 None => {}

@@ -37,7 +37,7 @@ use crate::wheel::Wheel;
 const NONCE_LIFETIME_S: u64 = 300;
 /// What we say we can do (RFC 3261 20.5).
 pub(crate) const ALLOW: &[u8] =
-    b"INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE, MESSAGE, NOTIFY, REFER, REGISTER";
+    b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, INFO, UPDATE, MESSAGE, NOTIFY, REFER, REGISTER";
 
 /// What a wheel entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +236,7 @@ impl Desk {
             cancel: None,
             ack: None,
             hung_up: Vec::new(),
+            last_cseq: 0,
             owner,
             armed: None,
             sends: 0,
@@ -298,6 +299,7 @@ impl Desk {
             cancel: None,
             ack: None,
             hung_up: Vec::new(),
+            last_cseq: 0,
             owner: Owner::Nobody(rung),
             armed: None,
             sends: 0,

@@ -360,8 +360,11 @@ impl Core {
         self.desk.respond(key, Reply::new(200), |desk, _, mut out| {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
             let timers = desk.settings.timers.session.is_on();
-            let supported =
-                if timers { "path, outbound, replaces, timer" } else { "path, outbound, replaces" };
+            let supported = if timers {
+                "100rel, path, outbound, replaces, timer"
+            } else {
+                "100rel, path, outbound, replaces"
+            };
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });
@@ -479,8 +482,8 @@ fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
     let fine = |tag: &&[u8]| {
         let of_registrar =
             tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
-        let of_place = tag.eq_ignore_ascii_case(b"replaces");
-        invites && of_place
+        let of_call = tag.eq_ignore_ascii_case(b"replaces") || tag.eq_ignore_ascii_case(b"100rel");
+        invites && of_call
             || register && of_registrar
             || timers && tag.eq_ignore_ascii_case(b"timer")
     };

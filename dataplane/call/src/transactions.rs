@@ -85,6 +85,8 @@ pub(crate) struct Client {
     pub ack: Option<(Destination, Rc<Vec<u8>>)>,
     /// To tags of unwanted 2xx that were already hung up (one per fork).
     pub hung_up: Vec<Vec<u8>>,
+    /// The highest number that a PRACK of this INVITE has taken; 0 without one.
+    pub last_cseq: u32,
     pub owner: Owner,
     /// The earliest wheel entry that stands for this transaction.
     pub armed: Option<Instant>,

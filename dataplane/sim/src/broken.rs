@@ -20,6 +20,8 @@ pub enum Broken {
     LateRequest,
     /// BYEs to callees are lost on the way out of the core.
     LostBye,
+    /// PRACKs to callees are lost on the way out of the core.
+    LostPrack,
     /// A failure is followed by another one.
     SecondAnswer,
     /// A forwarded packet goes to an address that nobody gave.
@@ -31,7 +33,7 @@ pub enum Broken {
 }
 
 impl Broken {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BusyLoop,
         Self::DoubleRecord,
         Self::DropRecord,
@@ -39,6 +41,7 @@ impl Broken {
         Self::LateRequest,
         Self::LateStart,
         Self::LostBye,
+        Self::LostPrack,
         Self::SecondAnswer,
         Self::StrayMedia,
         Self::SwallowAnswer,
@@ -54,6 +57,7 @@ impl Broken {
             Self::LateRequest => "late-request",
             Self::LateStart => "late-start",
             Self::LostBye => "lost-bye",
+            Self::LostPrack => "lost-prack",
             Self::SecondAnswer => "second-answer",
             Self::StrayMedia => "stray-media",
             Self::SwallowAnswer => "swallow-answer",
@@ -73,6 +77,7 @@ impl Broken {
             Self::LostBye => {
                 &["dialog left open", "legs end apart", "call never ended", "phone left in a call"]
             }
+            Self::LostPrack => &["no PRACK"],
             Self::SecondAnswer => &["two final answers"],
             Self::StrayMedia => &["stray media"],
             Self::SwallowAnswer => &["no final answer", "phone left in a call"],

@@ -388,7 +388,7 @@ impl World {
         Ok(())
     }
 
-    /// `swallow-answer` and `lost-bye`.
+    /// `swallow-answer`, `lost-bye` and `lost-prack`.
     fn is_swallowed(&self, bytes: &[u8]) -> bool {
         let Some(message) = Glance::read(bytes) else { return false };
         match self.settings.broken {
@@ -397,6 +397,7 @@ impl World {
                 message.is_response_to("INVITE") && message.is_final() && !challenge
             }
             Some(Broken::LostBye) => message.is_request("BYE"),
+            Some(Broken::LostPrack) => message.is_request("PRACK"),
             _ => false,
         }
     }

@@ -20,6 +20,7 @@ use crate::finish::Summary;
 use crate::network::Weather;
 use crate::phone::carrier::CarrierPlan;
 use crate::phone::plan::{Callee, CallerPlan};
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::spec::{CARRIER, DOMAIN, PhoneSpec, WorldSettings};
@@ -56,6 +57,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     draw_timers(seed, &mut settings, &mut specs);
     draw_carriers(seed, &mut specs);
     draw_forwards(seed, &mut settings, &specs);
+    draw_reliability(seed, &mut specs);
     let stretch = if settings.timers.session.is_on() { TIMED_STRETCH } else { 1 };
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
@@ -167,6 +169,15 @@ fn draw_forwards(seed: u64, settings: &mut WorldSettings, specs: &[PhoneSpec]) {
         let ring = i64::try_from(random.range(5, 15)).expect("small");
         let wish = Forwarding::read(Some(mode), Some(&to), Some(ring)).expect("a forwarding");
         settings.forwards.extend(wish.map(|wish| (user, wish)));
+    }
+}
+
+/// Who acknowledges provisional responses, from dice of their own as well.
+fn draw_reliability(seed: u64, specs: &mut [PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x3262);
+    use Reliability::{Off, Required, Supported};
+    for spec in specs {
+        spec.reliability = *random.pick(&[Off, Off, Supported, Supported, Required]);
     }
 }
 

@@ -27,6 +27,7 @@ use crate::broken::Broken;
 use crate::network::Weather;
 use crate::phone::carrier::CarrierPlan;
 use crate::phone::plan::{Callee, CalleePlan, PhoneSettings};
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
@@ -249,6 +250,7 @@ pub struct PhoneSpec {
     pub voice_every: Duration,
     pub timer: Option<TimerPlan>,
     pub carrier: Option<CarrierPlan>,
+    pub reliability: Reliability,
     pub callee: Callee,
 }
 
@@ -265,6 +267,7 @@ impl PhoneSpec {
             voice_every: Duration::from_secs(1),
             timer: None,
             carrier: None,
+            reliability: Reliability::Off,
             callee: Callee::Always(CalleePlan::answer()),
         }
     }
@@ -304,6 +307,7 @@ impl PhoneSpec {
             voice_every: self.voice_every,
             timer: self.timer,
             carrier: self.carrier.clone(),
+            reliability: self.reliability,
             callee: self.callee.clone(),
         }
     }

@@ -11,6 +11,7 @@ use shared::net::Transport;
 use shared::time::Instant;
 use sim::agenda::Agenda;
 use sim::phone::plan::{AckPlan, Callee, CalleePlan, CallerPlan, Outcome, PhoneSettings, Step};
+use sim::phone::reliable::Reliability;
 use sim::phone::{Ending, Output, Phase, Phone};
 use sim::random::Random;
 use sim::speech::Dialect;
@@ -31,6 +32,7 @@ fn phone(number: u8, peer: u8, seed: u64) -> Phone {
         registers: None,
         voice_every: Duration::from_millis(500),
         timer: None,
+        reliability: if seed.is_multiple_of(2) { Reliability::Supported } else { Reliability::Off },
         callee: Callee::Random,
     };
     Phone::new(settings, Random::new(seed + u64::from(number)))

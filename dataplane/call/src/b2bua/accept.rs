@@ -15,6 +15,7 @@ use sip::wire::{HeaderName, scan};
 use super::acts::{Begun, PEER_WAIT, Waits};
 use super::compose::{self, SDP};
 use super::media::read;
+use super::reliable::cseq_of;
 use super::{Aim, Call, INVITER, LegState, Unacked};
 use crate::desk::{ALLOW, Desk, Reply};
 
@@ -32,6 +33,8 @@ impl Call {
         let body = match sdp {
             // Nobody would hear the caller: there is no relay of ours, and no address was given.
             None if self.media.past_us => return Err(Refusal::NoMedia),
+            // It has its answer from the callee's network.
+            None if self.has_told() => Vec::new(),
             None => {
                 let answer = sdp::answer_plain(&offer).ok_or(Refusal::CodecUnknown)?;
                 let answer = read(&answer).map_err(|_| Refusal::CodecUnknown)?;
@@ -42,8 +45,11 @@ impl Call {
                 if !answers(&answer, &offer) {
                     return Err(Refusal::SdpUnusable);
                 }
+                if self.has_told() && !self.was_told_as_much(desk, &answer) {
+                    return Err(Refusal::SdpUnusable);
+                }
                 self.point(desk, Side::Callee, false, &answer);
-                self.say(desk, INVITER, &answer)
+                if self.has_told() { Vec::new() } else { self.say(desk, INVITER, &answer) }
             }
         };
         self.accepted = Some(Rc::clone(&bytes));
@@ -51,8 +57,13 @@ impl Call {
         Ok(Begun::Waits(Waits::Ack, PEER_WAIT))
     }
 
-    fn answer_early(&mut self, desk: &mut Desk, body: &[u8]) {
+    pub(super) fn answer_early(&mut self, desk: &mut Desk, body: &[u8]) {
+        if self.hold_answer(desk, None) {
+            return;
+        }
         let Some(server) = self.invite.take() else { return };
+        self.stop_telling(desk);
+        let cseq = cseq_of(desk, server);
         self.agree_on_session(desk, INVITER, server);
         let rules = desk.settings.timers.session;
         let inviter = &self.legs[usize::from(INVITER)];
@@ -68,7 +79,6 @@ impl Call {
             compose::write_body(out, SDP, body);
         });
         let leg = &mut self.legs[usize::from(INVITER)];
-        let cseq = leg.dialog.remote_cseq.unwrap_or_default();
         leg.state = LegState::Up;
         leg.dialog.state = sip::dialog::State::Confirmed;
         if let (Some(response), Some(to)) = (sent, reply_to) {

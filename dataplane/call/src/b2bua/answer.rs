@@ -17,6 +17,8 @@ use sip::wire::{HeaderName, Message};
 use super::cause::cause_of;
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
+use super::prack::{Taken, sent_no_offer};
+use super::reliable::cseq_of;
 use super::setup::contact_way;
 use super::{
     AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, challenged, orphan,
@@ -43,7 +45,7 @@ impl Call {
     ) {
         let status = response.status().unwrap_or_default();
         match status {
-            0..=199 => self.branch_progress(desk, index, status, response),
+            0..=199 => self.branch_progress(desk, owners, index, response),
             200..=299 => self.branch_answered(desk, owners, index, client, response),
             422 if self.ask_longer(desk, index, response) => {}
             _ => {
@@ -88,7 +90,14 @@ impl Call {
         });
     }
 
-    fn branch_progress(&mut self, desk: &mut Desk, index: u8, status: u16, response: &Message<'_>) {
+    fn branch_progress(
+        &mut self,
+        desk: &mut Desk,
+        owners: &mut RelayOwners,
+        index: u8,
+        response: &Message<'_>,
+    ) {
+        let status = response.status().unwrap_or_default();
         let Some(leg) = self.leg_mut(index) else { return };
         leg.provisional = true;
         if let Some(reason) = leg.cancel_wanted.take() {
@@ -105,7 +114,8 @@ impl Call {
         if in_round {
             self.setup_until = None;
         }
-        if status == 100 || !in_round {
+        let taken = self.take_provisional(desk, index, response);
+        if status == 100 || !in_round || taken == Taken::Dropped {
             return;
         }
         let leg = &mut self.legs[usize::from(index)];
@@ -118,6 +128,9 @@ impl Call {
             self.tell(desk, CallStage::Ringing);
         }
         match aim {
+            Some(Aim::Answer) if taken == Taken::Offers => {
+                self.pass_early_offer(desk, owners, index, response);
+            }
             Some(Aim::Answer) => self.pass_progress_on(desk, index, status, response),
             Some(Aim::SecondParty) => {
                 self.report_referral(desk, 180, b"");
@@ -147,7 +160,10 @@ impl Call {
             if self.invite.is_none() {
                 return; // a program has answered the caller already
             }
-            body = self.say(desk, INVITER, &said);
+            // It has taken the first one for the answer, and may not be told another (RFC 3262 5).
+            if !self.will_have_told() {
+                body = self.say(desk, INVITER, &said);
+            }
         }
         self.tell_caller_progress(desk, status, response, &body);
     }
@@ -216,13 +232,20 @@ impl Call {
         response: &Message<'_>,
     ) {
         self.went_to(index);
-        let said =
-            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
-        let Some(said) = said else {
+        let sdp = self.agreed_sdp(index, response);
+        let Some(said) = sdp.as_deref().and_then(|sdp| read(sdp).ok()) else {
             // An answer without a session description that we can read cannot be connected.
             self.acknowledge(desk, OwedAck::new(index, client, response), None);
             return self.end(desk, HangupReason::Failed, 502, None);
         };
+        let is_usual = !self.offerless && self.reliable.is_none();
+        let offers =
+            matches!(sdp, Some(Cow::Borrowed(_))) && !is_usual && sent_no_offer(desk, client);
+        if offers && self.will_have_told() || self.offerless && !offers {
+            // The inviter was made another offer before, or this one did not wait for its answer.
+            self.refuse_offer(desk, index, client, response);
+            return self.end(desk, HangupReason::Failed, 488, None);
+        }
         if !self.offerless {
             self.acknowledge(desk, OwedAck::new(index, client, response), None);
             self.heard(desk, index, &said);
@@ -230,6 +253,10 @@ impl Call {
                 self.accepted = None; // a program has answered the caller already
                 self.talk(desk);
                 return self.align(desk, INVITER);
+            }
+            if self.has_told() {
+                self.accepted = None;
+                return self.answer_caller(desk, response, b"", None);
             }
             let before = self.legs[usize::from(INVITER)].last_sdp.clone();
             let body = self.say(desk, INVITER, &said);
@@ -294,7 +321,12 @@ impl Call {
         body: &[u8],
         owes: Option<OwedAck>,
     ) {
+        if self.hold_answer(desk, Some(response)) {
+            return;
+        }
         let Some(server) = self.invite.take() else { return };
+        self.stop_telling(desk);
+        let cseq = cseq_of(desk, server);
         let status = response.status().unwrap_or(200);
         self.agree_on_session(desk, INVITER, server);
         let rules = desk.settings.timers.session;
@@ -312,12 +344,12 @@ impl Call {
             compose::write_body(out, SDP, body);
         });
         let leg = &mut self.legs[usize::from(INVITER)];
-        let cseq = leg.dialog.remote_cseq.unwrap_or_default();
         leg.state = LegState::Up;
         leg.dialog.state = sip::dialog::State::Confirmed;
         if let (Some(response), Some(to)) = (sent, reply_to) {
             leg.unacked = Some(Unacked::new(desk, response, to, cseq, owes));
         }
+        self.settle_terms(desk);
         self.arm(desk);
     }
 

@@ -103,8 +103,8 @@ impl Call {
     ) {
         self.named_after = Some(index);
         self.acknowledge(desk, OwedAck::new(index, client, response), None);
-        let said =
-            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let sdp = self.agreed_sdp(index, response);
+        let said = sdp.as_deref().and_then(|sdp| read(sdp).ok());
         let Some(said) = said else { return self.end(desk, HangupReason::Failed, 502, None) };
         let Some(codecs) = audio_after(&said) else {
             return self.end(desk, HangupReason::Failed, 488, None);
@@ -159,8 +159,8 @@ impl Call {
         client: ClientKey,
         response: &Message<'_>,
     ) {
-        let said =
-            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let sdp = self.agreed_sdp(index, response);
+        let said = sdp.as_deref().and_then(|sdp| read(sdp).ok());
         if said.is_some() {
             self.talk(desk);
         }

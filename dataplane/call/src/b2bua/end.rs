@@ -68,6 +68,7 @@ impl Call {
         if self.answered.is_none() {
             desk.count(Counter::CallsFailed);
         }
+        self.stop_telling(desk);
         self.cancel_branches(desk, Cow::Owned(self.release_cause()));
         self.answer_pending(desk, status);
         self.acknowledge_owed(desk);

@@ -16,6 +16,7 @@ use sip::wire::{HeaderName, Message, Method, scan};
 
 use super::compose::{self, Carries, SDP, carries};
 use super::media::{read, refusal};
+use super::reliable::cseq_of;
 use super::setup::contact_way;
 use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan, session_timer};
 use crate::desk::{ALLOW, Desk, Reply};
@@ -56,7 +57,8 @@ impl Call {
         from: &Source,
     ) {
         let number = request.cseq().map_or(0, |cseq| cseq.number);
-        let over = self.ended.is_some() && request.method() != Method::Bye;
+        let is_for_all = matches!(request.method(), Method::Bye | Method::Prack);
+        let over = self.ended.is_some() && !is_for_all;
         let Some(leg) = self.leg_mut(index).filter(|_| !over) else {
             return desk.refuse(server, 481);
         };
@@ -69,6 +71,7 @@ impl Call {
                 self.handle_bye(desk, index, server);
                 self.forget_cause();
             }
+            Method::Prack => self.handle_prack(desk, index, server, request),
             Method::Invite | Method::Update => {
                 self.refresh(index, request, from);
                 let is_done = session_timer::refused(desk, server, request)
@@ -418,7 +421,7 @@ impl Call {
             body = self.say_answer(desk, exchange, said);
         }
         let reply_to = desk.transactions.servers.find(exchange.server).map(|one| one.reply_to);
-        let cseq = self.legs[usize::from(from)].dialog.remote_cseq.unwrap_or_default();
+        let cseq = cseq_of(desk, exchange.server);
         let sent = self.answer_exchange(desk, exchange, response, SDP, &body);
         if let (Some(response), Some(reply_to)) = (sent, reply_to) {
             let unacked = Unacked::new(desk, response, reply_to, cseq, owes);

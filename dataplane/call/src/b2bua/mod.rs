@@ -24,9 +24,11 @@ pub(crate) mod media;
 pub(crate) mod news;
 pub(crate) mod orphan;
 pub(crate) mod pickup;
+pub(crate) mod prack;
 pub(crate) mod recording;
 pub(crate) mod referral;
 pub(crate) mod refresh;
+pub(crate) mod reliable;
 pub(crate) mod replace;
 pub(crate) mod secure;
 pub(crate) mod session_timer;
@@ -66,7 +68,9 @@ pub(crate) use join::Join;
 pub(crate) use keys::Pressing;
 pub(crate) use lend::Lent;
 pub(crate) use media::Media;
+pub(crate) use prack::Early;
 pub(crate) use referral::Referral;
+pub(crate) use reliable::Reliable;
 pub(crate) use replace::Replacing;
 pub(crate) use session_timer::SessionTimer;
 pub(crate) use transfer::Transfer;
@@ -129,7 +133,9 @@ pub(crate) struct Call {
     pub aligning: Option<Box<Aligning>>,
     /// The INVITE that asked for the call, until it has its final response.
     pub invite: Option<ServerKey>,
-    /// It, when a program has answered it before anybody picked up, until somebody does.
+    /// What its sender acknowledges of our provisional responses, if it can do that.
+    pub reliable: Option<Box<Reliable>>,
+    /// The INVITE, when a program has answered it before anybody picked up, until somebody does.
     pub accepted: Option<Rc<Vec<u8>>>,
     pub max_forwards: u8,
     /// That INVITE carried no offer: the answering leg's 2xx does, the inviter's ACK answers.
@@ -230,6 +236,8 @@ pub(crate) struct Leg {
     /// That INVITE, to be sent again where a peer wants a longer session interval.
     pub asked: Option<Rc<Vec<u8>>>,
     pub timer: SessionTimer,
+    /// Its early dialogs that have sent reliable responses.
+    pub early: Vec<Early>,
     /// A response, even 100, was seen: CANCEL is allowed (RFC 3261 9.1).
     pub provisional: bool,
     /// 18x was seen.
@@ -310,6 +318,11 @@ pub(crate) enum AfterOpen {
         response: Vec<u8>,
     },
     Dial,
+    /// The offer in a reliable provisional response of the B leg: its bytes.
+    Early {
+        leg: u8,
+        response: Vec<u8>,
+    },
     Exchange(u32),
     Invite,
 }
@@ -452,7 +465,8 @@ impl Call {
             leg.unacked.as_ref().map(|unacked| unacked.resend_at.min(unacked.give_up_at))
         });
         let aligning = self.aligning.as_ref().map(|aligning| aligning.deadline());
-        let rings = [self.ring_until, self.setup_until];
+        let reliable = self.reliable.as_ref().and_then(|reliable| reliable.deadline());
+        let rings = [self.ring_until, self.setup_until, reliable];
         let own = [self.end_at, self.give_up_at, aligning, self.acts_deadline()];
         let loans = [self.loan_deadline(), self.join_deadline()];
         let own =
@@ -477,6 +491,7 @@ impl Call {
         for index in 0..self.legs.len() {
             self.resend_answer(desk, small(index));
         }
+        self.reliable_timeout(desk);
         self.expire_exchanges(desk);
         self.align_timeout(desk);
         self.expire_acts(desk);

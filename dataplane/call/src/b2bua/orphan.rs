@@ -17,9 +17,10 @@ use crate::transactions::{ClientKey, Owner};
 pub(crate) fn hang_up(desk: &mut Desk, client: ClientKey, response: &Message<'_>) {
     let Some(found) = desk.transactions.clients.find(client) else { return };
     let (to, invite) = (found.to, std::rc::Rc::clone(&found.request));
-    let (rung, account) = (found.owner.rung(), found.account.clone());
+    let (rung, account, last_cseq) = (found.owner.rung(), found.account.clone(), found.last_cseq);
     let Ok(invite) = scan(&invite) else { return };
     let Some((mut dialog, cseq)) = dialog_of(&invite, response) else { return };
+    dialog.local_cseq = dialog.local_cseq.max(last_cseq);
     // An offer in the 2xx has to be answered even now (RFC 3261 13.2.2.4).
     let offered = invite.body().is_empty() && carries(response) == Carries::Sdp;
     let answer = if offered { refusal(desk, &to, response.body()) } else { Vec::new() };

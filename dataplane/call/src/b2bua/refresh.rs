@@ -16,6 +16,7 @@ use sip::wire::{HeaderName, Message, Method, Start, scan};
 
 use super::compose::{self, Carries, SDP, carries, write_body};
 use super::media::read;
+use super::prack::OPTION;
 use super::session_timer::Out;
 use super::{Call, Failure, INVITER, LegState, OwedAck, Unacked, small};
 use crate::desk::{ALLOW, Desk, Reply};
@@ -292,6 +293,8 @@ impl Call {
         let max_forwards = before.max_forwards().ok().flatten().unwrap_or(70);
         // A provisional response may have named a dialog that the 422 has ended.
         leg.dialog.remote_tag.clear();
+        leg.early.clear();
+        let reliably = before.names_option(HeaderName::Supported, OPTION);
         let cseq = leg.dialog.next_cseq();
         let timer = &leg.timer;
         let sent = desk.request(Method::Invite, uri, leg.way, max_forwards, owner, |_, mut out| {
@@ -303,6 +306,9 @@ impl Call {
             }
             out.header_fmt("CSeq", format_args!("{cseq} INVITE"));
             timer.write_request(&mut out, &rules);
+            if reliably {
+                out.header("Supported", OPTION);
+            }
             write_body(out, SDP, before.body());
         });
         leg.invite = sent;
@@ -330,7 +336,7 @@ const fn is_made_anew(name: HeaderName) -> bool {
 
 /// Whether what a leg was told last is an answer to what it says: the same lines, no format that it does
 /// not offer.
-fn fits(told: &[u8], said: &[u8]) -> bool {
+pub(super) fn fits(told: &[u8], said: &[u8]) -> bool {
     let (Ok(told), Ok(said)) = (read(told), read(said)) else { return false };
     told.media.len() == said.media.len() && lines_fit(&told, &said)
 }

@@ -24,10 +24,10 @@ use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::secure::is_sips;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media, Round,
-    SessionTimer, State, Target, small,
+    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media,
+    Reliable, Round, SessionTimer, State, Target, prack, small,
 };
-use crate::desk::{ALLOW, Desk, Reply};
+use crate::desk::{ALLOW, Desk};
 use crate::relays::RelayOwners;
 use crate::slots::Key;
 use crate::transactions::{Asks, ServerKey};
@@ -91,6 +91,7 @@ impl Call {
             joined: [Some(INVITER), None],
             named_after: Some(INVITER),
             invite: Some(server),
+            reliable: Reliable::wanted(desk, request),
             max_forwards: max_forwards.saturating_sub(1),
             inbound_trunk: invitation.inbound_trunk,
             is_sips: is_sips(uri),
@@ -137,6 +138,7 @@ impl Call {
             leg_events: Vec::new(),
             aligning: None,
             invite: None,
+            reliable: None,
             accepted: None,
             max_forwards: shared::limits::MAX_FORWARDS,
             offerless: false,
@@ -189,6 +191,7 @@ impl Call {
         let Some(request) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&request) else { return self.refuse(desk, 500) };
         match carries(&request) {
+            Carries::Nothing if self.has_answered_early() => self.invite_targets(desk),
             Carries::Nothing => {
                 self.offerless = true;
                 self.invite_targets(desk);
@@ -222,10 +225,15 @@ impl Call {
     pub(crate) fn invite_targets(&mut self, desk: &mut Desk) {
         let Some(bytes) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&bytes) else { return self.refuse(desk, 500) };
-        let offer = if self.offerless { None } else { read(request.body()).ok() };
+        // What the inviter answered to somebody's offer is what the next one is offered.
+        let early = carries(&request) == Carries::Nothing && self.has_answered_early();
+        let said = if early { self.legs[usize::from(INVITER)].said.clone() } else { Vec::new() };
+        let offer = if early { said.as_slice() } else { request.body() };
+        let offer = if self.offerless { None } else { read(offer).ok() };
         if let Some(offer) = &offer {
             self.heard(desk, INVITER, offer);
         }
+        self.let_offer_early(self.targets.len());
         let changes = std::mem::take(&mut self.changes);
         let of = |address: Result<NameAddr<'_>, _>, uri: &Option<Vec<u8>>| {
             address.map_or_else(|_| Vec::new(), |one| compose::renamed(one, uri.as_deref()))
@@ -305,6 +313,7 @@ impl Call {
 
     fn send_invite(&mut self, desk: &mut Desk, index: u8, outgoing: &Outgoing<'_>, body: &[u8]) {
         let (owner, max_forwards) = (self.owner(index, Asks::Invite), self.max_forwards);
+        let asks_reliability = self.asks_reliability(outgoing.offer.is_some());
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
@@ -322,6 +331,9 @@ impl Call {
                 out.header("User-Agent", desk.settings.product.as_bytes());
                 timer.write_request(&mut out, &rules);
                 out.header("Supported", b"replaces");
+                if asks_reliability {
+                    out.header("Supported", prack::OPTION);
+                }
                 if let Some(party) = outgoing.referred_by {
                     out.header("Referred-By", party);
                 }
@@ -412,27 +424,6 @@ impl Call {
         };
         self.end(desk, reason, status, None);
     }
-
-    /// 1xx to the inviter, with what the called leg's response carries.
-    pub(crate) fn tell_caller_progress(
-        &mut self,
-        desk: &mut Desk,
-        status: u16,
-        response: &Message<'_>,
-        body: &[u8],
-    ) {
-        let Some(server) = self.invite else { return };
-        let inviter = &self.legs[usize::from(INVITER)];
-        let (way, tag) = (inviter.way, inviter.dialog.local_tag.clone());
-        let answer = Reply { status, reason: b"", to_tag: Some(&tag) };
-        desk.respond(server, answer, |desk, request, mut out| {
-            out.copy(request, HeaderName::RecordRoute);
-            desk.write_contact(&mut out, &way);
-            out.header("Allow", ALLOW);
-            compose::pass_through(&mut out, response);
-            compose::write_body(out, SDP, body);
-        });
-    }
 }
 
 pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destination) -> Leg {
@@ -446,6 +437,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         invite: None,
         asked: None,
         timer: SessionTimer::default(),
+        early: Vec::new(),
         provisional: false,
         rang: false,
         cancel_wanted: None,

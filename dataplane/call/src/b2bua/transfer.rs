@@ -15,7 +15,7 @@ use sip::sdp::{Description, Direction};
 use sip::wire::{Message, reason_phrase};
 
 use super::answer::NO_CAUSE;
-use super::compose::{Carries, carries, changed, readable};
+use super::compose::{changed, readable};
 use super::media::read;
 use super::setup::Outgoing;
 use super::{Aim, Call, Changes, Failure, Join, LegState, OwedAck, State, Target};
@@ -148,8 +148,8 @@ impl Call {
         response: &Message<'_>,
     ) {
         self.acknowledge(desk, OwedAck::new(index, client, response), None);
-        let said =
-            if carries(response) == Carries::Sdp { read(response.body()).ok() } else { None };
+        let sdp = self.agreed_sdp(index, response);
+        let said = sdp.as_deref().and_then(|sdp| read(sdp).ok());
         let Some(said) = said.filter(|said| said.media.iter().any(|line| line.port != 0)) else {
             // Nothing to talk with: the target is let go, the call stays as it was.
             self.send_bye(desk, index);

@@ -142,7 +142,7 @@ impl Legs {
             ("INVITE", Some(200..=299)) if leg.is_called() => {
                 leg.answer_tags.extend(message.to_tag.map(str::to_owned));
             }
-            (method, Some(408 | 481)) if method != "BYE" && method != "CANCEL" => {
+            (method, Some(408 | 481)) if !matches!(method, "BYE" | "CANCEL" | "PRACK") => {
                 leg.dead_at = leg.dead_at.or(Some(now));
             }
             _ => {}
@@ -362,12 +362,13 @@ fn accept_bye(leg: &mut Leg, message: &Glance<'_>) {
     }
 }
 
-/// After its record a call says nothing new but BYE, CANCEL, ACK and answers.
+/// After its record a call says nothing new but BYE, CANCEL, ACK, PRACK and answers.
 fn silent_after_end(now: Instant, leg: &Leg, message: &Glance<'_>, news: bool) -> Verdict {
     // What was said before the record may still be on its way to the shard that has the flow.
     let is_late = |at: &Instant| news && now - *at > HOP;
     let Some((record, at)) = leg.record.filter(|(_, at)| is_late(at)) else { return Ok(()) };
-    let ends = matches!(message.method, "BYE" | "CANCEL" | "ACK");
+    // Who rings without having heard the CANCEL wants a PRACK (RFC 3262 4).
+    let ends = matches!(message.method, "BYE" | "CANCEL" | "ACK" | "PRACK");
     let accepts = message.method == "INVITE" && matches!(message.status, Some(101..=299));
     if (message.status.is_none() && !ends) || accepts {
         let (method, status) = (message.method, message.status);

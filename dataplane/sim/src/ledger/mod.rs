@@ -11,6 +11,7 @@ mod ladders;
 mod legs;
 pub mod media;
 mod news;
+mod pracks;
 mod records;
 mod registrations;
 mod wishes;
@@ -31,6 +32,7 @@ use crate::ledger::ladders::Ladders;
 use crate::ledger::legs::Legs;
 use crate::ledger::media::Media;
 use crate::ledger::news::News;
+use crate::ledger::pracks::Pracks;
 use crate::ledger::records::Records;
 use crate::ledger::registrations::Registrations;
 use crate::ledger::wishes::Wishes;
@@ -63,6 +65,7 @@ pub struct Ledger {
     legs: Legs,
     pub media: Media,
     news: News,
+    pracks: Pracks,
     records: Records,
     pub registrations: Registrations,
     wishes: Wishes,
@@ -83,6 +86,7 @@ impl Ledger {
         } else if !self.asks.response_in(now, &message) {
             return Ok(());
         }
+        self.pracks.message_in(now, &message);
         self.legs.message_in(now, &message, from.peer);
         for place in legs::places_in(&message) {
             self.media.named(message.call_id, place);
@@ -103,6 +107,7 @@ impl Ledger {
         } else {
             self.asks.request_out(now, &message, to, bytes)?
         };
+        self.pracks.message_out(&message, news)?;
         let wish = self.wishes.side_of(&message);
         self.legs.message_out(now, &message, to.peer, news, wish)?;
         if news {
@@ -190,6 +195,7 @@ impl Ledger {
     pub fn close(&self, reports: &[(usize, Report)]) -> Verdict {
         self.asks.close(&self.legs)?;
         self.legs.close(&self.asks)?;
+        self.pracks.close()?;
         self.commands.close(&self.legs)?;
         self.news.close(self.records.all())?;
         self.records.close(&self.legs, &self.asks, &self.wishes, reports)

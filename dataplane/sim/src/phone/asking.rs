@@ -116,6 +116,7 @@ impl Phone {
             Purpose::Cancel(_) => {}
             Purpose::Invite(id) => self.hear_invite_answer(now, id, heard, asked),
             Purpose::Note(id) => self.hear_note_answer(now, id, heard),
+            Purpose::Prack(id) => self.hear_prack_answer(id, heard),
             Purpose::ReInvite(id) => self.hear_change_answer(now, id, heard, asked),
             Purpose::Register => self.hear_registrar(now, heard, asked),
             Purpose::Update(id) => self.hear_update_answer(now, id, heard, asked),

@@ -97,7 +97,14 @@ impl Phone {
             Ring::OtherBranch => self.random.word(8),
             _ => self.usages[id].local_tag.clone(),
         };
+        let is_reliable = self.rings_reliably(id, &key, ring);
+        if is_reliable && self.waits_to_ring(id, ring) {
+            return;
+        }
+        let is_asked = self.servers.get(&key).is_some_and(|server| server.asked.sdp().is_none());
         let (status, body) = match ring {
+            Ring::EarlyMedia if self.usages[id].early.agreed => (183, None),
+            Ring::EarlyMedia if is_reliable && is_asked => (183, self.offer_early(id)),
             Ring::Trying => (100, None),
             Ring::EarlyMedia => (183, self.answer_to_offer(id, &key).ok().flatten()),
             Ring::OtherBranch | Ring::Ringing => (180, None),
@@ -108,8 +115,12 @@ impl Phone {
         }
         let to_tag = (status > 100).then_some(tag.as_str());
         let contact = (status > 100).then_some(contact.as_str());
-        let body = body.map(Body::sdp);
-        self.answer(now, &key, Reply { status, to_tag, contact, body, ..reply() });
+        let (tells, body) = (body.is_some(), body.map(Body::sdp));
+        let more = if is_reliable { self.number_next(id) } else { Vec::new() };
+        self.answer(now, &key, Reply { status, to_tag, contact, body, more });
+        if is_reliable {
+            self.rang_reliably(now, id, &key, tells);
+        }
     }
 
     /// The answer to the INVITE's offer: made once, repeated in every later response.
@@ -126,9 +137,13 @@ impl Phone {
 
     pub(super) fn accept(&mut self, now: Instant, id: UsageId) {
         let Some(key) = self.waiting_invite(id) else { return };
+        if self.waits_to_answer(id) {
+            return;
+        }
         let body = match self.answer_to_offer(id, &key) {
-            Ok(Some(answer)) => answer,
-            Ok(None) => self.usages[id].talking.offer(),
+            _ if self.usages[id].early.agreed => None,
+            Ok(Some(answer)) => Some(answer),
+            Ok(None) => Some(self.usages[id].talking.offer()),
             Err(why) => {
                 let call = self.usages[id].call_id.clone();
                 self.breach(format!("{call}: {why}"));
@@ -164,18 +179,20 @@ impl Phone {
         usage.phase = Phase::Confirmed;
         usage.report.final_status = Some(200);
         usage.report.answered_at = Some(now);
-        self.answer_ok(now, other, &key, body);
+        self.answer_ok(now, other, &key, Some(body));
     }
 
     /// A 2xx to an INVITE: sent again by the call, not by the transaction (RFC 3261 13.3.1.4).
-    pub(super) fn answer_ok(&mut self, now: Instant, id: UsageId, key: &str, body: String) {
+    /// `body`: none when offer and answer have passed before.
+    pub(super) fn answer_ok(&mut self, now: Instant, id: UsageId, key: &str, body: Option<String>) {
         let Some(server) = self.servers.get(key) else { return };
-        let (cseq, to, offered) = (server.asked.cseq, server.from, server.asked.sdp().is_none());
+        let offered = server.asked.sdp().is_none() && body.is_some();
+        let (cseq, to) = (server.asked.cseq, server.from);
         let asked = server.asked.clone();
         let session = self.session_answer(now, id, &asked);
         let (contact, tag) = (self.contact(), self.usages[id].local_tag.clone());
         let (contact, to_tag) = (Some(contact.as_str()), Some(tag.as_str()));
-        let body = Some(Body::sdp(body));
+        let body = body.map(Body::sdp);
         let allow = rsip::headers::Allow::new("INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, UPDATE");
         let more = if session.is_empty() { vec![allow.into()] } else { session };
         self.answer(now, key, Reply { status: 200, to_tag, contact, body, more });

@@ -62,6 +62,9 @@ impl Phone {
 
     pub(super) fn hear_ringing(&mut self, now: Instant, id: UsageId, heard: &Heard) {
         let status = heard.status.expect("a response");
+        if !self.takes_provisional(now, id, heard) {
+            return;
+        }
         let usage = &mut self.usages[id];
         usage.report.provisionals.push(status);
         // RFC 3261 13.2.1: the first description in a provisional response may be the answer.
@@ -166,6 +169,10 @@ impl Phone {
         let offered = usage.caller_plan().is_some_and(|plan| plan.offer);
         let was_answered = offered && !usage.talking.is_offering();
         match heard.sdp() {
+            None if usage.early.agreed => Ok(()),
+            Some(_) if usage.early.agreed => {
+                Err("a description behind the one that was agreed on (RFC 3262 5)".into())
+            }
             Some(sdp) if offered => usage.talking.take_answer(sdp),
             Some(sdp) => {
                 usage.answer = Some(usage.talking.answer(sdp, false)?);

@@ -24,6 +24,7 @@ pub(crate) enum Purpose {
     Cancel(UsageId),
     Invite(UsageId),
     Note(UsageId),
+    Prack(UsageId),
     ReInvite(UsageId),
     Register,
     Update(UsageId),

@@ -313,6 +313,7 @@ impl Phone {
                 self.answer(now, key, Reply { status: 200, ..reply() });
             }
             Method::Notify => self.hear_notify(now, id, key, heard),
+            Method::PRack => self.hear_prack(now, id, key, heard),
             Method::Options => self.answer(now, key, Reply { status: 200, ..reply() }),
             _ => self.answer(now, key, Reply { status: 405, ..reply() }),
         }
@@ -374,7 +375,7 @@ impl Phone {
             None => Ok(usage.talking.offer()),
         };
         match body {
-            Ok(body) => self.answer_ok(now, id, key, body),
+            Ok(body) => self.answer_ok(now, id, key, Some(body)),
             Err(why) => {
                 usage.invited = None;
                 let call = usage.call_id.clone();

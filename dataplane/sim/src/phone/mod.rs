@@ -13,6 +13,7 @@ mod client;
 mod midcall;
 pub mod plan;
 mod registration;
+pub mod reliable;
 pub mod talk;
 pub mod timers;
 mod usage;
@@ -210,11 +211,13 @@ impl Phone {
             Deed::ForkAnswer => self.accept_on_other_branch(now, id),
             Deed::GiveUpInvite => self.give_up_invite(now, id),
             Deed::GiveUpOk(cseq) => self.give_up_ok(now, id, cseq),
+            Deed::GiveUpRing(rseq) => self.give_up_ring(now, id, rseq),
             Deed::HangUp => self.hang_up(now, id),
             Deed::Refresh(round) => self.refresh(now, id, round),
             Deed::Refuse(status) => self.refuse(now, id, status),
             Deed::Reply(key) => self.reply_to_change(now, id, &key),
             Deed::ResendOk(cseq) => self.resend_ok(now, id, cseq),
+            Deed::ResendRing(rseq) => self.resend_ring(now, id, rseq),
             Deed::RetryStep => self.retry_step(now, id),
             Deed::Ring(ring) => self.ring(now, id, ring),
             Deed::SessionOver(round) => self.session_over(now, id, round),
@@ -254,9 +257,11 @@ impl Phone {
     /// A request outside a dialog goes to the gateway, one inside to the peer's Contact.
     fn destination_of(&self, purpose: Purpose) -> SocketAddr {
         match purpose {
-            Purpose::Bye(id) | Purpose::Note(id) | Purpose::ReInvite(id) | Purpose::Update(id) => {
-                self.target_of(&self.usages[id])
-            }
+            Purpose::Bye(id)
+            | Purpose::Note(id)
+            | Purpose::Prack(id)
+            | Purpose::ReInvite(id)
+            | Purpose::Update(id) => self.target_of(&self.usages[id]),
             Purpose::Cancel(_) | Purpose::Invite(_) | Purpose::Register => self.settings.gateway,
         }
     }
@@ -294,6 +299,7 @@ impl Phone {
         let (branch, contact) = (self.branch(), self.contact());
         let (cnonce, transport) = (self.random.word(8), self.via_transport());
         more.extend(self.session_request(id, method));
+        more.extend(self.reliability_request(id, method));
         let PhoneSettings { user, password, home, .. } = &self.settings;
         let usage = &mut self.usages[id];
         if let Some((ask, challenge)) = usage.credentials.as_mut().filter(|_| method != Method::Ack)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use shared::net::Transport;
 
 use crate::phone::carrier::CarrierPlan;
+use crate::phone::reliable::Reliability;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::spec::DOMAIN;
@@ -37,6 +38,8 @@ pub struct PhoneSettings {
     pub timer: Option<TimerPlan>,
     /// What it asks of who calls through it, if it is a carrier that does.
     pub carrier: Option<CarrierPlan>,
+    /// Whether it acknowledges provisional responses, and wants that of its peer.
+    pub reliability: Reliability,
     /// What it does with a call that no plan was laid out for.
     pub callee: Callee,
 }

@@ -12,6 +12,7 @@ use shared::ids::Side;
 use shared::time::Instant;
 
 use crate::phone::plan::{CalleePlan, CallerPlan, Ring, Step};
+use crate::phone::reliable::Early;
 use crate::phone::talk::{Talking, mark_of};
 use crate::phone::timers::SessionTime;
 use crate::speech::digest::Challenge;
@@ -53,6 +54,7 @@ pub struct Usage {
     pub(crate) answer: Option<String>,
     pub(crate) speaks: bool,
     pub(crate) session: SessionTime,
+    pub(crate) early: Early,
     pub report: Report,
 }
 
@@ -88,11 +90,13 @@ pub(crate) enum Deed {
     ForkAnswer,
     GiveUpInvite,
     GiveUpOk(u32),
+    GiveUpRing(u32),
     HangUp,
     Refresh(u32),
     Refuse(u16),
     Reply(String),
     ResendOk(u32),
+    ResendRing(u32),
     RetryStep,
     Ring(Ring),
     SessionOver(u32),
@@ -131,6 +135,11 @@ pub struct Report {
     /// 491 answers heard: glare that was resolved.
     pub glares: u32,
     pub infos_heard: u32,
+    /// Provisional responses that it acknowledged, and that were acknowledged to it.
+    pub pracks_sent: u32,
+    pub pracks_heard: u32,
+    /// It refused a call because nobody acknowledged its ringing.
+    pub unpracked: bool,
     /// Session intervals that it granted and that it was granted, the first ones included.
     pub refreshes_heard: u32,
     pub refreshes_made: u32,
@@ -214,6 +223,9 @@ impl Usage {
             unacknowledged: false,
             glares: 0,
             infos_heard: 0,
+            pracks_sent: 0,
+            pracks_heard: 0,
+            unpracked: false,
             refreshes_heard: 0,
             refreshes_made: 0,
             expired: false,
@@ -251,6 +263,7 @@ impl Usage {
             answer: None,
             speaks: false,
             session: SessionTime::default(),
+            early: Early::default(),
             report,
         }
     }

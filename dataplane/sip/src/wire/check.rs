@@ -6,7 +6,9 @@
 
 use shared::limits::VIAS_MAX;
 
-use super::header::{CSeq, NameAddr, SessionExpires, Via, list, parse_min_se, parse_number};
+use super::header::{
+    CSeq, NameAddr, RAck, SessionExpires, Via, list, parse_min_se, parse_number, parse_rseq,
+};
 use super::{HeaderName, Malformed, Message, Method, Start, Uri};
 
 /// Headers that may stand only once (RFC 3261 7.3.1, 20).
@@ -52,6 +54,14 @@ impl<'a> Message<'a> {
 
     pub fn min_se(&self) -> Result<Option<u32>, Malformed> {
         self.first(HeaderName::MinSe).map(parse_min_se).transpose()
+    }
+
+    pub fn rseq(&self) -> Result<Option<u32>, Malformed> {
+        self.first(HeaderName::RSeq).map(parse_rseq).transpose()
+    }
+
+    pub fn rack(&self) -> Result<Option<RAck>, Malformed> {
+        self.first(HeaderName::RAck).map(RAck::parse).transpose()
     }
 
     /// Whether a header of option tags names this one (RFC 3261 20.32, 20.37).

@@ -14,7 +14,7 @@ mod scan;
 mod uri;
 pub mod write;
 
-pub use header::{CSeq, NameAddr, Refresher, Replaces, SessionExpires, Via};
+pub use header::{CSeq, NameAddr, RAck, Refresher, Replaces, SessionExpires, Via};
 pub use malformed::Malformed;
 pub use method::Method;
 pub use name::HeaderName;

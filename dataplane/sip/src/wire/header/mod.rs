@@ -8,12 +8,14 @@ mod cseq;
 pub(crate) mod list;
 mod name_addr;
 pub(crate) mod params;
+mod reliable;
 mod replaces;
 mod session_expires;
 mod via;
 
 pub use cseq::CSeq;
 pub use name_addr::NameAddr;
+pub use reliable::{RAck, parse_rseq};
 pub use replaces::Replaces;
 pub use session_expires::{Refresher, SessionExpires, parse_min_se};
 pub use via::Via;
