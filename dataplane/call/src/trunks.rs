@@ -146,7 +146,7 @@ impl Trunks {
         self.rests.iter().filter(|rest| rest.until > now).count()
     }
 
-    pub(crate) fn view(&self, now: Now, trunk: &Trunk, entrance: &Entrance<'_>) -> DestinationView {
+    pub(crate) fn view(&self, now: Now, trunk: &Trunk, entrance: &Entrance) -> DestinationView {
         let (name, address) = (&*trunk.name, entrance.address);
         let turned = self.turned.iter().find(|(known, at, _)| **known == *name && *at == address);
         let rest = self.rests.iter().find(|rest| *rest.trunk == *name && rest.at == address);
