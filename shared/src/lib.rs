@@ -28,3 +28,4 @@ pub mod settings;
 pub mod sipflow;
 pub mod snapshot;
 pub mod time;
+pub mod trunk_view;

@@ -45,6 +45,8 @@ pub const LEGS_PER_CALL_MAX: usize = 64;
 pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
 /// Destinations of trunks that one shard asks if they are there.
 pub const TRUNK_WATCHES_MAX: usize = 4_096;
+/// Trunks that one shard registers.
+pub const ENROLMENTS_MAX: usize = 4_096;
 /// The longest that a trunk rests for the Retry-After of its 503: a slip of theirs is no outage of ours.
 pub const TRUNK_REST_MAX: Duration = Duration::from_secs(60);
 /// Decisions that one shard waits for; beyond it the shard decides by itself at once.

@@ -52,6 +52,8 @@ counters! {
     JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
     JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
+    TrunksRegistered "trunks_registered" Gauge "Trunks that are registered with their carrier";
+    TrunksUnregistered "trunks_unregistered" Gauge "Trunks that should be registered with their carrier and are not";
     TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";
     AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
 
@@ -101,6 +103,8 @@ counters! {
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
+    TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, without those after a challenge";
+    TrunkRegistersFailed "trunk_registers_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkChallenges "trunk_challenges_answered_total" Total "Requests to trunks sent again with credentials";
     TrunkCredentialsRefused "trunk_credentials_refused_total" Total "Challenges of trunks left without an answer";
     TrunkRests "trunk_rests_total" Total "Times a trunk asked with 503 and Retry-After to be left alone";

@@ -220,7 +220,9 @@ dest = "sip:me@carrier.example"
 fn a_trunks_account_has_a_name_and_a_password() {
     let text = "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\nusername = \"4930\"\n\
                 password = \"env:PASSWORD_1002\"\nauth_username = \"a4930\"\n\
-                realm = \"carrier.example\"\n";
+                realm = \"carrier.example\"\nregister_enabled = true\n\
+                register_expires = 600\n\
+                register_extra_headers = { X-Site = \"env:PASSWORD_1002\" }\n";
     let loaded = check(text, &[], true);
     assert_eq!(lines(&loaded), [""; 0]);
     let shown = format!("{:?}", loaded.effective);
@@ -229,18 +231,30 @@ fn a_trunks_account_has_a_name_and_a_password() {
     assert_eq!((&*account.username, &*account.auth_username), ("4930", "a4930"));
     assert_eq!(account.password.expose(), "from-the-environment");
     assert_eq!(account.realm.as_deref(), Some("carrier.example"));
+    let registers = account.registers.as_ref().expect("it registers");
+    assert_eq!((registers.expires.as_secs(), registers.headers[0].name()), (600, "X-Site"));
+    assert_eq!(registers.headers[0].value(), "from-the-environment");
     assert!(!format!("{config:?}{shown}").contains("from-the-environment"));
     assert_problems(
         "[proxy.trunks.a]\ndest = \"sip:192.0.2.1\"\npassword = \"hush\"\n\
          [proxy.trunks.b]\ndest = \"sip:192.0.2.2\"\nusername = \"4930\"\n\
          [proxy.trunks.c]\ndest = \"sip:192.0.2.3\"\nusername = \"4930\"\n\
-         password = \"file:/nowhere\"\n",
+         password = \"file:/nowhere\"\n\
+         [proxy.trunks.d]\ndest = \"sip:192.0.2.4\"\nusername = \"4930\"\n\
+         register_enabled = true\n\
+         [proxy.trunks.e]\ndest = \"sip:192.0.2.5\"\nusername = \"4930\"\n\
+         password = \"x\"\nregister_expires = 5\nregister_extra_headers = { Via = \"x\" }\n",
         &[
             "ringgate.toml:1: error: proxy.trunks.a: has no username; write username = \"...\"",
             "ringgate.toml:6: warning: proxy.trunks.b.username: is not used without a password; \
              write password = \"...\"",
             "ringgate.toml:10: error: proxy.trunks.c.password: file:/nowhere cannot be read: No \
              such file or directory",
+            "ringgate.toml:13: error: proxy.trunks.d.username: registers without a password; write \
+             password = \"...\"",
+            "ringgate.toml:19: error: proxy.trunks.e.register_expires: must be 10 to 604800, not 5",
+            "ringgate.toml:20: error: proxy.trunks.e.register_extra_headers.Via: the gateway writes \
+             this header itself",
         ],
     );
 }

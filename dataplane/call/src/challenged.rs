@@ -169,7 +169,7 @@ impl Core {
         let name = match before.owner {
             Owner::Leg { call, leg, .. } => self.calls.find(call)?.trunk_of(leg)?,
             Owner::Ping(key) => self.watched_trunk(key)?,
-            Owner::Nobody(_) => return None,
+            Owner::Enrolment(_) | Owner::Nobody(_) => return None,
         };
         self.desk.account_of(name, before.to.peer)
     }
@@ -186,6 +186,7 @@ impl Core {
             Owner::Leg { call, leg, asks, .. } => {
                 self.calls.find_mut(call)?.number_again(leg, asks, client)
             }
+            Owner::Enrolment(key) => self.register_number_again(key, client),
             Owner::Ping(key) => self.waits_for_ping(key, client).then_some(next),
             // Nothing follows a BYE, so its number is nobody else's.
             Owner::Nobody(_) => (before.method == Method::Bye).then_some(next),
@@ -199,6 +200,7 @@ impl Core {
                     call.asked_again(&self.desk, leg, asks, new);
                 }
             }
+            Owner::Enrolment(key) => self.registered_again(key, new),
             Owner::Ping(key) => self.pinged_again(key, new),
             Owner::Nobody(_) => {}
         }

@@ -24,6 +24,7 @@ use sip::transaction::ClientInput;
 use crate::ask::Pending;
 use crate::b2bua::{AfterOpen, Call};
 use crate::desk::{Desk, TimerKey, Told};
+use crate::enrolment::{self, Enrolments};
 use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::registrar::Registrar;
@@ -50,6 +51,8 @@ pub struct Core {
     pub(crate) turns: Turns,
     /// Trunks that this shard asks if they are there.
     pub(crate) watches: Watches,
+    /// Trunks that this shard registers with their carriers.
+    pub(crate) enrolments: Enrolments,
     pub(crate) draining: bool,
     /// Standing calls are being written into a new segment of the journal.
     pub(crate) restating: Option<Round>,
@@ -91,12 +94,14 @@ impl Core {
             flows: FxHashSet::default(),
             turns: Turns::default(),
             watches: health::watches(),
+            enrolments: enrolment::enrolments(),
             draining: false,
             restating: None,
             current: None,
             due: Vec::new(),
         };
         core.watch_trunks();
+        core.enrol_trunks();
         core
     }
 
@@ -133,6 +138,7 @@ impl Core {
         let resting = self.desk.ports.resting(self.desk.now.mono);
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
         let trunks_down = self.trunks_down();
+        let [registered, unregistered] = self.enrolled_count();
         let counters = &mut self.desk.out.counters;
         for (counter, value) in [
             (Counter::Calls, census.calls),
@@ -146,6 +152,8 @@ impl Core {
             (Counter::PortsResting, resting),
             (Counter::AsksWaiting, self.pending.len()),
             (Counter::TrunksDown, trunks_down),
+            (Counter::TrunksRegistered, registered),
+            (Counter::TrunksUnregistered, unregistered),
         ] {
             counters.set(counter, value as u64);
         }
@@ -270,10 +278,15 @@ impl Core {
         {
             self.by_caller.remove(&caller);
         }
-        if self.draining && self.calls.is_empty() {
+        if self.draining && self.is_drained() {
             let shard = self.desk.settings.shard;
             self.desk.out.event(Event::Drained(shard));
         }
+    }
+
+    /// No call is left, and no carrier that is still to be told.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.calls.is_empty() && self.enrolments.is_empty()
     }
 
     /// Tells what client transactions have to say, each to its owner.
@@ -286,6 +299,9 @@ impl Core {
             if let Owner::Ping(watch) = owner {
                 let status = response.and_then(|response| response.status()).unwrap_or_default();
                 self.ping_told(watch, client, told, status);
+            }
+            if let Owner::Enrolment(key) = owner {
+                self.enrolment_told(key, client, told, response);
             }
             let Owner::Leg { call, leg, asks, .. } = owner else { continue };
             if self.calls.find(call).is_none() {
@@ -355,8 +371,12 @@ impl Core {
             Command::Decided { id, decision } => self.decided(id, *decision),
             Command::Drain => {
                 self.registrar.drain();
-                if !std::mem::replace(&mut self.draining, true) && self.calls.is_empty() {
-                    self.desk.out.event(Event::Drained(shard));
+                if !self.draining {
+                    self.leave_carriers();
+                    self.draining = true;
+                    if self.is_drained() {
+                        self.desk.out.event(Event::Drained(shard));
+                    }
                 }
             }
             Command::Intake(intake) => self.desk.intake = intake,
@@ -370,12 +390,14 @@ impl Core {
                 let Desk { trunks, snapshot, .. } = &mut self.desk;
                 trunks.forget_others(&snapshot.trunks);
                 self.watch_trunks();
+                self.enrol_trunks();
                 self.desk.out.event(Event::SnapshotLive { shard, generation });
             }
             Command::Stop => {
                 self.draining = true;
                 self.stop_waiting();
                 self.stop_watching();
+                self.stop_enrolling();
                 for key in self.calls.keys() {
                     self.with_call(Some(key), |call, desk, _| call.stop(desk));
                 }
@@ -497,7 +519,7 @@ impl Core {
                     self.calls.find(call).is_some_and(|call| call.may_fail_over(leg))
                 }
                 Owner::Leg { .. } | Owner::Nobody(_) => false,
-                Owner::Ping(_) => true,
+                Owner::Enrolment(_) | Owner::Ping(_) => true,
             };
             client.to.peer == to.peer && !client.to.transport.is_reliable() && may_fail()
         };
@@ -536,6 +558,7 @@ impl Core {
                     self.desk.client_timer(key, &mut told);
                     self.tell(told, None);
                 }
+                TimerKey::Enrolment(key) => self.enrolment_due(key),
                 TimerKey::Ping(watch) => self.ping_due(watch),
                 TimerKey::Restate => self.restate(),
                 TimerKey::Server(key) => {

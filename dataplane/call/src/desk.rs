@@ -49,6 +49,8 @@ pub(crate) enum TimerKey {
     Restate,
     /// A decision that the control plane owes.
     Decision(Key),
+    /// A registration with a carrier is to be sent, renewed or given up.
+    Enrolment(Key),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
 }

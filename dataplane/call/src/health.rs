@@ -296,7 +296,7 @@ enum Unasked {
 }
 
 /// Some part of `whole`, by the high bits of `random`.
-fn part(whole: Duration, random: u64) -> Duration {
+pub(crate) fn part(whole: Duration, random: u64) -> Duration {
     let nanos = (whole.as_nanos() * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

@@ -11,12 +11,13 @@ use shared::cdr::Direction;
 use shared::event::CallStage;
 use shared::metrics::Counter;
 use shared::net::Source;
-use sip::wire::{HeaderName, Message, NameAddr, Via};
+use sip::wire::{HeaderName, Message, NameAddr, Start, Uri, Via};
 
 use crate::b2bua::setup::Invitation;
 use crate::b2bua::{Call, INVITER, session_timer};
 use crate::core::Core;
 use crate::desk::Reply;
+use crate::enrolment;
 use crate::gate::{self, Asked, Gate};
 use crate::io::Output;
 use crate::mint;
@@ -106,6 +107,13 @@ impl Core {
             let uri = address.and_then(|address| address.parsed_uri().ok());
             uri.map(|uri| uri.user_unescaped().into_owned()).unwrap_or_default()
         };
+        // Who is called by the Contact of a registration tells trunks at one address apart.
+        if let Start::Request { uri, .. } = request.start()
+            && let Ok(uri) = Uri::parse(uri)
+            && let Some(trunk) = enrolment::trunk_for(&self.desk, from.peer, &uri.user_unescaped())
+        {
+            return Some(trunk.name.clone());
+        }
         let [from_user, to_user] = [request.from().ok(), request.to().ok()].map(user);
         gate::trunk_of(&self.desk, from.peer, &from_user, &to_user).map(|trunk| trunk.name.clone())
     }

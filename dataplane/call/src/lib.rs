@@ -11,6 +11,7 @@ mod b2bua;
 mod challenged;
 mod core;
 mod desk;
+mod enrolment;
 mod gate;
 mod guests;
 mod health;

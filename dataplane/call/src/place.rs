@@ -18,6 +18,7 @@ use sip::wire::{Message, NameAddr, Start, scan};
 use crate::b2bua::answer::direction;
 use crate::b2bua::{Failure, Hop, Hunt};
 use crate::core::Core;
+use crate::enrolment;
 use crate::gate;
 use crate::router::{self, Choice, Decision, Dialled, Outlook, Refusal, ToTrunks};
 use crate::slots::Key;
@@ -269,8 +270,11 @@ impl Core {
             uri.map(|uri| uri.user_unescaped().into_owned()).unwrap_or_default()
         };
         let (from, to) = (user(&trial.from), user(&trial.to));
-        let by_address =
-            || trial.source_ip.and_then(|_| gate::trunk_of(&self.desk, peer, &from, &to));
+        let by_address = || {
+            trial.source_ip?;
+            let registered = enrolment::trunk_for(&self.desk, peer, &to);
+            registered.or_else(|| gate::trunk_of(&self.desk, peer, &from, &to))
+        };
         let trunk = named.or_else(by_address);
         let family = |local: &&SocketAddr| local.is_ipv4() == peer.is_ipv4();
         let settings = &self.desk.settings;

@@ -38,6 +38,8 @@ pub(crate) enum Owner {
         asks: Asks,
         rung: Rung,
     },
+    /// Our registration with a carrier (`enrolment`).
+    Enrolment(Key),
     /// The call does not wait for the answer; it belongs there nevertheless.
     Nobody(Option<Rung>),
     /// The watch over a trunk (`health`).
@@ -49,7 +51,7 @@ impl Owner {
         match self {
             Self::Leg { rung, .. } => Some(rung),
             Self::Nobody(rung) => rung,
-            Self::Ping(_) => None,
+            Self::Enrolment(_) | Self::Ping(_) => None,
         }
     }
 }

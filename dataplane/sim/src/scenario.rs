@@ -17,6 +17,7 @@ use shared::snapshot::{HttpRouterRules, RemoteUsers};
 use crate::broken::Broken;
 use crate::finish::Summary;
 use crate::network::Weather;
+use crate::phone::carrier::CarrierPlan;
 use crate::phone::plan::{Callee, CallerPlan};
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
@@ -52,6 +53,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     let mut settings = draw_settings(seed, options, &mut random);
     let mut specs = draw_phones(&mut random);
     draw_timers(seed, &mut settings, &mut specs);
+    draw_carriers(seed, &mut specs);
     let stretch = if settings.timers.session.is_on() { TIMED_STRETCH } else { 1 };
     let asks = settings.http_router.is_some() || settings.remote_users.is_some();
     let mut world = World::new(settings, &specs);
@@ -120,6 +122,20 @@ fn draw_timers(seed: u64, settings: &mut WorldSettings, specs: &mut [PhoneSpec])
             updates: random.percent(50),
         };
         spec.timer = random.percent(70).then_some(plan);
+    }
+}
+
+/// Dice of its own too. Some carriers ask for credentials, some of these with nonces that have run out.
+fn draw_carriers(seed: u64, specs: &mut [PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x7616);
+    for spec in specs.iter_mut().filter(|spec| spec.is_trunk) {
+        let plan = CarrierPlan {
+            hash: *random.pick(&[Hash::Md5, Hash::Sha256, Hash::Sha512_256]),
+            is_proxy: random.percent(50),
+            worn_percent: *random.pick(&[0, 30, 100]),
+            ..CarrierPlan::of(&spec.user)
+        };
+        spec.carrier = random.percent(40).then_some(plan);
     }
 }
 

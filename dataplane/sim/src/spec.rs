@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::account::Account;
 use shared::ask::MediaProxy;
 use shared::ids::ShardId;
 use shared::net::Transport;
@@ -23,6 +24,7 @@ use shared::snapshot::{
 
 use crate::broken::Broken;
 use crate::network::Weather;
+use crate::phone::carrier::CarrierPlan;
 use crate::phone::plan::{Callee, CalleePlan, PhoneSettings};
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
@@ -185,7 +187,9 @@ impl WorldSettings {
                 first.backup = Some(Backup { host, address, local, transport });
                 continue;
             }
-            trunks.push(Trunk { local, ..Trunk::plain(name, &host, address, transport) });
+            let account = phone.carrier.as_ref().map(account_at);
+            let plain = Trunk::plain(name, &host, address, transport);
+            trunks.push(Trunk { local, account, ..plain });
         }
         trunks.into_iter().map(self.trunk_terms).collect()
     }
@@ -193,6 +197,12 @@ impl WorldSettings {
     pub fn backend_users(&self) -> Vec<User> {
         self.known_remotely.iter().map(|name| user(name)).collect()
     }
+}
+
+/// The account that such a carrier gave out.
+fn account_at(carrier: &CarrierPlan) -> Arc<Account> {
+    let account = Account::new(&carrier.username, &carrier.password).expect("both are plain");
+    Arc::new(Account { realm: Some(carrier.realm.as_str().into()), ..account })
 }
 
 fn user(name: &str) -> User {
@@ -222,6 +232,7 @@ pub struct PhoneSpec {
     pub registers: Option<Duration>,
     pub voice_every: Duration,
     pub timer: Option<TimerPlan>,
+    pub carrier: Option<CarrierPlan>,
     pub callee: Callee,
 }
 
@@ -237,6 +248,7 @@ impl PhoneSpec {
             registers: Some(Duration::from_secs(3_600)),
             voice_every: Duration::from_secs(1),
             timer: None,
+            carrier: None,
             callee: Callee::Always(CalleePlan::answer()),
         }
     }
@@ -275,6 +287,7 @@ impl PhoneSpec {
             registers: self.registers,
             voice_every: self.voice_every,
             timer: self.timer,
+            carrier: self.carrier.clone(),
             callee: self.callee.clone(),
         }
     }

@@ -319,8 +319,11 @@ fn first_answer(leg: &mut Leg, now: Instant, status: u16, message: &Glance<'_>) 
             leg.answered = Some((now, tag));
             leg.last = Some((status, now));
         }
-        // A 422 asks for the same INVITE with a longer session interval (RFC 4028 7.3).
-        _ if leg.last.is_some_and(|(status, _)| status == 422) => leg.last = Some((status, now)),
+        // A 422 asks for the same INVITE with a longer session interval (RFC 4028 7.3), a challenge
+        // for the same with credentials (RFC 3261 22.2).
+        _ if leg.last.is_some_and(|(status, _)| matches!(status, 401 | 407 | 422)) => {
+            leg.last = Some((status, now));
+        }
         _ => leg.last = leg.last.or(Some((status, now))),
     }
 }

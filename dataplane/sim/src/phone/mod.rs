@@ -8,6 +8,7 @@ mod answering;
 mod asking;
 mod callee;
 mod caller;
+pub mod carrier;
 mod client;
 mod midcall;
 pub mod plan;
@@ -62,6 +63,7 @@ pub struct Phone {
     unheard: BTreeSet<String>,
     outputs: VecDeque<Output>,
     breaches: Vec<String>,
+    counter: carrier::Counter,
     next_port: u16,
     gone: bool,
 }
@@ -81,6 +83,7 @@ impl Phone {
             unheard: BTreeSet::new(),
             outputs: VecDeque::new(),
             breaches: Vec::new(),
+            counter: carrier::Counter::default(),
             next_port: 4_000,
             gone: false,
         }

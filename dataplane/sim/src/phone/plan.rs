@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use shared::net::Transport;
 
+use crate::phone::carrier::CarrierPlan;
 use crate::phone::timers::TimerPlan;
 use crate::random::Random;
 use crate::speech::Dialect;
@@ -33,6 +34,8 @@ pub struct PhoneSettings {
     pub voice_every: Duration,
     /// `None`: it knows no session timers.
     pub timer: Option<TimerPlan>,
+    /// What it asks of who calls through it, if it is a carrier that does.
+    pub carrier: Option<CarrierPlan>,
     /// What it does with a call that no plan was laid out for.
     pub callee: Callee,
 }

@@ -18,7 +18,7 @@ pub enum Hash {
 impl Hash {
     const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512_256];
 
-    const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Md5 => "MD5",
             Self::Sha256 => "SHA-256",
@@ -26,7 +26,7 @@ impl Hash {
         }
     }
 
-    fn hex(self, text: &str) -> String {
+    pub(crate) fn hex(self, text: &str) -> String {
         match self {
             Self::Md5 => hex(&md5::Md5::digest(text)),
             Self::Sha256 => hex(&sha2::Sha256::digest(text)),
@@ -104,7 +104,7 @@ impl Challenge {
 }
 
 /// `name=token` and `name="quoted"` pairs; commas inside quotes do not part them.
-fn parameters(text: &str) -> Vec<(String, String)> {
+pub(crate) fn parameters(text: &str) -> Vec<(String, String)> {
     let (mut parts, mut quoted, mut part) = (Vec::new(), false, String::new());
     for letter in text.chars() {
         quoted ^= letter == '"';
