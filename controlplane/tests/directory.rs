@@ -24,6 +24,7 @@ use shared::ids::ShardId;
 use shared::net::Transport;
 use shared::route::{Chosen, Explanation};
 use shared::snapshot::{Secret, Snapshot};
+use shared::trunk_view::{DestinationView, RegistrationState, RegistrationView, TrunkView};
 use stand_ins::{
     FakePlane, MORNING, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_archive,
     no_deliveries, reloader,
@@ -655,4 +656,118 @@ async fn a_reload_that_a_shard_does_not_take_goes_back() {
     assert!(refused.contains("did not take the new snapshot in time"), "{refused}");
     assert_eq!(gate.served(0).trunks.len(), 1, "the trunk of before is told again");
     assert_eq!(gate.directory.contents().list(Kind::Route).len(), 1);
+}
+
+#[tokio::test]
+async fn a_trunk_shows_the_state_that_its_shards_know() {
+    let gate = Gate::new().await;
+    let view = |calls, is_down, registration| TrunkView {
+        name: "file-trunk".to_owned(),
+        calls,
+        destinations: vec![DestinationView {
+            address: "192.0.2.9:5060".parse().expect("an address"),
+            transport: Transport::Udp,
+            is_checked: true,
+            is_down,
+            changed_at: Some(MORNING),
+            rests_until: None,
+        }],
+        registration,
+    };
+    let registration = RegistrationView {
+        state: RegistrationState::Failed,
+        until: None,
+        status: Some(403),
+        reason: Some("Forbidden".to_owned()),
+        changed_at: MORNING,
+    };
+    {
+        let mut trunks = gate.plane.trunks.lock().expect("no panic");
+        trunks.insert(ShardId(0), vec![view(2, false, None)]);
+        trunks.insert(ShardId(1), vec![view(1, true, Some(registration))]);
+    }
+    for path in
+        ["/console/sip-trunk/file-trunk", "/api/sip-trunk/file-trunk", "/api/v1/trunks/file-trunk"]
+    {
+        let state = gate.get(path).await["state"].clone();
+        assert_eq!((&state["available"], &state["calls"]), (&json!(true), &json!(3)), "{path}");
+        assert_eq!(state["destinations"][0]["address"], "192.0.2.9:5060");
+        assert_eq!(state["destinations"][0]["up"], false);
+        assert_eq!(state["registration"]["state"], "failed");
+        assert_eq!(state["registration"]["reason"], "Forbidden");
+        assert_eq!(state["changed_at"], json!(MORNING));
+    }
+    let listed = gate.get("/api/v1/trunks").await;
+    assert_eq!(listed["data"][0]["state"]["calls"], 3, "{listed}");
+    // What was read may be written back: the state is no field of a document.
+    let id = gate.make("/api/v1/trunks", json!({ "name": "t", "sip_server": "192.0.2.30" })).await;
+    let path = format!("/api/v1/trunks/{id}");
+    let read = gate.get(&path).await;
+    assert_eq!(read["state"]["registration"], Value::Null);
+    let (status, body) = gate.ask(Method::PUT, &path, Some(read)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    gate.plane.silent.store(true, Ordering::Relaxed);
+    let state = gate.get("/console/sip-trunk/file-trunk").await["state"].clone();
+    assert_eq!(state["available"], false);
+    assert!(state["error"].as_str().is_some_and(|text| text.contains("did not answer")), "{state}");
+}
+
+#[tokio::test]
+async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
+    let gate = Gate::new().await;
+    let document = json!({
+        "name": "full", "sip_server": "sip:192.0.2.30:5070", "auth_username": "4930",
+        "auth_password": "hush-hush", "realm": "carrier.example", "register_enabled": true,
+        "register_expires": 600, "register_extra_headers": { "X-Site": "north" },
+        "backup_dest": "sip:192.0.2.31", "failover_codes": ["503"], "setup_timeout_ms": 2000,
+        "health_check_enabled": true, "health_check_probe_count": 4,
+    });
+    let id = gate.make("/console/sip-trunk", document).await;
+    let trunk = || {
+        let served = gate.served(1);
+        served.trunks.iter().find(|trunk| &*trunk.name == "full").expect("served").clone()
+    };
+    let first = trunk();
+    let account = first.account.as_ref().expect("it has one");
+    assert_eq!((&*account.username, account.password.expose()), ("4930", "hush-hush"));
+    assert_eq!(account.realm.as_deref(), Some("carrier.example"));
+    let registers = account.registers.as_ref().expect("it registers");
+    assert_eq!((registers.expires.as_secs(), registers.headers[0].value()), (600, "north"));
+    assert_eq!(
+        first.backup.as_ref().map(|backup| backup.address.to_string()).as_deref(),
+        Some("192.0.2.31:5060")
+    );
+    assert_eq!(first.failover.setup.as_millis(), 2_000);
+    assert!(first.failover.codes.contains(503) && !first.failover.codes.contains(500));
+    assert_eq!(first.health.map(|checks| checks.failures), Some(4));
+
+    let path = format!("/console/sip-trunk/{id}");
+    let shown = gate.get(&path).await;
+    assert_eq!(shown["has_password"], true);
+    assert!(!shown.to_string().contains("hush-hush"), "{shown}");
+    // The password stays where nothing is said of it.
+    let (status, body) =
+        gate.ask(Method::PATCH, &path, Some(json!({ "register_expires": 900 }))).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(
+        trunk().account.as_ref().map(|one| one.password.expose().to_owned()).as_deref(),
+        Some("hush-hush")
+    );
+    for (body, pointer) in [
+        (json!({ "backup_dest": "sip:me@192.0.2.31" }), "/backup_dest"),
+        (json!({ "failover_codes": ["503", "5xx"] }), "/failover_codes/1"),
+        (json!({ "register_extra_headers": { "Via": "x" } }), "/register_extra_headers"),
+        (json!({ "health_check_probe_count": 0 }), "/health_check_probe_count"),
+    ] {
+        let (status, refused) = gate.ask(Method::PATCH, &path, Some(body)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+    }
+    let lone = json!({ "name": "lone", "sip_server": "192.0.2.40", "register_enabled": true });
+    let (status, refused) = gate.ask(Method::POST, "/console/sip-trunk", Some(lone)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    assert_eq!(refused["errors"][0]["pointer"], "/register_enabled");
+    let search = AuditSearch { limit: 100, ..Default::default() };
+    let log = gate.store.audit(&search).await.expect("read");
+    assert!(!format!("{log:?}").contains("hush-hush"), "the audit log names no secret");
 }

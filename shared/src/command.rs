@@ -69,4 +69,6 @@ pub enum Question {
     Dialogs,
     /// Where would this call go? Any shard knows.
     Explain(Arc<Trial>),
+    /// What is known of these trunks; each shard knows its part.
+    Trunks(Arc<[Box<str>]>),
 }

@@ -19,6 +19,7 @@ use crate::net::Transport;
 use crate::originate::Originated;
 use crate::route::Explanation;
 use crate::time::WallMs;
+use crate::trunk_view::TrunkView;
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -69,6 +70,7 @@ pub enum Answer {
     /// What became of a `command::Command::Originate`.
     Originated(Originated),
     Explained(Box<Explanation>),
+    Trunks(Vec<TrunkView>),
 }
 
 /// A capture file that nobody writes any more, ready for the finalizer.

@@ -52,6 +52,7 @@ counters! {
     JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
     JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
 
+    TrunksResting "trunks_resting" Gauge "Destinations of trunks that asked a shard for no calls for now";
     TrunksRegistered "trunks_registered" Gauge "Trunks that are registered with their carrier";
     TrunksUnregistered "trunks_unregistered" Gauge "Trunks that should be registered with their carrier and are not";
     TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";

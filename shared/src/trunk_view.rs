@@ -26,7 +26,9 @@ pub struct TrunkView {
 pub struct DestinationView {
     pub address: SocketAddr,
     pub transport: Transport,
-    /// It does not answer our OPTIONS.
+    /// It is asked by OPTIONS whether it is there.
+    pub is_checked: bool,
+    /// It does not answer them.
     pub is_down: bool,
     /// When its answers last changed that, as far as this shard has seen it.
     pub changed_at: Option<WallMs>,

@@ -13,7 +13,9 @@ use serde_json::{Map, Value, json};
 use super::asked::{Document, Id, Pairs};
 use super::fields::FieldError;
 use super::routes::{Need, Routes};
-use super::{App, Clients, Code, Prefix, Problem, crud_doc, etag, extensions, listing};
+use super::{
+    App, Clients, Code, Prefix, Problem, crud_doc, etag, extensions, listing, trunk_state,
+};
 use crate::access::{Caller, Deed, Outcome, Right};
 use crate::directory::{self, Changed, Kind, Object, Refusal, Seen};
 
@@ -233,12 +235,14 @@ impl Resource {
         items.pop().ok_or_else(|| Problem::new(Code::Internal, "an object has no shape"))
     }
 
-    /// Objects in the shape of their clients, extensions with their registrations.
+    /// Objects in the shape of their clients, extensions with their registrations, trunks with their
+    /// state.
     pub(super) async fn show_all(self, app: &App, objects: &[Object]) -> Vec<Value> {
         let plain: Vec<Map<String, Value>> = objects.iter().map(Object::shown).collect();
         match self.kind {
             Kind::Extension => extensions::with_registrations(app, self.clients, plain).await,
-            Kind::Route | Kind::Trunk => plain.into_iter().map(Value::Object).collect(),
+            Kind::Trunk => trunk_state::with_states(app, plain).await,
+            Kind::Route => plain.into_iter().map(Value::Object).collect(),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::crud::Resource;
 use super::doc::{self, Doc};
-use super::{Clients, Code, page};
+use super::{Clients, Code, page, trunk_state};
 use crate::directory::Kind;
 
 /// What a change can be refused for, besides its document.
@@ -87,11 +87,18 @@ fn trunk() -> Value {
         "did_numbers": doc::list_of(doc::text()),
         "register_enabled": doc::flag(),
         "register_expires": doc::number(0, 604_800),
+        "failover_codes": doc::list_of(doc::text()),
+        "setup_timeout_ms": doc::number(500, 32_000),
+        "health_check_enabled": doc::flag(),
+        "health_check_interval_secs": doc::number(1, 3_600),
+        "health_check_timeout_ms": doc::number(500, 32_000),
+        "health_check_probe_count": doc::number(1, 100),
+        "health_check_recovery_count": doc::number(1, 100),
     });
     for text in ["display_name", "carrier", "description", "default_route_label"] {
         fields[text] = doc::text_or_null();
     }
-    for text in ["outbound_proxy", "auth_username", "auth_password"] {
+    for text in ["outbound_proxy", "auth_username", "auth_password", "realm", "backup_dest"] {
         fields[text] = doc::text_or_null();
     }
     for kept in ["tags", "metadata", "analytics", "billing_snapshot", "register_extra_headers"] {
@@ -140,7 +147,11 @@ fn shown(of: Resource) -> Value {
             "registrations": { "available": true, "total": 0, "records": [] },
         }),
         Kind::Route => json!({ "name": "abroad", "priority": 0, "disabled": false }),
-        Kind::Trunk => json!({ "name": "carrier", "sip_server": "sip:192.0.2.20:5070" }),
+        Kind::Trunk => json!({
+            "name": "carrier",
+            "sip_server": "sip:192.0.2.20:5070",
+            "state": trunk_state::example(),
+        }),
     }
 }
 

@@ -49,6 +49,7 @@ mod search;
 mod shutdown;
 mod sip_flow;
 mod tokens;
+mod trunk_state;
 mod trunks;
 mod user_doc;
 mod users;

@@ -13,6 +13,7 @@ mod replace;
 mod resolve;
 mod routes;
 mod secrets;
+mod trunk_terms;
 mod trunks;
 
 pub use contents::Contents;

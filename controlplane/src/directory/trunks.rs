@@ -9,10 +9,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use shared::config::{HostPort, Origin, TrunkConfig, TrunkSource, is_trunk_name, parse_dest};
 use shared::document::{Fields, FlawKind, Flaws, Path};
-use shared::failover::Failover;
 use shared::net::Transport;
 use shared::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
+use super::trunk_terms;
 use crate::store::Row;
 
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
@@ -23,17 +23,8 @@ const TEXTS: [&str; 4] = ["display_name", "carrier", "description", "default_rou
 /// JSON for other programs, kept as it comes.
 const KEPT: [&str; 4] = ["billing_snapshot", "analytics", "tags", "metadata"];
 /// Kept, and without effect so far.
-const NOT_USED: [&str; 8] = [
-    "outbound_proxy",
-    "auth_username",
-    "auth_password",
-    "max_call_duration",
-    "register_enabled",
-    "register_expires",
-    "register_extra_headers",
-    "did_numbers",
-];
-const READ_ONLY: [&str; 9] = [
+const NOT_USED: [&str; 3] = ["outbound_proxy", "max_call_duration", "did_numbers"];
+const READ_ONLY: [&str; 10] = [
     "created_at",
     "defined_at",
     "dependencies",
@@ -41,6 +32,7 @@ const READ_ONLY: [&str; 9] = [
     "id",
     "last_health_check_at",
     "source",
+    "state",
     "updated_at",
     "warnings",
 ];
@@ -101,10 +93,12 @@ pub(super) fn read(
     let password = fields.text("auth_password", flaws).filter(|text| !text.is_empty());
     let password = password.or_else(|| before.and_then(|row| row.text("auth_password")));
     set("auth_password", password.map(Into::into));
+    columns.extend(trunk_terms::read(&mut fields, flaws));
     tenant(&mut fields, flaws);
     fields.not_used(&NOT_USED, flaws);
     if let Some(server) = server {
         check_way(server, &columns, &fields, flaws);
+        trunk_terms::check(&columns, &fields, flaws);
     }
     fields.finish(flaws);
     (!flaws.refuse()).then_some(columns)
@@ -147,7 +141,7 @@ fn check_way(server: &str, columns: &Map<String, Value>, fields: &Fields<'_>, fl
     }
 }
 
-fn way(server: &str, transport: Option<&str>) -> Result<(HostPort, Transport), String> {
+pub(super) fn way(server: &str, transport: Option<&str>) -> Result<(HostPort, Transport), String> {
     let (host, named) = parse_dest(server)?;
     let transport = match transport {
         Some("tls") => Transport::Tls,
@@ -161,7 +155,8 @@ fn way(server: &str, transport: Option<&str>) -> Result<(HostPort, Transport), S
 pub(super) fn show(row: &Row) -> Map<String, Value> {
     let mut shown = row.fields.clone();
     let has_password = shown.remove("auth_password").is_some();
-    for field in TEXTS.into_iter().chain(["outbound_proxy", "auth_username", "max_concurrent"]) {
+    let others = ["outbound_proxy", "auth_username", "max_concurrent"];
+    for field in TEXTS.into_iter().chain(others).chain(trunk_terms::FIELDS) {
         shown.entry(field).or_insert(Value::Null);
     }
     for field in ["allowed_ips", "did_numbers", "tags"] {
@@ -198,10 +193,12 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         "rewrite_hostport": trunk.rewrite_host,
         "weight": trunk.weight,
         "max_ring_time": trunk.max_ring.map(|time| time.as_secs()),
-        "has_password": false,
     });
     match shown {
-        Value::Object(map) => map,
+        Value::Object(mut map) => {
+            map.extend(trunk_terms::show_config(trunk));
+            map
+        }
         _ => unreachable!("an object was written"),
     }
 }
@@ -224,7 +221,7 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         name,
         dest,
         transport,
-        backup: None,
+        backup: trunk_terms::backup(columns)?,
         inbound,
         max_calls: small("max_concurrent").filter(|most| *most > 0),
         max_cps: small("max_cps").filter(|most| *most > 0),
@@ -241,9 +238,9 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         max_ring: small("max_ring_time")
             .filter(|seconds| *seconds > 0)
             .map(|seconds| Duration::from_secs(seconds.into())),
-        failover: Failover::default(),
-        health: None,
-        account: None,
+        failover: trunk_terms::failover(columns)?,
+        health: trunk_terms::health(columns),
+        account: trunk_terms::account(columns).map_err(|(field, why)| format!("{field}: {why}"))?,
         origin: Origin::Default,
     })
 }

@@ -2,7 +2,7 @@
 //! Owns:  the list of columns.
 //! Gives: `TRUNKS` for `Rows`.
 //! Never: what a column means.
-//! Holds: the list is that of migration 0040.
+//! Holds: the list is that of migrations 0040 and 0045.
 
 use super::rows::Shape::{Flag, Int, Json, Text};
 use super::rows::{Table, column};
@@ -42,5 +42,14 @@ pub static TRUNKS: Table = Table {
         column("weight", Int),
         column("max_ring_time", Int),
         column("metadata", Json),
+        column("backup_dest", Text),
+        column("failover_codes", Json),
+        column("setup_timeout_ms", Int),
+        column("realm", Text),
+        column("health_check_enabled", Flag),
+        column("health_check_interval_secs", Int),
+        column("health_check_timeout_ms", Int),
+        column("health_check_probe_count", Int),
+        column("health_check_recovery_count", Int),
     ],
 };

@@ -45,6 +45,7 @@ use shared::originate::{Originate, Originated};
 use shared::route::Explanation;
 use shared::snapshot::Snapshot;
 use shared::time::WallMs;
+use shared::trunk_view::TrunkView;
 
 /// Every promise is a test on each database, with a database of its own.
 macro_rules! on_both {
@@ -191,6 +192,8 @@ pub(crate) struct FakePlane {
     pub(crate) originated: Mutex<Originated>,
     pub(crate) wished: Mutex<Vec<(ShardId, Originate)>>,
     pub(crate) bindings: Mutex<Vec<BindingView>>,
+    /// What each shard knows of trunks.
+    pub(crate) trunks: Mutex<HashMap<ShardId, Vec<TrunkView>>>,
     pub(crate) explanation: Mutex<Option<Explanation>>,
     pub(crate) acts: Mutex<Vec<(ShardId, CallId, CallAction)>>,
     pub(crate) refusal: Mutex<Option<Refusal>>,
@@ -223,6 +226,7 @@ impl FakePlane {
             originated: Mutex::new(Originated::Started(call_id(1))),
             wished: Mutex::default(),
             bindings: Mutex::default(),
+            trunks: Mutex::default(),
             explanation: Mutex::default(),
             acts: Mutex::default(),
             refusal: Mutex::default(),
@@ -264,6 +268,12 @@ impl FakePlane {
                 // The bindings of the test world are kept by the first shard.
                 let mine = bindings.iter().filter(asked).filter(|_| shard.0 == 0);
                 Answer::Bindings(mine.cloned().collect())
+            }
+            Question::Trunks(names) => {
+                let trunks = self.trunks.lock().expect("no test panics with it");
+                let asked = |view: &&TrunkView| names.iter().any(|name| **name == *view.name);
+                let own = trunks.get(&shard).into_iter().flatten();
+                Answer::Trunks(own.filter(asked).cloned().collect())
             }
             Question::Explain(trial) => {
                 let explanation = self.explanation.lock().expect("no test panics with it");

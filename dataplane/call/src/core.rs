@@ -138,6 +138,7 @@ impl Core {
         let resting = self.desk.ports.resting(self.desk.now.mono);
         let talking = self.calls.iter().filter(|(_, call)| call.answered.is_some()).count();
         let trunks_down = self.trunks_down();
+        let trunks_resting = self.desk.trunks.resting(self.desk.now.mono);
         let [registered, unregistered] = self.enrolled_count();
         let counters = &mut self.desk.out.counters;
         for (counter, value) in [
@@ -152,6 +153,7 @@ impl Core {
             (Counter::PortsResting, resting),
             (Counter::AsksWaiting, self.pending.len()),
             (Counter::TrunksDown, trunks_down),
+            (Counter::TrunksResting, trunks_resting),
             (Counter::TrunksRegistered, registered),
             (Counter::TrunksUnregistered, unregistered),
         ] {
@@ -362,6 +364,7 @@ impl Core {
                         Answer::Calls(self.calls.iter().map(|(_, call)| call.view(shard)).collect())
                     }
                     Question::Explain(trial) => Answer::Explained(Box::new(self.explain(&trial))),
+                    Question::Trunks(names) => Answer::Trunks(self.trunk_views(&names)),
                     Question::Dialogs => Answer::Dialogs(
                         self.calls.iter().flat_map(|(_, call)| call.dialog_views(shard)).collect(),
                     ),

@@ -102,7 +102,7 @@ impl Core {
         let stale: Vec<(Box<str>, SocketAddr)> =
             stale.map(|(name, at)| (name.into(), at)).collect();
         for (name, at) in stale {
-            self.desk.trunks.set_down(&name, at, false);
+            self.desk.trunks.set_down(self.desk.now.wall, &name, at, false);
         }
         let settings = &self.desk.settings;
         let (me, shards) = (settings.shard, settings.shards);
@@ -261,7 +261,7 @@ impl Core {
             self.desk.count(Counter::TrunkPingsFailed);
         }
         if changed {
-            self.desk.trunks.set_down(&name, at, is_down);
+            self.desk.trunks.set_down(self.desk.now.wall, &name, at, is_down);
             let (severity, code) = match is_down {
                 true => (Severity::Warning, "trunk_down"),
                 false => (Severity::Info, "trunk_up"),
@@ -281,7 +281,7 @@ impl Core {
     /// Another shard asks that trunk, and says what it found.
     pub(crate) fn health_heard(&mut self, name: &str, at: SocketAddr, is_down: bool) {
         let is_down = is_down && is_checked(&self.desk, name, at);
-        self.desk.trunks.set_down(name, at, is_down);
+        self.desk.trunks.set_down(self.desk.now.wall, name, at, is_down);
     }
 
     /// Destinations that this shard asks and found to be down: each is counted on one shard.

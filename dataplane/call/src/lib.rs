@@ -33,6 +33,7 @@ mod slots;
 mod steer;
 mod transactions;
 mod transfer;
+mod trunk_views;
 mod trunks;
 mod wheel;
 

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use shared::limits::TRUNK_REST_MAX;
-use shared::snapshot::Trunk;
-use shared::time::Instant;
+use shared::snapshot::{Entrance, Trunk};
+use shared::time::{Instant, Now, WallMs};
+use shared::trunk_view::DestinationView;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,6 +27,8 @@ pub(crate) struct Trunks {
     rests: Vec<Rest>,
     /// Those that do not answer OPTIONS: `health` keeps this list.
     down: Vec<(Box<str>, SocketAddr)>,
+    /// When a destination last went on that list or left it, those of trunks that are there.
+    turned: Vec<(Box<str>, SocketAddr, WallMs)>,
 }
 
 #[derive(Debug)]
@@ -84,6 +87,11 @@ impl Trunks {
         let is_there = |name: &str| trunks.iter().any(|trunk| *trunk.name == *name);
         self.calls.retain(|name, standing| *standing > 0 || is_there(name));
         self.begun.retain(|name, _| is_there(name));
+        let stands = |name: &str, at: SocketAddr| {
+            let mut own = trunks.iter().filter(|trunk| *trunk.name == *name);
+            own.any(|trunk| trunk.entrances().any(|entrance| entrance.address == at))
+        };
+        self.turned.retain(|(name, at, _)| stands(name, *at));
     }
 
     pub(crate) fn return_call(&mut self, name: &str) {
@@ -115,10 +123,44 @@ impl Trunks {
         self.down.iter().map(|(name, at)| (&**name, *at))
     }
 
-    pub(crate) fn set_down(&mut self, name: &str, at: SocketAddr, is_down: bool) {
+    pub(crate) fn set_down(&mut self, now: WallMs, name: &str, at: SocketAddr, is_down: bool) {
+        let before = self.down.len();
         self.down.retain(|(known, peer)| !(**known == *name && *peer == at));
+        let was_down = self.down.len() < before;
         if is_down {
             self.down.push((name.into(), at));
+        }
+        if was_down != is_down {
+            self.turned.retain(|(known, peer, _)| !(**known == *name && *peer == at));
+            self.turned.push((name.into(), at, now));
+        }
+    }
+
+    /// Calls of this trunk that were taken and not returned.
+    pub(crate) fn calls_of(&self, name: &str) -> u32 {
+        self.calls.get(name).copied().unwrap_or_default()
+    }
+
+    /// Destinations that rest.
+    pub(crate) fn resting(&self, now: Instant) -> usize {
+        self.rests.iter().filter(|rest| rest.until > now).count()
+    }
+
+    pub(crate) fn view(&self, now: Now, trunk: &Trunk, entrance: &Entrance<'_>) -> DestinationView {
+        let (name, address) = (&*trunk.name, entrance.address);
+        let turned = self.turned.iter().find(|(known, at, _)| **known == *name && *at == address);
+        let rest = self.rests.iter().find(|rest| *rest.trunk == *name && rest.at == address);
+        let rests_until = rest.filter(|rest| rest.until > now.mono).map(|rest| {
+            let left = rest.until.since(now.mono).as_millis();
+            now.wall.add_ms(u64::try_from(left).unwrap_or(u64::MAX))
+        });
+        DestinationView {
+            address,
+            transport: entrance.transport,
+            is_checked: trunk.health.is_some(),
+            is_down: self.known_down().any(|(known, at)| known == name && at == address),
+            changed_at: turned.map(|(_, _, at)| *at),
+            rests_until,
         }
     }
 }
