@@ -763,7 +763,7 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     let registers = account.registers.as_ref().expect("it registers");
     assert_eq!((registers.expires.as_secs(), registers.headers[0].value()), (600, "north"));
     assert_eq!(
-        first.backup.as_ref().map(|backup| backup.address.to_string()).as_deref(),
+        first.entrances.get(1).map(|backup| backup.address.to_string()).as_deref(),
         Some("192.0.2.31:5060")
     );
     assert_eq!(first.failover.setup.as_millis(), 2_000);

@@ -19,7 +19,7 @@ impl Core {
                 destinations: trunk
                     .entrances
                     .iter()
-                    .map(|entrance| desk.trunks.view(desk.now, trunk, &entrance))
+                    .map(|entrance| desk.trunks.view(desk.now, trunk, entrance))
                     .collect(),
                 registration: self.registration_of(&trunk.name),
             })
