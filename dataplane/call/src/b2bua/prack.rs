@@ -150,9 +150,8 @@ impl Call {
         index: u8,
         response: &Message<'_>,
     ) {
-        let offer = match read(response.body()) {
-            Ok(offer) => offer,
-            Err(_) => return self.refuse_early_offer(desk, index, response, 488),
+        let Ok(offer) = read(response.body()) else {
+            return self.refuse_early_offer(desk, index, response, 488);
         };
         let ips = [INVITER, index].map(|leg| self.legs[usize::from(leg)].way.local.ip());
         match self.open_lines(desk, owners, &offer, ips) {

@@ -60,7 +60,7 @@ impl Pracks {
             ("INVITE", Some(101..=199)) => {
                 if let Some(rseq) = number_of(message) {
                     let sent = self.sent.entry(call_id).or_default();
-                    sent.entry(rseq).or_insert(message.body.starts_with("v="));
+                    sent.entry(rseq).or_insert_with(|| message.body.starts_with("v="));
                 }
                 Ok(())
             }
