@@ -386,6 +386,23 @@ fn the_answer_waits_until_a_description_is_acknowledged() {
 }
 
 #[test]
+fn a_callee_who_hangs_up_while_its_answer_waits_was_not_there() {
+    let mut rings = Rings::new(SUPPORTED, &ann_says());
+    rings.ben("183 Session Progress", "", &ben_says());
+    rings.bench.only(ANN, "SIP/2.0 183");
+    rings.ben("200 OK", "", &ben_says());
+    rings.bench.only(BEN, "ACK");
+    let bye = from_ben("BYE", &rings.invite, 1, "b1", "");
+    rings.bench.say(BEN, &bye);
+    rings.bench.only(BEN, "SIP/2.0 200");
+    let gone = rings.bench.only(ANN, "SIP/2.0 480");
+    assert_eq!(rings.bench.cdrs[0].hangup_reason, HangupReason::NoAnswer);
+    let ours = tag(&header(&gone, "To"));
+    rings.bench.say(ANN, &from_ann("ACK", URI, 1, "a1", &ours, ""));
+    rings.bench.assert_quiet();
+}
+
+#[test]
 fn an_answer_that_waits_in_vain_ends_with_504_and_bye() {
     let mut rings = Rings::new(SUPPORTED, &ann_says());
     rings.ben("183 Session Progress", "", &ben_says());

@@ -132,6 +132,10 @@ impl Call {
             LegState::Up if self.transfer.as_ref().is_some_and(|one| one.leaves == index) => {
                 self.transferor_left(desk, index);
             }
+            // It picked up and went before the inviter could be told, whose PRACK was waited for.
+            LegState::Up if self.answered.is_none() && self.invite.is_some() => {
+                self.end(desk, HangupReason::NoAnswer, 480, Some(index));
+            }
             LegState::Up if self.answered.is_none() => {
                 // The first party of a call that we make, before the second has answered.
                 self.end(desk, HangupReason::Canceled, 487, Some(index));
