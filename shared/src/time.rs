@@ -35,6 +35,13 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// So much earlier, at the earliest the first of all instants.
+    #[must_use]
+    pub fn before(self, wait: Duration) -> Self {
+        let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
+    }
+
     /// The time since `earlier`; zero when `earlier` lies ahead.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

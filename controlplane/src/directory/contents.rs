@@ -21,6 +21,7 @@ use super::names::due_at;
 use super::objects::FILE_USERS;
 use super::resolve::{Resolved, Resolver};
 use super::{Kind, Reason, Served, extensions, routes, trunks};
+use crate::names::ASK_AGAIN;
 use crate::store::{Extension, Row};
 
 type Table = BTreeMap<i64, Arc<Row>>;
@@ -150,7 +151,7 @@ impl Contents {
                 (Ok(found), _) => resolved.push(found),
                 (Err(reason), Some(before)) => {
                     let odd = vec![format!("{reason}; it stays as it was")];
-                    resolved.push(Resolved { trunk: before.clone(), valid: Duration::ZERO, odd });
+                    resolved.push(Resolved { trunk: before.clone(), valid: ASK_AGAIN, odd });
                 }
                 (Err(reason), None) => odd.push(format!("{reason}; it is left out")),
             }

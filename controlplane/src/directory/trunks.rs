@@ -243,7 +243,11 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
             .map(|seconds| Duration::from_secs(seconds.into())),
         failover: trunk_terms::failover(columns)?,
         health: trunk_terms::health(columns),
-        account: trunk_terms::account(columns).map_err(|(field, why)| format!("{field}: {why}"))?,
+        account: trunk_terms::account(columns).unwrap_or_else(|(field, reason)| {
+            // Rows of before registration was built may say anything there; new ones are checked.
+            tracing::warn!(trunk = text("name"), field, reason, "its account is not used");
+            None
+        }),
         origin: Origin::Default,
     })
 }

@@ -447,12 +447,12 @@ impl Core {
             }
             told @ (MeshMessage::Banned { .. }
             | MeshMessage::Suspected { .. }
-            | MeshMessage::Vouched { .. }) => self.edge_told(&told),
+            | MeshMessage::Vouched { .. }) => self.edge_told(from, &told),
             MeshMessage::Guests { ask, welcome } => self.guests_told(ask, welcome),
             MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
             MeshMessage::Loan(loan) => self.hear_loan(from, loan),
-            MeshMessage::Message { from, bytes } | MeshMessage::Onward { from, bytes } => {
+            MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
             }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {

@@ -16,6 +16,7 @@ use shared::event::Event;
 use shared::ids::{CallId, FlowKey, RelayKey, ShardId, Side};
 use shared::journal::Entry;
 use shared::net::{Destination, Source};
+use shared::time::Instant;
 
 pub use crate::loan::Loan;
 
@@ -125,10 +126,11 @@ pub enum MeshMessage {
     },
     /// About a leg that one call lends to another.
     Loan(Loan),
-    /// A message that the receiving shard owns, and where it came from.
+    /// A message that the receiving shard owns, where it came from, and since when it has waited.
     Message {
         from: Source,
         bytes: Vec<u8>,
+        since: Instant,
     },
     /// This source sends too much: does anybody know it?
     Suspected {

@@ -66,6 +66,12 @@ impl Load {
         }
     }
 
+    /// When what is read in this turn came, as far as anybody knows.
+    pub(crate) fn present_since(&self, now: Instant) -> Instant {
+        let wait = if self.at == now { self.wait } else { Duration::ZERO };
+        now.before(wait)
+    }
+
     /// The longest wait since the last question.
     pub(crate) fn take_longest(&mut self) -> Duration {
         std::mem::take(&mut self.longest)
@@ -95,7 +101,8 @@ impl Core {
     pub(crate) fn sheds(&mut self, from: &Source, request: &Message<'_>) -> bool {
         let patience = match request.method() {
             Method::Cancel => return false,
-            Method::Register => Patience::REGISTER,
+            // A carrier that hears 503 to its OPTIONS takes all of its calls away.
+            Method::Register | Method::Options => Patience::REGISTER,
             _ if request.first(HeaderName::ProxyAuthorization).is_some() => Patience::BEGUN,
             _ => Patience::NEW,
         };

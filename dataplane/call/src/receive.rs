@@ -49,7 +49,8 @@ impl Core {
         if steer && settings.shards > 1 {
             let owner = steer::owner(&message, settings.shards).unwrap_or(settings.shard);
             if owner != settings.shard {
-                let message = MeshMessage::Message { from, bytes: bytes.to_vec() };
+                let since = self.desk.load.present_since(self.desk.now.mono);
+                let message = MeshMessage::Message { from, bytes: bytes.to_vec(), since };
                 return self.desk.out.mesh(owner, message);
             }
         }
@@ -298,15 +299,20 @@ impl Core {
         };
         let (call, rung) = (invite.call, invite.rung);
         self.claim(key, rung);
-        let inviter = call.and_then(|key| self.calls.find(key)?.leg(INVITER));
-        let tag = inviter.map(|leg| leg.dialog.local_tag.clone());
+        // Of its own leg: a newcomer must not learn the tag of the caller.
+        let own = call.and_then(|key| self.calls.find(key)?.leg_of_request(request));
+        let leg = own.and_then(|leg| self.calls.find(call?)?.leg(leg));
+        let tag = leg.map(|leg| leg.dialog.local_tag.clone());
         let answer = Reply { status: 200, reason: b"", to_tag: tag.as_deref() };
         self.desk.respond(key, answer, |_, _, out| out.end());
         if !self.cancel_waiting(invite_key) {
             self.with_call(call, |call, desk, _| {
-                call.hear_cause(request);
-                if !call.newcomer_cancelled(desk, invite_key) {
+                if own == Some(INVITER) {
+                    call.hear_cause(request);
                     call.cancelled_by_caller(desk);
+                } else {
+                    // One that was refused or has its place already: there is nothing to take back.
+                    call.newcomer_cancelled(desk, invite_key);
                 }
             });
         }

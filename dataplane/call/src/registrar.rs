@@ -103,10 +103,10 @@ impl Registrar {
         targets
     }
 
-    /// Whether any phone is reached at an address for which `same` holds. This looks at all of them.
-    pub(crate) fn is_at(&self, same: impl Fn(IpAddr) -> bool) -> bool {
-        let mut bindings = self.aors.iter().flat_map(|(_, aor)| &aor.bindings);
-        bindings.any(|binding| same(binding.target.destination.peer.ip()))
+    /// Where all phones are reached.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        let bindings = self.aors.iter().flat_map(|(_, aor)| &aor.bindings);
+        bindings.map(|binding| binding.target.destination.peer.ip())
     }
 
     /// Whether `aor` is registered, and lets people call who have no account.

@@ -98,7 +98,11 @@ impl Shell {
         for count in 0..MESH_MAX {
             let Some((from, message)) = self.mesh.take() else { return count };
             match message {
-                MeshMessage::Message { from, bytes } | MeshMessage::Onward { from, bytes } => {
+                MeshMessage::Message { from, bytes, since } => {
+                    self.core.waited(now.mono, now.mono.since(since));
+                    self.message(now, from, &bytes, Input::Moved { from, bytes: &bytes });
+                }
+                MeshMessage::Onward { from, bytes } => {
                     self.message(now, from, &bytes, Input::Moved { from, bytes: &bytes });
                 }
                 message => self.input(now, Input::Mesh { from, message }),

@@ -35,6 +35,7 @@ impl Shell {
                 }
                 Heard::Message(bytes) => {
                     let bytes = &bytes[..];
+                    self.core.waited(now.mono, self.late);
                     self.message(now, from, bytes, Input::Received { from, bytes });
                 }
                 Heard::Over { .. } | Heard::Refused => {

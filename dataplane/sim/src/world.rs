@@ -339,7 +339,8 @@ impl World {
             Event::Mesh { from, to, message } => {
                 let shard = usize::from(to.0);
                 match message {
-                    MeshMessage::Message { from, bytes } | MeshMessage::Onward { from, bytes } => {
+                    MeshMessage::Message { from, bytes, .. }
+                    | MeshMessage::Onward { from, bytes } => {
                         self.feed(shard, Input::Moved { from, bytes: &bytes })
                     }
                     message => self.feed(shard, Input::Mesh { from, message }),

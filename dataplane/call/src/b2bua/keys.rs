@@ -47,7 +47,7 @@ impl Call {
         keys: &str,
     ) -> Result<Begun, Refusal> {
         let leg = self.standing_leg(side).ok_or(Refusal::NotAnswered)?;
-        if self.pressing.is_some() {
+        if self.pressing.is_some() || self.lent.is_some() {
             return Err(Refusal::Busy);
         }
         let left = keys.bytes().rev().collect();

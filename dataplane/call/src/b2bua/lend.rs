@@ -71,7 +71,7 @@ impl Call {
             name,
             dialog: leg.dialog.clone(),
             way: leg.way,
-            trunk: leg.trunk.clone(),
+            trunk: self.trunk_of(index).map(Into::into),
             is_host: leg.is_host,
             is_guest: leg.is_guest || self.is_guests && index == INVITER,
             timer: leg.timer,
@@ -159,7 +159,11 @@ impl Call {
         let Some(lent) = lent else { return };
         let leg = &mut self.legs[usize::from(index)];
         let Returned { dialog, timer, origin_version, last_sdp, how } = returned;
+        // What either call sent or heard of it meanwhile counts: a lower number would be out of order.
+        let (sent, seen) = (leg.dialog.local_cseq, leg.dialog.remote_cseq);
         (leg.dialog, leg.timer) = (dialog, timer);
+        leg.dialog.local_cseq = leg.dialog.local_cseq.max(sent);
+        leg.dialog.remote_cseq = leg.dialog.remote_cseq.max(seen);
         (leg.origin_version, leg.last_sdp) = (origin_version, last_sdp);
         match (how, lent.left) {
             (Back::Dead(status), _) => {

@@ -404,6 +404,14 @@ pub(crate) struct Ended {
 }
 
 impl Call {
+    /// Whose INVITE this is, or is the CANCEL of.
+    pub(crate) fn leg_of_request(&self, request: &Message<'_>) -> Option<u8> {
+        let tag = request.from().ok()?.tag().unwrap_or_default();
+        let call_id = request.call_id().ok()?;
+        let is_it = |leg: &Leg| leg.dialog.call_id == call_id && leg.dialog.remote_tag == tag;
+        self.legs.iter().position(is_it).map(small)
+    }
+
     pub(crate) fn leg(&self, leg: u8) -> Option<&Leg> {
         self.legs.get(usize::from(leg))
     }

@@ -59,7 +59,8 @@ impl Call {
         let tag = desk.mint.tag(self.key, index);
         let dialog = Dialog::from_request(request, tag).ok_or(400_u16)?;
         let leg = new_leg(desk, side, dialog, way);
-        self.legs.push(Leg { state: LegState::Up, ..leg });
+        let trunk = self.legs[usize::from(goes)].trunk.clone();
+        self.legs.push(Leg { state: LegState::Up, trunk, ..leg });
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.joined[side.index()] = Some(index);
@@ -68,7 +69,9 @@ impl Call {
         self.cancel_branches(desk, ELSEWHERE);
         self.went_to(index);
         self.heard(desk, index, &offer);
-        let body = self.say(desk, super::INVITER, &to_caller);
+        // A caller who was told a description reliably gets none in its 200; a re-INVITE tells it then.
+        let body =
+            if self.has_told() { Vec::new() } else { self.say(desk, super::INVITER, &to_caller) };
         self.answer_caller(desk, request, &body, None);
         let body = self.say(desk, index, &to_newcomer);
         self.answer_newcomer(desk, index, server, &body);

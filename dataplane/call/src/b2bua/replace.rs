@@ -96,7 +96,8 @@ impl Call {
         desk.respond(server, Reply::new(100), |_, _, out| out.end());
         self.transfers_made += 1;
         let leg = new_leg(desk, side, dialog, way);
-        let trunk = self.legs[usize::from(goes)].trunk.clone();
+        // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
+        let trunk = self.trunk_of(goes).map(Into::into);
         let mut leg = Leg { trunk, said: offer.text().to_vec(), ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
@@ -129,6 +130,9 @@ impl Call {
         let Replacing { comes, goes, server, .. } = *replacing;
         let Some(said) = live else {
             self.refuse_newcomer(desk, &replacing, 488);
+            if self.legs[usize::from(goes)].state != LegState::Up {
+                return self.end(desk, HangupReason::ByRefer, 200, None); // it has left meanwhile
+            }
             return self.restate_peer(desk, stays);
         };
         let side = self.legs[usize::from(goes)].side;
@@ -150,8 +154,8 @@ impl Call {
         self.journal_start(desk);
         self.answer_newcomer(desk, comes, server, &body);
         desk.count(Counter::LegsReplaced);
+        self.send_bye(desk, goes); // a challenge to it is answered with the trunk's account
         self.legs[usize::from(goes)].trunk = None; // its share is the newcomer's
-        self.send_bye(desk, goes);
         self.arm(desk);
     }
 
@@ -222,12 +226,10 @@ impl Call {
         }
     }
 
-    /// CANCEL of this INVITE; `true` when it was the newcomer's. The leg that stays hears again whom it
+    /// CANCEL of this INVITE, if it is the newcomer's. The leg that stays hears again whom it
     /// talks with when it has answered.
-    pub(crate) fn newcomer_cancelled(&mut self, desk: &mut Desk, invite: ServerKey) -> bool {
-        let Some(replacing) = self.replacing.take_if(|one| one.server == invite) else {
-            return false;
-        };
+    pub(crate) fn newcomer_cancelled(&mut self, desk: &mut Desk, invite: ServerKey) {
+        let Some(replacing) = self.replacing.take_if(|one| one.server == invite) else { return };
         self.refuse_newcomer(desk, &replacing, 487);
         if self.legs[usize::from(replacing.goes)].state != LegState::Up {
             self.end(desk, HangupReason::ByRefer, 200, None);
@@ -235,7 +237,6 @@ impl Call {
             self.end_aligning();
         }
         self.arm(desk);
-        true
     }
 }
 

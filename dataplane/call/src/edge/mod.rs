@@ -5,6 +5,7 @@
 //! Holds: without a ban and without `dos_enabled` a message costs two comparisons.
 
 mod agents;
+mod ours;
 mod table;
 mod watch;
 
@@ -15,6 +16,7 @@ use rustc_hash::FxHashMap;
 use shared::edge::{EdgeRules, FloodRules};
 use shared::time::Instant;
 
+use ours::Ours;
 use table::{Row, Table};
 pub(crate) use watch::Stop;
 
@@ -40,6 +42,7 @@ pub(crate) struct Edge {
     /// Names of users whose passwords are tried.
     names: Table,
     accused: Option<Accused>,
+    ours: Ours,
     /// No ban lasts longer.
     bans_until: Instant,
     searched_at: Option<Instant>,
@@ -85,6 +88,7 @@ impl Edge {
             sources: Table::new(seeds),
             names: Table::new(seeds),
             accused: None,
+            ours: Ours::default(),
             bans_until: Instant::ZERO,
             searched_at: None,
             calls: FxHashMap::default(),

@@ -47,6 +47,9 @@ impl Core {
     /// Whether somebody who sends too much is one of ours.
     fn is_spared(&mut self, from: &Source) -> bool {
         let (now, source) = (self.desk.now.mono, from.peer.ip());
+        if source.to_canonical().is_loopback() || is_trunks(&self.desk.snapshot.trunks, source) {
+            return true;
+        }
         let row = self.desk.edge.row(now, source);
         if row.known_until > now {
             return true;
@@ -121,6 +124,7 @@ impl Core {
     /// One source has as many calls as it may (`dos_max_concurrent_per_ip`).
     pub(crate) fn holds_too_many(&self, from: &Source, request: &Message<'_>) -> bool {
         let flood = self.desk.snapshot.edge.flood;
+        let flood = flood.filter(|_| !from.peer.ip().to_canonical().is_loopback());
         let held = || self.desk.edge.calls_of(from.peer.ip());
         flood.is_some_and(|flood| held() >= flood.calls_max) && !self.dials_emergency(from, request)
     }
@@ -204,18 +208,24 @@ impl Core {
     }
 
     /// What another shard says about a source.
-    pub(crate) fn edge_told(&mut self, message: &MeshMessage) {
+    pub(crate) fn edge_told(&mut self, from: ShardId, message: &MeshMessage) {
         let now = self.desk.now.mono;
-        match *message {
-            MeshMessage::Banned { source, .. } | MeshMessage::Suspected { source }
-                if self.knows(source) =>
-            {
-                self.desk.edge.vouch(now, source);
-                self.tell_shards(&MeshMessage::Vouched { source });
+        let (source, ban) = match *message {
+            MeshMessage::Banned { source, time } => (source, Some(time)),
+            MeshMessage::Suspected { source } => (source, None),
+            MeshMessage::Vouched { source } => return self.desk.edge.vouch(now, source),
+            _ => return,
+        };
+        // Word that it is one of ours may have come by another way before its ban.
+        if self.desk.edge.row(now, source).known_until > now || self.knows(source) {
+            self.desk.edge.vouch(now, source);
+            let vouched = MeshMessage::Vouched { source };
+            match ban {
+                Some(_) => self.tell_shards(&vouched),
+                None => self.desk.out.mesh(from, vouched),
             }
-            MeshMessage::Banned { source, time } => self.desk.edge.ban(now, source, time),
-            MeshMessage::Vouched { source } => self.desk.edge.vouch(now, source),
-            _ => {}
+        } else if let Some(time) = ban {
+            self.desk.edge.ban(now, source, time);
         }
     }
 
@@ -232,19 +242,25 @@ impl Core {
         edge.pardon_where(now.mono, |source| is_trunks(&snapshot.trunks, source));
     }
 
-    /// A trunk, or somebody with a phone or a call on this shard. This looks at all that stands.
-    fn knows(&self, source: IpAddr) -> bool {
-        let key = key_of(source);
-        let same = |other: IpAddr| key_of(other) == key;
-        let in_call = || {
-            let mut calls = self.calls.iter().filter(|(_, call)| {
-                call.ended.is_none() && (call.answered.is_some() || !call.is_guests)
-            });
-            calls.any(|(_, call)| {
-                same(call.source.peer.ip()) || call.legs.iter().any(|leg| same(leg.way.peer.ip()))
-            })
-        };
-        is_trunks(&self.desk.snapshot.trunks, source) || self.registrar.is_at(same) || in_call()
+    /// A trunk, or somebody with a phone or a call on this shard a moment ago.
+    fn knows(&mut self, source: IpAddr) -> bool {
+        if is_trunks(&self.desk.snapshot.trunks, source) {
+            return true;
+        }
+        let now = self.desk.now.mono;
+        let Desk { edge, .. } = &mut self.desk;
+        if edge.ours.is_old(now) {
+            let stands =
+                |call: &&Call| call.ended.is_none() && (call.answered.is_some() || !call.is_guests);
+            let calls = self.calls.iter().map(|(_, call)| call).filter(stands);
+            let of_call = |call: &Call| {
+                let legs = call.legs.iter().map(|leg| leg.way.peer.ip());
+                legs.chain([call.source.peer.ip()]).collect::<Vec<_>>()
+            };
+            let all = self.registrar.sources().chain(calls.flat_map(of_call));
+            edge.ours.renew(now, all.map(|ip| edge.sources.hash(key_of(ip))));
+        }
+        edge.ours.has(edge.sources.hash(key_of(source)))
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct SipTcp {
     by_peer: FxHashMap<(Transport, SocketAddr), u32>,
     per_source: FxHashMap<IpAddr, usize>,
     hellos: Hellos,
+    /// Handshakes that each source has begun since the last sweep.
+    hellos_of: FxHashMap<IpAddr, u32>,
     /// Flows for which the ring had no room: something of theirs must be asked for again.
     stalled: Vec<Seat>,
     news: VecDeque<News>,
@@ -96,6 +98,7 @@ impl SipTcp {
             by_peer: FxHashMap::default(),
             per_source: FxHashMap::default(),
             hellos: Hellos::new(Instant::ZERO),
+            hellos_of: FxHashMap::default(),
             stalled: Vec::new(),
             news: VecDeque::new(),
             path: "/".into(),
@@ -309,6 +312,7 @@ impl SipTcp {
 
     /// Cuts what is overdue. Called once a second.
     pub(crate) fn sweep(&mut self, ring: &mut Ring, now: Instant, counters: &mut Counters) {
+        self.hellos_of.clear();
         for index in 0..self.seats.len() as u32 {
             let seat = self.seat_at(index);
             match self.flow(seat).and_then(|flow| flow.overdue(now)) {

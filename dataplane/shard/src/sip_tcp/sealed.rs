@@ -39,10 +39,15 @@ impl SipTcp {
     ) -> bool {
         let open = self.flow_mut(seat).filter(|flow| flow.state == State::Open);
         let Some(flow) = open else { return false };
-        if flow.says_hello() && !self.hellos.take(now) {
-            counters.bump(Counter::FlowsRefused);
-            self.end(ring, seat);
-            return false;
+        if flow.says_hello() {
+            let source = flow.peer.ip();
+            let own = self.hellos_of.entry(source).or_default();
+            *own += 1;
+            if *own > Hellos::PER_SOURCE || !self.hellos.take(now) {
+                counters.bump(Counter::FlowsRefused);
+                self.end(ring, seat);
+                return false;
+            }
         }
         let Some(flow) = self.flow_mut(seat) else { return false };
         let Some(tls) = &mut flow.tls else { return false };
@@ -108,6 +113,9 @@ impl Hellos {
     const BURST: u32 = 32;
     /// One more after so long: a fifth to half of a core at most.
     const EVERY: Duration = Duration::from_millis(2);
+
+    /// Of one source until the next sweep, a second at most: it cannot take the time of all others.
+    const PER_SOURCE: u32 = 100;
 
     pub(super) const fn new(now: Instant) -> Self {
         Self { left: Self::BURST, at: now }

@@ -1,4 +1,4 @@
-//! What waits to be sent over one flow, in order, bounded by bytes.
+//! What waits to be sent over one flow, in order, bounded by bytes and pieces.
 //! Owns:  the bytes until the kernel took them, and how far it got with the first.
 //! Gives: the next piece to send; what was waiting, when the flow ends.
 //! Never: sends; drops a message on its own.
@@ -9,6 +9,10 @@ use std::rc::Rc;
 
 use shared::limits;
 use shared::net::Destination;
+
+/// Answers to pings have two bytes each, and a piece costs far more than that. Messages fill the bytes
+/// first.
+const PIECES_MAX: usize = 2_048;
 
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
@@ -28,7 +32,9 @@ pub(super) struct Piece {
 impl SendQueue {
     /// The piece comes back when the reader is too slow for it.
     pub(super) fn push(&mut self, piece: Piece) -> Result<(), Piece> {
-        if self.waiting_bytes + piece.bytes.len() > limits::FLOW_SEND_BYTES_MAX {
+        let is_full = self.pieces.len() >= PIECES_MAX
+            || self.waiting_bytes + piece.bytes.len() > limits::FLOW_SEND_BYTES_MAX;
+        if is_full {
             return Err(piece);
         }
         self.waiting_bytes += piece.bytes.len();
