@@ -13,6 +13,7 @@ use loadtest::gateway::{Plan, spare_port};
 use loadtest::scene::{Expected, SOON, Scene, assert_record};
 use loadtest::sipp::{Run, Sipp};
 use serde_json::Value;
+use shared::cdr::Cdr;
 
 const NUMBER: &str = "4930123456";
 /// `setup_timeout_ms` of the trunks below.
@@ -51,8 +52,8 @@ fn call(scene: &Scene, carrier: Sipp) -> Value {
 
 /// From the INVITE to the ring tone.
 fn set_up_ms(record: &Value) -> i64 {
-    let at = |field: &str| record[field].as_i64().unwrap_or_else(|| panic!("{field}: {record}"));
-    at("ringTime") - at("startTime")
+    let cdr: Cdr = serde_json::from_value(record.clone()).expect("a CDR");
+    cdr.ring_time.expect("it rang").0 - cdr.start_time.0
 }
 
 #[test]

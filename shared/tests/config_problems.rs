@@ -288,35 +288,6 @@ fn a_trunk_names_where_else_it_is_and_what_passes_a_call_on() {
 }
 
 #[test]
-fn a_trunk_is_reached_over_tls_when_its_scheme_or_a_word_says_so() {
-    let text = "[proxy.trunks.one]\ndest = \"sips:carrier.example\"\n[proxy.trunks.two]\n\
-                dest = \"sip:carrier.example;transport=tls\"\n[proxy.trunks.three]\n\
-                dest = \"sip:carrier.example:5070\"\ntransport = \"tls\"\n";
-    let config = check(text, &[], true).config.expect("nothing is wrong");
-    assert_eq!(config.trunks().len(), 3);
-    for trunk in config.trunks() {
-        assert_eq!(trunk.transport, Some(shared::net::Transport::Tls), "{}", trunk.name);
-    }
-}
-
-#[test]
-fn name_servers_are_numbers_with_or_without_a_port() {
-    let text = "[dns]\nservers = [\"192.0.2.53\", \"[2001:db8::53]:5353\"]\n";
-    let config = check(text, &[], true).config.expect("nothing is wrong");
-    let servers: Vec<String> = config.dns_servers().iter().map(ToString::to_string).collect();
-    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:5353"]);
-    assert_problems(
-        "[dns]\nservers = [\"192.0.2.53:0\", \"dns.example\"]\n",
-        &[
-            "ringgate.toml:2: error: dns.servers[0]: \"192.0.2.53:0\" is no address of a name \
-             server; write \"192.0.2.53\" or \"192.0.2.53:5353\"",
-            "ringgate.toml:2: error: dns.servers[1]: \"dns.example\" is no address of a name \
-             server; write \"192.0.2.53\" or \"192.0.2.53:5353\"",
-        ],
-    );
-}
-
-#[test]
 fn tls_needs_its_files_and_a_port_of_its_own() {
     assert_problems(
         "[proxy]\ntls_port = 5060\nssl_certificate = \"pbx.pem\"\n",
@@ -328,21 +299,6 @@ fn tls_needs_its_files_and_a_port_of_its_own() {
         ],
     );
     assert_problems("[proxy]\ntls_port = 0\n", &[]);
-}
-
-#[test]
-fn the_files_of_tls_are_those_of_sip_or_else_the_common_ones() {
-    let text = "ssl_certificate = \"web.pem\"\nssl_private_key = \"web.key\"\n[proxy]\n\
-                tls_port = 5061\nssl_certificate = \"sip.pem\"\n\
-                tls_ca_certificates = \"ca.pem\"\n";
-    let config = check(text, &[], true).config.expect("nothing is wrong");
-    let tls = config.tls().expect("it is on");
-    let name = |path: &std::path::Path| path.display().to_string();
-    let files = [&tls.files.certificate, &tls.files.private_key, &tls.files.authorities[0]];
-    assert_eq!(files.map(|path| name(path)), ["sip.pem", "web.key", "ca.pem"]);
-    assert_eq!(tls.port, 5061);
-    let off = check("ssl_certificate = \"web.pem\"\n", &[], true).config.expect("right");
-    assert!(off.tls().is_none());
 }
 
 #[test]

@@ -114,8 +114,7 @@ impl Gateway {
 
     /// The tasks round the shards, from where their events go to where questions come from.
     fn run(mut prepared: Prepared, shards: Arc<Shards>, drain: Duration) -> Self {
-        let board = first_board(&prepared.cores);
-        let plane: Arc<dyn Plane> = shards.clone();
+        let (board, plane): (_, Arc<dyn Plane>) = (first_board(&prepared.cores), shards.clone());
         let deciding = Deciding::start(&prepared, &plane, &board);
         let (outward, registrations) = Outward::start(&prepared, &board);
         let (keeping, captures) = Keeping::start(&mut prepared, &plane, &board);
