@@ -25,7 +25,7 @@ use super::media::read;
 use super::secure::is_sips;
 use super::{
     AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media,
-    Reliable, Round, SessionTimer, State, Target, prack, small,
+    Reliable, Round, SessionTimer, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk};
 use crate::relays::RelayOwners;
@@ -330,10 +330,9 @@ impl Call {
                 out.header("Allow", ALLOW);
                 out.header("User-Agent", desk.settings.product.as_bytes());
                 timer.write_request(&mut out, &rules);
-                out.header("Supported", b"replaces");
-                if asks_reliability {
-                    out.header("Supported", prack::OPTION);
-                }
+                let supported =
+                    if asks_reliability { &b"100rel, replaces"[..] } else { &b"replaces"[..] };
+                out.header("Supported", supported);
                 if let Some(party) = outgoing.referred_by {
                     out.header("Referred-By", party);
                 }
