@@ -568,6 +568,21 @@ fn an_offer_that_the_caller_leaves_unanswered_ends_the_call() {
     }
 }
 
+/// The PRACK crosses the final response: what it brings is an answer, not a second offer.
+#[test]
+fn an_answer_that_comes_behind_the_end_of_the_call_is_no_second_offer() {
+    let mut rings = Rings::new(SUPPORTED, "");
+    rings.ben_reliably("183 Session Progress", 7, &ben_says());
+    let told = rings.bench.only(ANN, "SIP/2.0 183");
+    rings.bench.say(ANN, &from_ann("CANCEL", URI, 1, "a1", "", ""));
+    let ended = rings.bench.heard(ANN).pop().expect("an answer");
+    assert!(ended.starts_with("SIP/2.0 487"), "{ended}");
+    let refused = rings.bench.heard(BEN);
+    assert!(body(&refused[0]).contains("m=audio 0 "), "{}", refused[0]);
+    assert!(rings.ann_pracks(&told, &ann_says()).is_empty());
+    assert!(rings.bench.heard(BEN).is_empty(), "he has his PRACK");
+}
+
 /// Without an offer from a caller who cannot answer one early, the callee is not asked for reliable
 /// responses: it offers in its 2xx as ever, and the ACK answers.
 #[test]

@@ -61,7 +61,9 @@ struct Outstanding {
     rseq: u32,
     /// It carries a description.
     tells: bool,
-    /// The leg whose offer it carries: it waits for the answer.
+    /// That is an offer: the PRACK brings the answer.
+    offers: bool,
+    /// The leg whose offer it is: it waits for the answer, until a final response refuses it.
     owes: Option<OwedPrack>,
     /// `None` behind a final response.
     repeat: Option<Repeat>,
@@ -212,7 +214,8 @@ impl Call {
         reliable.told |= tells;
         // It is repeated over reliable transports, too: a proxy behind may lose it (RFC 3262 3).
         let repeat = Some(Repeat { response, to, at: now + wait, wait, give_up_at });
-        reliable.out = Some(Outstanding { rseq, tells, owes: next.owes, repeat });
+        let offers = next.owes.is_some();
+        reliable.out = Some(Outstanding { rseq, tells, offers, owes: next.owes, repeat });
     }
 
     fn write_progress(
@@ -314,6 +317,8 @@ impl Call {
             (Some(owed), _) => self.early_offer_answered(desk, server, &owed, request),
             (None, Carries::Nothing) => desk.refuse(server, 200),
             (None, Carries::Other) => desk.refuse(server, 415),
+            // The answer came behind the final response: nobody waits for it, but it is no offer.
+            (None, Carries::Sdp) if out.offers => desk.refuse(server, 200),
             (None, Carries::Sdp) => self.answer_second_offer(desk, server, request),
         }
         if self.ended.is_none() {

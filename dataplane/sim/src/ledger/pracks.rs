@@ -14,7 +14,7 @@ use crate::speech::glance::Glance;
 
 #[derive(Debug, Default)]
 pub(super) struct Pracks {
-    /// Sent by the gateway, by Call-ID: the number, and whether it carries a description.
+    /// Sent by the gateway, by Call-ID: the number, and whether its description waits for the PRACK.
     sent: BTreeMap<String, BTreeMap<u32, bool>>,
     /// Heard by the gateway: Call-ID, callee's tag, number.
     owed: BTreeMap<Name, Instant>,
@@ -33,8 +33,11 @@ impl Pracks {
         match (message.method, message.status) {
             ("PRACK", None) => {
                 let acknowledged = number_in(message, "RAck");
-                if let (Some(sent), Some(rseq)) = (self.sent.get_mut(&call_id), acknowledged) {
-                    sent.remove(&rseq);
+                let sent = self.sent.get_mut(&call_id);
+                // It stays known: a repeat of the INVITE gets the same response once more, which
+                // waits for nothing then (RFC 3261 17.2.1).
+                if let Some(waits) = sent.zip(acknowledged).and_then(|(sent, n)| sent.get_mut(&n)) {
+                    *waits = false;
                 }
             }
             ("INVITE", Some(101..=199)) if !self.finals.contains(message.branch) => {
@@ -65,7 +68,7 @@ impl Pracks {
                 Ok(())
             }
             ("INVITE", Some(200..=299)) => {
-                let waits = |sent: &BTreeMap<u32, bool>| sent.values().any(|tells| *tells);
+                let waits = |sent: &BTreeMap<u32, bool>| sent.values().any(|waits| *waits);
                 match self.sent.get(&call_id).filter(|sent| waits(sent)) {
                     Some(sent) => {
                         Err(Breach::new("answer before PRACK", format!("{call_id}: {sent:?}")))
