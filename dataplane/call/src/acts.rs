@@ -9,6 +9,7 @@ use shared::event::{Answer, Event};
 use shared::ids::CallId;
 use shared::metrics::Counter;
 
+use crate::b2bua::{Call, Leg};
 use crate::core::Core;
 use crate::desk::Desk;
 use crate::slots::Key;
@@ -38,9 +39,10 @@ impl Core {
 
     /// The Call-IDs that we mint for B legs start with the call's id. What callers minted is looked
     /// for call by call: a table of it would cost every call, for the few that are acted on by it.
+    /// Two calls keep a leg that is on loan or has moved: it is the name of one of them only.
     fn call_by_leg(&self, call_id: &[u8]) -> Option<Key> {
-        let has =
-            |call: &crate::b2bua::Call| call.legs.iter().any(|leg| leg.dialog.call_id == call_id);
+        let is_it = |leg: &Leg| leg.dialog.call_id == call_id && leg.is_at_home();
+        let has = |call: &Call| call.legs.iter().any(is_it);
         let ours = call_id.get(..32).and_then(|digits| std::str::from_utf8(digits).ok());
         let ours = ours.and_then(|digits| digits.parse().ok()).and_then(|id| self.call_by_id(id));
         if let Some(key) = ours.filter(|key| self.calls.find(*key).is_some_and(has)) {

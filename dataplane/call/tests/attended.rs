@@ -9,8 +9,11 @@ mod world;
 use std::time::Duration;
 
 use media::edit::RelayEdit;
+use shared::act::{Acted, CallAction, CallName, Recording, Refusal};
 use shared::cdr::{Cdr, HangupReason, LegEventType};
+use shared::ids::CallId;
 use shared::metrics::Counter;
+use world::acting::{act, answers};
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_called, header, sdp, settings,
     tag,
@@ -275,7 +278,17 @@ fn either_of_the_two_dialogs_may_be_the_one_that_is_named() {
     assert_eq!((cdrs[0].call_id.as_str(), cdrs[1].call_id.as_str()), ("call-ann", "call-two"));
 }
 
-/// Cleo had called Ann: the leg that moves is the one that its call came by.
+/// Which call a program means by this leg. What it wants is refused, and changes nothing.
+fn meant(bench: &mut Bench, leg: &str) -> CallId {
+    act(bench, 7, CallName::Leg(leg.into()), CallAction::Record(Recording::Stop));
+    match answers(bench)[..] {
+        [(7, Acted::Refused { call, why: Refusal::NotRecording })] => call,
+        ref others => panic!("{others:?}"),
+    }
+}
+
+/// Cleo had called Ann: the leg that moves is the one that its call came by. Her Call-ID names her own
+/// call until she has joined the other one.
 #[test]
 fn a_caller_may_be_joined_with_somebody_else() {
     let mut bench = Bench::new(settings());
@@ -300,8 +313,10 @@ fn a_caller_may_be_joined_with_somebody_else() {
     );
     bench.say(ANN, &with(&refer, &line));
     let change = bench.only(CLEO, "INVITE");
+    let on_loan = meant(&mut bench, "call-cleo");
     bench.say(CLEO, &answer(&change, "200 OK", "", CLEO, &sdp("10.0.0.13", 6000)));
     bench.only(CLEO, "ACK");
+    let joined = meant(&mut bench, "call-cleo");
     for bye in bench.heard(ANN).iter().filter(|heard| heard.starts_with("BYE")) {
         bench.say(ANN, &answer(bye, "200 OK", "", "", ""));
     }
@@ -313,6 +328,7 @@ fn a_caller_may_be_joined_with_somebody_else() {
     bench.say(BEN, &answer(&bye, "200 OK", "", "", ""));
     bench.assert_quiet();
     assert_eq!((bench.cdrs.len(), bench.core.census().moved_legs), (2, 0));
+    assert_eq!([on_loan, joined], [bench.cdrs[0].session_id, bench.cdrs[1].session_id]);
 }
 
 #[test]

@@ -34,6 +34,14 @@ pub(crate) struct Lent {
     give_up_at: Instant,
 }
 
+impl Leg {
+    /// Whether it belongs to the call that keeps it: with the lender until it is taken, and with the
+    /// borrower from then on.
+    pub(crate) const fn is_at_home(&self) -> bool {
+        !self.has_moved && !self.was_tried && self.on_loan.is_none()
+    }
+}
+
 impl Call {
     /// The leg that talks with leg `of`, for another call to try.
     ///

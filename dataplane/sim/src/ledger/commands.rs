@@ -106,15 +106,17 @@ impl Asked {
         }
     }
 
-    /// Somebody else had taken the call by then.
+    /// Somebody whom we called for it had taken the call by then, and may have gone on in another one.
     fn was_transferred(&self, at: Instant, legs: &Legs) -> Verdict {
         let record = legs.by_call_id.get(&self.call_id).and_then(|leg| leg.record);
         let Some((id, _)) = record else { return Ok(()) };
         let took = |leg: &Leg| {
             let answered = leg.answered.as_ref();
-            leg.is_successor && answered.is_some_and(|(answered, _)| *answered <= at + HOP)
+            // Whoever had answered before the program asked did not come for it.
+            let in_time = |answered: Instant| self.at <= answered && answered <= at + HOP;
+            leg.is_successor && answered.is_some_and(|(answered, _)| in_time(*answered))
         };
-        if legs.of_record(id).any(took) {
+        if legs.of_record(id).chain(legs.gone_from(id)).any(took) {
             return Ok(());
         }
         let facts = format!("{self:?} said done at {}: nobody took the call", millis(at));

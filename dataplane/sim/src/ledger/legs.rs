@@ -213,6 +213,24 @@ impl Legs {
         self.by_call_id.values().filter(move |leg| leg.record.is_some_and(|(of, _)| of == id))
     }
 
+    /// Every leg that was in this call, and went on in another one.
+    pub(super) fn gone_from(&self, id: CallId) -> impl Iterator<Item = &Leg> {
+        self.by_call_id.values().filter(move |leg| leg.before.is_some_and(|(of, _)| of == id))
+    }
+
+    /// When the second party of a call of ours answered, wherever its leg is now.
+    pub(super) fn second_answered(&self, call_id: &str, id: CallId) -> Option<Instant> {
+        // One that we called for this call has its id in its Call-ID; whoever came from elsewhere and
+        // went on has not.
+        let ours = format!("{id}.");
+        let went_on = self.by_call_id.iter().filter(|(name, leg)| {
+            name.starts_with(&ours) && leg.before == Some((id, Side::Callee))
+        });
+        let stayed = self.winner(call_id);
+        let answers = went_on.chain(stayed).filter_map(|(_, leg)| leg.answered.as_ref());
+        answers.map(|(at, _)| *at).min()
+    }
+
     /// Somebody was called to take a place in this leg's call: one leg may have gone before it ended.
     pub(super) fn was_moved(&self, leg: &Leg) -> bool {
         let left =

@@ -280,28 +280,28 @@ fn answered_call(record: &Cdr, call_id: &str, leg: &Leg, legs: &Legs) -> Verdict
     let other = legs.winner(call_id).map(|(_, other)| other);
     // A call that we make is answered by the second party.
     let answer = if leg.is_wished {
-        other.and_then(|leg| leg.answered.as_ref())
+        legs.second_answered(call_id, record.session_id)
     } else {
-        leg.answered.as_ref()
+        leg.answered.as_ref().map(|(at, _)| *at)
     };
     // A program may answer a caller whom nobody joins: its BYE waits for the ACK, the record does not.
     let was_joined = other
         .and_then(|leg| leg.answered.as_ref())
         .is_some_and(|(at, _)| leg.record.is_none_or(|(_, ended_at)| *at <= ended_at));
-    if let (Some((answered_at, _)), true) = (answer, legs.was_moved(leg) || !was_joined) {
-        return moved_call(record, call_id, leg, *answered_at);
+    if let (Some(answered_at), true) = (answer, legs.was_moved(leg) || !was_joined) {
+        return moved_call(record, call_id, leg, answered_at);
     }
     for other in other.into_iter().chain([leg]) {
         ends.extend(other.bye().map(|bye| (bye.at, other.side, bye.incoming)));
         // What a phone refuses while it rings ends nothing.
-        let dead_at = other.dead_at.filter(|at| answer.is_none_or(|(since, _)| at >= since));
+        let dead_at = other.dead_at.filter(|at| answer.is_none_or(|since| *at >= since));
         ends.extend(dead_at.map(|at| (at, other.side, false)));
     }
     ends.sort_by_key(|(at, ..)| *at);
-    let (Some((answered_at, _)), Some(&(ended_at, side, incoming))) = (answer, ends.first()) else {
+    let (Some(answered_at), Some(&(ended_at, side, incoming))) = (answer, ends.first()) else {
         return wrong("it never ended", String::new());
     };
-    let (talked, said) = (ended_at - *answered_at, Duration::from_millis(record.duration_ms));
+    let (talked, said) = (ended_at - answered_at, Duration::from_millis(record.duration_ms));
     if said.abs_diff(talked) > DURATION_MARGIN {
         return wrong("duration", format!("{said:?} in the record, {talked:?} on the wire"));
     }

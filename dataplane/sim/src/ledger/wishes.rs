@@ -74,7 +74,7 @@ pub(super) fn compare(record: &Cdr, wish: &Wish, leg: &Leg, legs: &Legs) -> Verd
         return wrong(format!("{parties:?} in the record, {wish:?}"));
     }
     if record.answer_time.is_some() {
-        let second = legs.winner(&record.call_id).and_then(|(_, other)| other.answered.as_ref());
+        let second = legs.second_answered(&record.call_id, record.session_id);
         if leg.answered.is_none() || second.is_none() || record.status_code != 200 {
             return wrong(format!("answered with {} in the record", record.status_code));
         }

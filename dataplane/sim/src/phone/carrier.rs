@@ -64,6 +64,14 @@ struct Nonce {
     is_worn: bool,
 }
 
+impl Counter {
+    /// After a power cut no nonce is known: whoever comes with one is asked anew.
+    pub(super) fn forget(&mut self) {
+        self.nonces.clear();
+        self.newest.clear();
+    }
+}
+
 /// What a carrier makes of credentials.
 enum Verdict {
     Missing,

@@ -133,6 +133,7 @@ impl Phone {
         self.alarms.clear();
         self.clients.clear();
         self.servers.clear();
+        self.counter.forget();
         for usage in &mut self.usages {
             if usage.phase != Phase::Over {
                 usage.close(now, Ending::Lost);
