@@ -148,8 +148,8 @@ pub enum LegEventType {
     Added,
     /// The call went on to somebody else for a user's forwarding; the details name both and why.
     Forwarded,
-    /// It was let go after somebody else took its place, or did not take the call: the details say
-    /// why.
+    /// It was let go after somebody else took its place, hung up while somebody was to take it, or did
+    /// not take the call: the details say why.
     Removed,
     TransferAccepted,
     TransferFailed,

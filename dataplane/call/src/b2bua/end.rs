@@ -46,7 +46,7 @@ impl Call {
         self.round = None;
         self.dial = None;
         self.leave_join(desk);
-        self.end_loan(by);
+        self.end_loan(desk, by);
         self.end_replacing(desk);
         if let Some(transfer) = self.transfer.take() {
             let (leaves, stays) = (transfer.leaves, transfer.stays);
@@ -182,6 +182,7 @@ impl Call {
             }
         }
         self.give_up_join(desk);
+        self.unreturned = None;
         for client in std::mem::take(&mut self.abandoned) {
             desk.drop_client(client);
         }

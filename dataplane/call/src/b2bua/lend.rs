@@ -164,7 +164,7 @@ impl Call {
         returned: Returned,
     ) {
         let lent = self.lent.take_if(|lent| lent.leg == index && lent.to == *borrower);
-        let Some(lent) = lent else { return };
+        let Some(lent) = lent else { return self.returned_late(desk, index, borrower, returned) };
         let leg = &mut self.legs[usize::from(index)];
         let Returned { dialog, timer, origin_version, last_sdp, how } = returned;
         // What either call sent or heard of it meanwhile counts: a lower number would be out of order.
@@ -188,14 +188,31 @@ impl Call {
         self.arm(desk);
     }
 
+    /// The words crossed: it was on its way back when this call ended and told the borrower, who has no
+    /// such leg any more.
+    fn returned_late(&mut self, desk: &mut Desk, index: u8, from: &Borrower, returned: Returned) {
+        let is_it = |lent: &mut Box<Lent>| lent.leg == index && lent.to == *from;
+        if self.unreturned.take_if(is_it).is_none() {
+            return;
+        }
+        if !matches!(returned.how, Back::Dead(_)) {
+            let leg = &mut self.legs[usize::from(index)];
+            (leg.dialog, leg.state) = (returned.dialog, LegState::Up);
+            self.send_bye(desk, index);
+        }
+        self.arm(desk);
+    }
+
     /// This call ends while its leg is with another one. `by`: the leg that is gone already.
-    pub(crate) fn end_loan(&mut self, by: Option<u8>) {
+    pub(crate) fn end_loan(&mut self, desk: &Desk, by: Option<u8>) {
         let Some(lent) = self.lent.take() else { return };
         // The borrower speaks in its dialog, and has to say BYE as well.
         self.legs[usize::from(lent.leg)].state = LegState::Ended;
         let says_bye = by != Some(lent.leg);
         let word = Word::Gone { to: lent.to, name: lent.name, says_bye };
         self.loans.push((lent.to.shard, Loan(Box::new(word))));
+        self.unreturned =
+            Some(lent).filter(|lent| says_bye && lent.to.shard != desk.settings.shard);
     }
 
     pub(crate) fn loan_deadline(&self) -> Option<Instant> {

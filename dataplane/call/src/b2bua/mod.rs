@@ -123,6 +123,9 @@ pub(crate) struct Call {
     pub transfers_made: u8,
     /// Another call has the leg of a side on loan.
     pub lent: Option<Box<Lent>>,
+    /// The leg that was with another shard when this call ended: if it was on its way back by then, its
+    /// BYE is left to us.
+    pub unreturned: Option<Box<Lent>>,
     /// Somebody takes a leg's place by an INVITE of its own, which waits for its answer.
     pub replacing: Option<Box<Replacing>>,
     /// What other calls are to hear about legs, for the core to carry.
@@ -543,6 +546,7 @@ impl Call {
         self.cdr_sent
             && self.invite.is_none()
             && self.abandoned.is_empty()
+            && self.unreturned.is_none()
             && self.legs.iter().all(|leg| leg.invite.is_none() && leg.unacked.is_none())
             && self.legs.iter().all(|leg| leg.on_loan.is_none())
     }

@@ -150,7 +150,10 @@ impl Call {
         let body = read(&answer).map(|answer| self.say(desk, comes, &answer)).unwrap_or_default();
         let who = readable(&self.legs[usize::from(comes)].dialog.remote_party);
         self.note_leg(desk, LegEventType::TransferAccepted, comes, stays, who);
-        self.note_leg(desk, LegEventType::Removed, goes, stays, String::new());
+        // One that did not wait for this is noted since it hung up.
+        if self.legs[usize::from(goes)].state == LegState::Up {
+            self.note_leg(desk, LegEventType::Removed, goes, stays, String::new());
+        }
         self.journal_start(desk);
         self.answer_newcomer(desk, comes, server, &body);
         desk.count(Counter::LegsReplaced);

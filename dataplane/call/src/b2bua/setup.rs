@@ -132,6 +132,7 @@ impl Call {
             transfer: None,
             transfers_made: 0,
             lent: None,
+            unreturned: None,
             replacing: None,
             loans: Vec::new(),
             referral: None,

@@ -132,6 +132,9 @@ impl Call {
     /// The leg that wanted to go has hung up before the target answered: it is gone, the call is not.
     pub(crate) fn transferor_left(&mut self, desk: &mut Desk, leaves: u8) {
         let side = self.legs[usize::from(leaves)].side;
+        let stays = self.joined[side.other().index()].unwrap_or(leaves);
+        let details = "it hung up before somebody took its place".to_owned();
+        self.note_leg(desk, LegEventType::Removed, leaves, stays, details);
         self.joined[side.index()] = None;
         self.drop_exchanges_of(desk, leaves);
         self.hush(desk, side);
@@ -188,7 +191,10 @@ impl Call {
 
     /// BYE to the leg that went, and what it counted against.
     fn let_go(&mut self, desk: &mut Desk, leaves: u8, transfer: &Transfer) {
-        self.note_leg(desk, LegEventType::Removed, leaves, transfer.stays, String::new());
+        // One that did not wait for this is noted since it hung up.
+        if self.legs[usize::from(leaves)].state == LegState::Up {
+            self.note_leg(desk, LegEventType::Removed, leaves, transfer.stays, String::new());
+        }
         self.send_bye(desk, leaves);
         let leg = &mut self.legs[usize::from(leaves)];
         // One that came from another call counts where it came to be.

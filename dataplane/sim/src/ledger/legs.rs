@@ -57,6 +57,8 @@ pub(super) struct Leg {
     pub(super) record: Option<(CallId, Instant)>,
     /// The call that it was in before it was joined with another one, and its side there.
     pub(super) before: Option<(CallId, Side)>,
+    /// Its record says that it went before the call did: somebody was to take its place.
+    pub(super) went_first: bool,
     /// The backends were asked who the caller is: until then there is no call.
     pub(super) unidentified: bool,
 }
@@ -96,6 +98,7 @@ impl Leg {
             silent_at: None,
             record: None,
             before: None,
+            went_first: false,
             unidentified: false,
         }
     }
@@ -142,7 +145,10 @@ impl Legs {
             ("INVITE", Some(200..=299)) if leg.is_called() => {
                 leg.answer_tags.extend(message.to_tag.map(str::to_owned));
             }
-            (method, Some(408 | 481)) if !matches!(method, "BYE" | "CANCEL" | "PRACK") => {
+            // Who wants to hear no more of a transfer may talk on (RFC 5057 5.1).
+            (method, Some(408 | 481))
+                if !matches!(method, "BYE" | "CANCEL" | "NOTIFY" | "PRACK") =>
+            {
                 leg.dead_at = leg.dead_at.or(Some(now));
             }
             _ => {}
@@ -238,14 +244,16 @@ impl Legs {
         if leg.record.is_some_and(|(id, _)| left(id)) {
             return true;
         }
-        leg.record.is_some_and(|(id, _)| self.of_record(id).any(|leg| leg.is_successor))
+        let moved = |leg: &Leg| leg.is_successor || leg.went_first;
+        leg.record.is_some_and(|(id, _)| self.of_record(id).any(moved))
     }
 
     /// The callee's leg that the caller was joined with: later answers lost the race.
     pub(super) fn winner<'a>(&'a self, call_id: &'a str) -> Option<(&'a String, &'a Leg)> {
         let answered_at = |leg: &Leg| {
             let at = leg.answered.as_ref().map(|(at, _)| *at);
-            at.filter(|_| leg.side == Side::Callee)
+            // One that came from another call was answered there.
+            at.filter(|_| leg.side == Side::Callee && leg.before.is_none())
         };
         let first_at = self.siblings(call_id).filter_map(|(_, leg)| answered_at(leg)).min()?;
         // Answers that landed on different shards may change places over the mesh; the loser is the

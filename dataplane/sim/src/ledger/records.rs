@@ -124,6 +124,15 @@ impl Records {
                 let facts = format!("{} is in {other} and in {id}", role.call_id);
                 return Err(Breach::new("two records", facts));
             }
+            leg.went_first = record.leg_timeline.events.iter().any(|event| {
+                let hung_up =
+                    event.details.as_ref().is_some_and(|text| text.starts_with("it hung up"));
+                let left = event.event_type == LegEventType::Removed && hung_up;
+                left && event.leg_id == role.call_id
+            });
+            if leg.went_first && leg.bye().is_none_or(|bye| !bye.incoming) {
+                return wrong(format!("{} hung up, it says, and never said BYE", role.call_id));
+            }
             leg.record = Some((id, now));
             leg.is_named = role.call_id == record.call_id;
         }
