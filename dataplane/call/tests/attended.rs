@@ -706,8 +706,8 @@ fn a_trunks_leg_counts_against_its_limit_until_it_ends() {
 #[test]
 fn a_leg_that_was_recorded_is_recorded_on() {
     let mut two = two();
-    let start = shared::act::CallAction::Record(shared::act::Recording::Start);
-    let call = shared::act::CallName::Leg("call-two".into());
+    let start = CallAction::Record(Recording::Start);
+    let call = CallName::Leg("call-two".into());
     two.bench.input(call::Input::Command(shared::command::Command::Act {
         id: 1,
         call,
