@@ -133,6 +133,8 @@ impl Phone {
         let usage = &mut self.usages[id];
         usage.phase = Phase::Confirmed;
         usage.report.answered_at = Some(now);
+        // Another branch than the one that rang reliably has agreed on nothing yet.
+        usage.early.agreed &= usage.remote_tag == heard.to_tag;
         usage.remote_tag.clone_from(&heard.to_tag);
         usage.routes = heard.record_routes.iter().rev().cloned().collect();
         if heard.to_tag.is_none() {
