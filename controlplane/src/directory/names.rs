@@ -14,14 +14,12 @@ use tokio::time::{Instant, sleep};
 use super::contents::Contents;
 use super::live::Directory;
 use super::resolve::Resolver;
-use crate::names::{ASK_AGAIN, FOR_EVER, Records};
+use crate::names::{ASK_AGAIN, FOR_EVER, KNOWN_MAX, Records};
 
 /// How often is looked whether something is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// However short a record lives, its server is not asked more often.
 const AGE_MIN: Duration = Duration::from_secs(5);
-/// However long it lives: a carrier that moved is found within this time.
-const AGE_MAX: Duration = Duration::from_secs(3_600);
 
 /// What of the host and its network addresses depend on.
 #[derive(Clone, Debug)]
@@ -34,7 +32,7 @@ pub struct Surroundings {
 /// When addresses that hold so long have to be looked up again; `None` when they are numbers.
 pub(super) fn due_at(valid: Duration) -> Option<Instant> {
     let is_number = valid == FOR_EVER;
-    (!is_number).then(|| Instant::now() + valid.clamp(AGE_MIN, AGE_MAX))
+    (!is_number).then(|| Instant::now() + valid.clamp(AGE_MIN, KNOWN_MAX))
 }
 
 impl Directory {

@@ -18,6 +18,9 @@ pub use server::NameServers;
 /// When a part of an answer is missing.
 pub const ASK_AGAIN: Duration = Duration::from_secs(30);
 
+/// However long a record lives: a carrier that moved is found within this time.
+pub const KNOWN_MAX: Duration = Duration::from_secs(3_600);
+
 /// What is asked of a name server.
 pub trait Records: fmt::Debug + Send + Sync + 'static {
     fn naptr(&self, name: String) -> Asking<Naptr>;

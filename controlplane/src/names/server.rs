@@ -15,15 +15,13 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use super::{ASK_AGAIN, Answer, Asking, Missing, Naptr, Records, Srv};
+use super::{ASK_AGAIN, Answer, Asking, KNOWN_MAX, Missing, Naptr, Records, Srv};
 
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tries of one question after the first.
 const ATTEMPTS: usize = 2;
 /// "There is no such record" is believed so long at most: a carrier adds one, and waits for us.
 const UNKNOWN_MAX: Duration = Duration::from_secs(60);
-/// However long a record lives: a carrier that moved is found within this time.
-const KNOWN_MAX: Duration = Duration::from_secs(3_600);
 
 /// Cheap to clone; the cache is shared.
 #[derive(Clone)]

@@ -7,6 +7,8 @@
 use shared::limits::ENTRANCES_PER_TRUNK_MAX;
 use shared::snapshot::{Entrance, Trunk};
 
+use crate::router::weighted;
+
 /// One draw of lots takes so many bits of the random number.
 const LOT_BITS: u32 = 64 / ENTRANCES_PER_TRUNK_MAX as u32;
 
@@ -34,24 +36,14 @@ pub(crate) fn in_order(trunk: &Trunk, random: u64) -> impl Iterator<Item = &Entr
 
 /// Brings places of one rank into an order by lot. Weight 0 is drawn only when nothing else is left.
 fn draw(places: &mut [u8], entrances: &[Entrance], mut random: u64) {
-    let weight = |place: &u8| u64::from(entrances[usize::from(*place)].weight);
+    let mut weights = [0_u32; ENTRANCES_PER_TRUNK_MAX];
     for drawn in 0..places.len().saturating_sub(1) {
         let left = &mut places[drawn..];
-        let total: u64 = left.iter().map(weight).sum();
+        for (weight, place) in weights.iter_mut().zip(&*left) {
+            *weight = entrances[usize::from(*place)].weight.into();
+        }
         random = random.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(LOT_BITS);
-        let lot = |of: u64| ((u128::from(random) * u128::from(of)) >> 64) as u64;
-        let hit = if total == 0 {
-            lot(left.len() as u64) as usize
-        } else {
-            let mut point = lot(total);
-            let hit = left.iter().position(|place| {
-                let is_it = point < weight(place);
-                point = point.saturating_sub(weight(place));
-                is_it
-            });
-            hit.unwrap_or(0)
-        };
-        left.swap(0, hit);
+        left.swap(0, weighted(&weights[..left.len()], random));
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) use explain::explain;
 pub(crate) use rewrite::write_uri;
 use rewrite::{Over, Rewritten};
 use select::Draw;
+pub(crate) use select::weighted;
 use walk::Step;
 
 /// Calls that each round-robin rule sent on, by the rule's name.

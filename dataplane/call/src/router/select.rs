@@ -32,8 +32,8 @@ pub(crate) fn order(select: &Select, weights: &[u32], draw: Draw<'_>) -> Vec<usi
     (first..count).chain(0..first).collect()
 }
 
-/// A trunk of weight 0 gets a call only when the others cannot.
-fn weighted(weights: &[u32], random: u64) -> usize {
+/// A place by its share. One of weight 0 is taken only when no other has a weight.
+pub(crate) fn weighted(weights: &[u32], random: u64) -> usize {
     let total: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
     if total == 0 {
         return spread(random, weights.len() as u64);
