@@ -264,15 +264,15 @@ impl Core {
 
     pub(crate) fn settle(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
-        let loans = std::mem::take(&mut call.loans);
-        self.settle_call(key);
-        for (shard, loan) in loans {
+        // A leg that it has taken is written down before the call goes and strikes it out again.
+        for (shard, loan) in std::mem::take(&mut call.loans) {
             self.carry(shard, loan);
         }
     }
 
     fn settle_call(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
+        self.settle_call(key);
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
@@ -639,3 +639,8 @@ impl Core {
         }
     }
 }
+                self.forget_names(&call);
+                let shares = [&mut call.shares_returned, &mut call.trunk_shares];
+                let shares = shares.map(std::mem::take);
+                self.give_back(shares.concat());
+                self.give_back(std::mem::take(&mut call.hunt.shares));

@@ -159,6 +159,13 @@ pub enum MeshMessage {
     },
 }
 
+impl MeshMessage {
+    /// Whether its loss cannot be made good: a word about a leg is said once.
+    pub const fn has_to_arrive(&self) -> bool {
+        matches!(self, Self::Loan(_))
+    }
+}
+
 /// Where one registered contact is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindingTarget {

@@ -328,3 +328,6 @@ pub(crate) fn is_dialog(dialog: &Dialog, replaces: &Replaces) -> bool {
         && dialog.local_tag.as_bytes() == replaces.to_tag
         && dialog.remote_tag == replaces.from_tag
 }
+
+#[cfg(test)]
+mod tests;

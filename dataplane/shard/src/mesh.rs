@@ -1,9 +1,11 @@
 //! Messages between shards: one bounded queue per ordered pair, one wake-up per turn and target.
 //! Owns:  the queues' ends of one shard and whom it has to wake.
 //! Gives: what the other shards sent, fairly; a message back when its queue is full.
-//! Never: a lock; a wake-up of a shard that is awake.
-//! Holds: messages from one shard to another arrive in order.
+//! Never: a lock; a wake-up of a shard that is awake; the loss of a word about a leg, which would leave
+//!        it in two calls or in none: one that finds its lane full waits here for room.
+//! Holds: messages from one shard to another arrive in order, as far as none of them has to wait.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use call::MeshMessage;
@@ -17,6 +19,8 @@ type Lane = Arc<ArrayQueue<MeshMessage>>;
 
 /// Queues of many shards stay short, or they would cost memory with the square of the shards.
 const LANE_LEN_MIN: usize = 256;
+/// Words that wait for room, of one shard: far more than it can have legs on loan at a time.
+const LATE_MAX: usize = 4_096;
 
 #[derive(Debug)]
 pub(crate) struct Mesh {
@@ -24,6 +28,8 @@ pub(crate) struct Mesh {
     outgoing: Vec<Option<Lane>>,
     incoming: Vec<Option<Lane>>,
     bells: Vec<Arc<Bell>>,
+    /// What has to arrive and found its lane full, oldest first.
+    late: VecDeque<(ShardId, MeshMessage)>,
     /// One bit per shard that was sent something in this turn.
     to_wake: u64,
     /// Where the next `take` starts.
@@ -45,6 +51,7 @@ pub(crate) fn weave(bells: &[Arc<Bell>]) -> Vec<Mesh> {
             outgoing: lanes[me].clone(),
             incoming: lanes.iter().map(|from| from[me].clone()).collect(),
             bells: bells.to_vec(),
+            late: VecDeque::new(),
             to_wake: 0,
             next: 0,
         })
@@ -54,6 +61,38 @@ pub(crate) fn weave(bells: &[Arc<Bell>]) -> Vec<Mesh> {
 impl Mesh {
     /// The message comes back when the lane is full or leads nowhere.
     pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
+        if message.has_to_arrive() { self.send_surely(to, message) } else { self.push(to, message) }
+    }
+
+    /// It waits for room, behind others of its kind that do.
+    fn send_surely(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
+        let must_wait = self.late.iter().any(|(other, _)| *other == to);
+        let rest = if must_wait { Err(message) } else { self.push(to, message) };
+        let leads_there = matches!(self.outgoing.get(usize::from(to.0)), Some(Some(_)));
+        match rest {
+            Err(message) if leads_there && self.late.len() < LATE_MAX => {
+                self.late.push_back((to, message));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Those that there is room for now.
+    fn send_late(&mut self) {
+        let mut full = 0_u64;
+        for _ in 0..self.late.len() {
+            let Some((to, message)) = self.late.pop_front() else { return };
+            let bit = 1 << usize::from(to.0);
+            let rest = if full & bit == 0 { self.push(to, message) } else { Err(message) };
+            if let Err(message) = rest {
+                full |= bit;
+                self.late.push_back((to, message));
+            }
+        }
+    }
+
+    fn push(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
         let index = usize::from(to.0);
         let Some(Some(lane)) = self.outgoing.get(index) else { return Err(message) };
         lane.push(message)?;
@@ -63,6 +102,9 @@ impl Mesh {
 
     /// Wakes every shard that was sent something since the last call.
     pub(crate) fn wake(&mut self) {
+        if !self.late.is_empty() {
+            self.send_late();
+        }
         while self.to_wake != 0 {
             let index = self.to_wake.trailing_zeros() as usize;
             self.bells[index].ring();
@@ -154,5 +196,32 @@ mod tests {
         let mut all = mesh(2);
         assert!(all[0].send(ShardId(0), ask(1)).is_err());
         assert!(all[0].send(ShardId(9), ask(1)).is_err());
+    }
+
+    #[test]
+    fn what_has_to_arrive_waits_for_room_and_keeps_its_order() {
+        let mut all = mesh(3);
+        let mut filled = 0;
+        while all[0].send(ShardId(1), ask(filled)).is_ok() {
+            filled += 1;
+        }
+        for count in 1_000..1_003 {
+            all[0].send_surely(ShardId(1), ask(count)).expect("it waits");
+        }
+        all[0].send_surely(ShardId(2), ask(7)).expect("that lane has room");
+        assert_eq!(all[2].take().map(|(_, message)| number(&message)), Some(7));
+        for count in 0..2 {
+            assert_eq!(all[1].take().map(|(_, message)| number(&message)), Some(count));
+        }
+        all[0].wake();
+        let mut last = Vec::new();
+        while let Some((_, message)) = all[1].take() {
+            last.push(number(&message));
+        }
+        assert_eq!(last[last.len() - 2..], [1_000, 1_001], "as much as there was room for");
+        all[0].wake();
+        assert_eq!(all[1].take().map(|(_, message)| number(&message)), Some(1_002));
+        assert!(all[0].late.is_empty());
+        assert!(all[0].send_surely(ShardId(9), ask(1)).is_err(), "it leads nowhere");
     }
 }

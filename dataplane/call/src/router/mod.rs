@@ -9,7 +9,7 @@ mod explain;
 mod rewrite;
 mod select;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::borrow::Cow;

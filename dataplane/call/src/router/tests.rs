@@ -25,7 +25,7 @@ use super::*;
 
 const US: &str = "10.0.0.1:5060";
 
-fn settings() -> ShardSettings {
+pub(crate) fn settings() -> ShardSettings {
     ShardSettings {
         shard: ShardId(0),
         shards: 1,
