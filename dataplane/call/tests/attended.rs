@@ -13,6 +13,7 @@ use shared::act::{Acted, CallAction, CallName, Recording, Refusal};
 use shared::cdr::{Cdr, HangupReason, LegEventType};
 use shared::ids::CallId;
 use shared::metrics::Counter;
+use shared::settings::{SessionTimerMode, SessionTimers, ShardSettings};
 use world::acting::{act, answers};
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_called, header, sdp, settings,
@@ -42,7 +43,11 @@ fn with(request: &str, line: &str) -> String {
 }
 
 fn two() -> Two {
-    let mut bench = Bench::new(settings());
+    two_with(settings())
+}
+
+fn two_with(settings: ShardSettings) -> Two {
+    let mut bench = Bench::new(settings);
     bench.register("1003", CLEO);
     let (ben, first) = established(&mut bench);
     let uri = "sip:1003@pbx.test";
@@ -740,4 +745,35 @@ fn referred_by_passes_on() {
     let invite = two.bench.only(CLEO, "INVITE");
     assert_eq!(header(&invite, "Referred-By"), "\"Ann's desk\" <sip:1001@pbx.test>");
     assert!(invite.contains("replaces\r\n"), "{invite}");
+}
+
+/// RFC 4028: whoever has the leg on loan keeps its time, so the lender agrees to nothing.
+#[test]
+fn a_refresh_of_a_leg_on_loan_waits_for_the_call_that_keeps_it() {
+    let mut settings = settings();
+    settings.timers.session = SessionTimers { mode: SessionTimerMode::Supported, expires_s: 600 };
+    let mut two = two_with(settings);
+    let change = two.referred();
+    let update = |two: &mut Two, cseq: u32| {
+        let branch = format!("update{cseq}");
+        let plain = from_called(CLEO, "cleo", "UPDATE", &two.cleo, cseq, &branch, "");
+        let lines = "Supported: timer\r\nSession-Expires: 90;refresher=uac";
+        two.bench.say(CLEO, &with(&plain, lines));
+    };
+    update(&mut two, 1);
+    two.bench.only(CLEO, "SIP/2.0 491");
+    two.cleo_agrees(&change);
+    two.ann_is_let_go();
+    update(&mut two, 2);
+    let ok = two.bench.only(CLEO, "SIP/2.0 200");
+    assert_eq!(header(&ok, "Session-Expires"), "90;refresher=uac");
+    two.bench.pass(Duration::from_secs(50));
+    update(&mut two, 3);
+    two.bench.only(CLEO, "SIP/2.0 200");
+    two.bench.pass(Duration::from_secs(50));
+    assert_eq!(two.bench.cdrs.len(), 1, "the call goes on as long as she refreshes");
+    two.bench.pass(Duration::from_millis(10_100));
+    two.bye_to(CLEO);
+    two.bye_to(BEN);
+    assert_eq!(two.close()[1].hangup_reason, HangupReason::BySystem);
 }

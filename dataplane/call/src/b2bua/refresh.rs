@@ -232,7 +232,9 @@ impl Call {
         let method = request.method();
         let leg = &self.legs[usize::from(index)];
         let is_refresh = request.first(HeaderName::SessionExpires).is_some();
-        if !rules.is_on() || !is_refresh || leg.state != LegState::Up {
+        // While it is on loan its session is the borrower's to keep: 491, and it asks again.
+        let is_here = leg.state == LegState::Up && !self.is_lent(index);
+        if !rules.is_on() || !is_refresh || !is_here {
             return false;
         }
         let body = match carries(request) {
