@@ -109,6 +109,7 @@ counters! {
     SessionsExpired "sessions_expired_total" Total "Calls ended because a side did not refresh its session";
     JoinsDone "joins_done_total" Total "Attended transfers that joined two calls";
     JoinsFailed "joins_failed_total" Total "Attended transfers that did not come about";
+    RecordingsBroken "recordings_broken_total" Total "Recorded legs that went on in a call that is not recorded";
     LegsReplaced "legs_replaced_total" Total "Legs whose place another one took by INVITE with Replaces";
     ReplacesRefused "replaces_refused_total" Total "INVITEs with Replaces that got no place";
     ProvisionalsUnacknowledged "provisionals_unacknowledged_total" Total "Calls ended for want of a PRACK";

@@ -23,6 +23,8 @@ use crate::transactions::{Asks, ClientKey};
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Until the next look when the dialog is busy with an INVITE of the peer.
 const BUSY_WAIT: Duration = Duration::from_millis(500);
+/// Re-INVITEs of which each has another port for answer than the one before, from side to side.
+const TURNS_MAX: u8 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Aligning {
@@ -36,6 +38,8 @@ pub(crate) struct Aligning {
     client: Option<ClientKey>,
     /// A provisional response to it was seen.
     is_heard: bool,
+    /// How many it follows, each because of the answer to the one before.
+    turn: u8,
     /// The next try, while none is out.
     try_at: Instant,
     give_up_at: Instant,
@@ -58,7 +62,8 @@ impl Aligning {
     fn new(now: Instant, leg: u8, wish: Wish) -> Self {
         let give_up_at = now + WAIT_MAX;
         let (client, is_heard, refused, before) = (None, false, None, Vec::new());
-        Self { leg, wish, before, refused, client, is_heard, try_at: now, give_up_at }
+        let (turn, try_at) = (0, now);
+        Self { leg, wish, before, refused, client, is_heard, turn, try_at, give_up_at }
     }
 
     /// The re-INVITE that is out.
@@ -315,13 +320,38 @@ impl Call {
         }
         match said {
             Some(said) => {
-                let wish = self.aligning.take().map(|aligning| aligning.wish);
+                let done = self.aligning.take().map(|aligning| (aligning.wish, aligning.turn));
+                let has_moved = self.media.past_us && self.has_moved_media(leg, &said);
                 self.heard(desk, leg, &said);
+                let (wish, turn) = done.unzip();
                 if let Some(Wish::Hold { act, .. }) = wish {
                     self.finish_act(desk, act, Ok(()));
                 }
+                if has_moved {
+                    self.pass_on_move(desk, leg, turn.unwrap_or_default());
+                }
             }
             None => self.alignment_failed(desk, 502),
+        }
+    }
+
+    /// Its answer names other places for its media than what it said before.
+    fn has_moved_media(&self, leg: u8, said: &Description<'_>) -> bool {
+        let Ok(before) = read(&self.legs[usize::from(leg)].said) else { return true };
+        let places = |said: &Description<'_>| {
+            let place = |line: &sdp::MediaLine<'_>| (line.connection, line.port, line.rtcp);
+            said.media.iter().map(place).collect::<Vec<_>>()
+        };
+        places(&before) != places(said)
+    }
+
+    /// No relay of ours hides from its peer where a leg is now. Two that move with every answer would
+    /// go on with that forever.
+    fn pass_on_move(&mut self, desk: &mut Desk, leg: u8, turn: u8) {
+        let Some(peer) = self.peer_of(leg).filter(|_| turn < TURNS_MAX) else { return };
+        self.align(desk, peer);
+        if let Some(aligning) = self.aligning.as_mut().filter(|aligning| aligning.leg == peer) {
+            aligning.turn = turn + 1;
         }
     }
 

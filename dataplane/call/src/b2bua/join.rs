@@ -164,9 +164,8 @@ impl Call {
         let word = Word::Taken { to: lender, from: borrower, name, at };
         self.loans.push((shard, Loan(Box::new(word))));
         desk.count(Counter::JoinsDone);
-        if is_recorded && self.media.recorded == Recorded::Never {
-            self.record_joined(desk);
-        }
+        let is_new = is_recorded && self.media.recorded == Recorded::Never;
+        let unrecorded = if is_new { self.record_joined(desk) } else { None };
         self.seat(desk, index, &transfer, said);
     }
 
@@ -176,6 +175,9 @@ impl Call {
         self.give_leg_back(index, how);
         self.transfer_failed(desk, status, b"");
     }
+        if let Some(why) = unrecorded {
+            self.note_unrecorded(why);
+        }
 
     fn give_leg_back(&mut self, index: u8, how: Back) {
         let leg = &mut self.legs[usize::from(index)];

@@ -16,7 +16,7 @@ use super::answer::ELSEWHERE;
 use super::compose::{Carries, carries};
 use super::media::read;
 use super::setup::new_leg;
-use super::{Aim, Call, Leg, LegState, small};
+use super::{Aim, Call, INVITER, Leg, LegState, small};
 use crate::desk::Desk;
 use crate::transactions::ServerKey;
 
@@ -47,8 +47,7 @@ impl Call {
             return Err(488);
         };
         let side = self.legs[usize::from(goes)].side;
-        let has_family = |ip: std::net::IpAddr| ip.is_ipv4() == way.local.is_ipv4();
-        if !meet(&asked, &offer) || !self.bound_ip(side).is_none_or(has_family) {
+        if !meet(&asked, &offer) || !self.faces(side, &way) {
             return Err(488);
         }
         let (to_newcomer, to_caller) = (narrow(&asked, &offer), narrow(&offer, &asked));
@@ -70,10 +69,15 @@ impl Call {
         self.went_to(index);
         self.heard(desk, index, &offer);
         // A caller who was told a description reliably gets none in its 200; a re-INVITE tells it then.
-        let body =
-            if self.has_told() { Vec::new() } else { self.say(desk, super::INVITER, &to_caller) };
+        let before = self.legs[usize::from(INVITER)].last_sdp.clone();
+        let body = if self.has_told() { Vec::new() } else { self.say(desk, INVITER, &to_caller) };
+        let keeps_to_first = self.media.past_us && !before.is_empty() && !body.is_empty();
         self.answer_caller(desk, request, &body, None);
         let body = self.say(desk, index, &to_newcomer);
+        // Early media of the phone that rang was promised to it, and no relay of ours hides the change.
+        if keeps_to_first && self.legs[usize::from(INVITER)].last_sdp != before {
+            self.restate_peer(desk, INVITER);
+        }
         self.answer_newcomer(desk, index, server, &body);
         desk.count(Counter::LegsReplaced);
         self.arm(desk);

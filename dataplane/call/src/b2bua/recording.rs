@@ -9,6 +9,9 @@
 use media::edit::RelayEdit;
 use shared::act::{Recording, Refusal};
 use shared::ask::Record;
+use shared::cdr::LegEventType;
+use shared::event::Severity;
+use shared::metrics::Counter;
 
 use super::acts::Begun;
 use super::{Call, State, small};
@@ -67,12 +70,35 @@ impl Call {
         }
     }
 
-    /// A leg comes from a call that was being recorded: what it says here is, too, unless the router
-    /// forbids it.
-    pub(crate) fn record_joined(&mut self, desk: &mut Desk) {
-        let is_wanted = self.orders.record != Some(Record::Never) && desk.intake.recordings;
-        if is_wanted && !self.media.past_us {
+    /// A leg comes from a call that was being recorded: what it says here is, too. Else why it is not,
+    /// which is said wherever somebody may look for the rest.
+    pub(crate) fn record_joined(&mut self, desk: &mut Desk) -> Option<&'static str> {
+        let why = if self.orders.record == Some(Record::Never) {
+            "the router forbids it"
+        } else if self.media.past_us {
+            "its media goes past us"
+        } else if !desk.intake.recordings {
+            "the disk is full"
+        } else {
             self.set_recorded(desk, Recorded::Now);
+            return None;
+        };
+        let id = self.id;
+        desk.count(Counter::RecordingsBroken);
+        desk.notice(Severity::Warning, "recording_ends", || {
+            format!("call {id}: a leg that was recorded goes on here and is not recorded: {why}")
+        });
+        Some(why)
+    }
+
+    /// The record says where the recording of the leg that came has its end.
+    pub(crate) fn note_unrecorded(&mut self, why: &str) {
+        let is_it =
+            |event: &&mut shared::cdr::LegEvent| event.event_type == LegEventType::TransferAccepted;
+        if let Some(event) = self.leg_events.iter_mut().rev().find(is_it) {
+            let details = event.details.get_or_insert_default();
+            details.push_str("; not recorded from here on: ");
+            details.push_str(why);
         }
     }
 
