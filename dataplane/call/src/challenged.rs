@@ -197,7 +197,7 @@ impl Core {
         match owner {
             Owner::Leg { call, leg, asks, .. } => {
                 if let Some(call) = self.calls.find_mut(call) {
-                    call.asked_again(&self.desk, leg, asks, new);
+                    call.asked_again(&mut self.desk, leg, asks, new);
                 }
             }
             Owner::Enrolment(key) => self.registered_again(key, new),

@@ -375,6 +375,7 @@ impl Core {
             });
         }
     }
+                (_, Asks::Prack, _) => {}
 
     fn obey(&mut self, command: Command) {
         let shard = self.desk.settings.shard;

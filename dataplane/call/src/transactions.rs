@@ -65,6 +65,8 @@ pub(crate) enum Asks {
     Key,
     /// The INVITE that creates the leg.
     Invite,
+    /// A provisional response to be acknowledged: nobody waits for what becomes of it.
+    Prack,
     /// A session refresh of ours.
     Refresh,
     /// A request of the other leg, passed on: exchange number.

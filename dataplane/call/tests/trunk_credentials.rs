@@ -226,6 +226,65 @@ fn a_second_refusal_is_the_trunks_failure_and_not_the_callers() {
 }
 
 /// RFC 7616 3.3: stale says that only the nonce was wrong; that is believed once.
+/// RFC 3262 3: a PRACK is a request like any other, and a trunk may ask who sends it.
+#[test]
+fn a_challenged_prack_goes_out_again_with_credentials() {
+    let mut bench = bench();
+    let invite = dial_with_credentials(&mut bench);
+    let reliably = |status: &str, body: &str| {
+        let text = answer(&invite, status, "car", CARRIER, body);
+        text.replace("Content-Length", "Require: 100rel\r\nRSeq: 1\r\nContent-Length")
+    };
+    bench.say(CARRIER, &reliably("183 Session Progress", &sdp("10.0.0.99", 5000)));
+    let prack = bench.only(CARRIER, "PRACK");
+    bench.say(CARRIER, &challenge(&prack, "407 Prove It", "n2", &["MD5"], ""));
+    let again = bench.only(CARRIER, "PRACK");
+    assert_eq!(number(&again), number(&prack) + 1);
+    assert_eq!(header(&again, "RAck"), format!("1 {} INVITE", number(&invite)));
+    assert_eq!(right(&again, "Proxy-Authorization").2, "n2");
+    bench.say(CARRIER, &answer(&again, "200 OK", "", "", ""));
+    bench.only(ANN, "SIP/2.0 183");
+    bench.say(CARRIER, &answer(&invite, "200 OK", "car", CARRIER, &sdp("10.0.0.99", 5000)));
+    bench.only(CARRIER, "ACK");
+    let ours = tag(&header(&bench.only(ANN, "SIP/2.0 200"), "To"));
+    bench.say(ANN, &from_ann("ACK", TARGET, 1, "a1ack", &ours, ""));
+    bench.say(ANN, &from_ann("BYE", TARGET, 2, "bye", &ours, ""));
+    bench.only(ANN, "SIP/2.0 200");
+    let bye = bench.only(CARRIER, "BYE");
+    assert!(number(&bye) > number(&again), "behind every PRACK: {bye}");
+    bench.say(CARRIER, &answer(&bye, "200 OK", "", "", ""));
+    bench.assert_quiet();
+}
+
+/// The numbers of an early dialog end with it: the next INVITE's begin where its trunk likes.
+#[test]
+fn an_early_dialog_in_front_of_a_challenge_does_not_hide_the_next_one() {
+    let mut bench = bench();
+    let first = dial(&mut bench);
+    let reliably = |invite: &str| {
+        let body = sdp("10.0.0.99", 5000);
+        let text = answer(invite, "183 Session Progress", "car", CARRIER, &body);
+        text.replace("Content-Length", "Require: 100rel\r\nRSeq: 1\r\nContent-Length")
+    };
+    bench.say(CARRIER, &reliably(&first));
+    let prack = bench.only(CARRIER, "PRACK");
+    bench.say(CARRIER, &answer(&prack, "200 OK", "", "", ""));
+    bench.say(CARRIER, &challenge(&first, "407 Prove It", "n1", &["MD5"], ""));
+    let heard = bench.heard(CARRIER);
+    let [ack, second] = heard.as_slice() else { panic!("{heard:#?}") };
+    assert!(ack.starts_with("ACK") && second.starts_with("INVITE"), "{heard:#?}");
+    bench.say(CARRIER, &reliably(second));
+    let prack = bench.only(CARRIER, "PRACK");
+    assert_eq!(header(&prack, "RAck"), format!("1 {} INVITE", number(second)));
+    bench.say(CARRIER, &answer(&prack, "200 OK", "", "", ""));
+    bench.heard(ANN);
+    bench.say(CARRIER, &answer(second, "200 OK", "car", CARRIER, &sdp("10.0.0.99", 5000)));
+    bench.only(CARRIER, "ACK");
+    let ours = tag(&header(&bench.only(ANN, "SIP/2.0 200"), "To"));
+    bench.say(ANN, &from_ann("ACK", TARGET, 1, "a1ack", &ours, ""));
+    hang_up(&mut bench, &ours, 2);
+}
+
 #[test]
 fn a_stale_nonce_is_replaced_once() {
     let mut bench = bench();

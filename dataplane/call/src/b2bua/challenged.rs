@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use sip::wire::{HeaderName, Message, Writer, scan};
 
+use super::prack::note_number;
 use super::{Call, INVITER, LegState};
 use crate::desk::Desk;
 use crate::transactions::{Asks, ClientKey};
@@ -32,7 +33,9 @@ impl Call {
 
     /// The number for `client`'s request when it is sent again. None: nobody wants that any more.
     pub(crate) fn number_again(&mut self, leg: u8, asks: Asks, client: ClientKey) -> Option<u32> {
-        if self.ended.is_some() || *self.place_of(leg, asks)? != client {
+        // Nobody keeps a PRACK: it is wanted as long as its call goes on.
+        let is_kept = asks != Asks::Prack;
+        if self.ended.is_some() || is_kept && *self.place_of(leg, asks)? != client {
             return None;
         }
         let leg = self.leg_mut(leg)?;
@@ -44,15 +47,22 @@ impl Call {
     }
 
     /// `new` stands where the request was that was challenged.
-    pub(crate) fn asked_again(&mut self, desk: &Desk, leg: u8, asks: Asks, new: ClientKey) {
+    pub(crate) fn asked_again(&mut self, desk: &mut Desk, leg: u8, asks: Asks, new: ClientKey) {
         if let Some(place) = self.place_of(leg, asks) {
             *place = new;
         }
-        let Some(leg) = self.leg_mut(leg).filter(|_| asks == Asks::Invite) else { return };
-        // It has had no response yet, so it cannot be cancelled yet; an early dialog of the one
-        // before ended with the challenge.
+        let Some(leg) = self.leg_mut(leg) else { return };
+        if asks == Asks::Prack {
+            return note_number(desk, leg.invite, leg.dialog.local_cseq);
+        }
+        if asks != Asks::Invite {
+            return;
+        }
+        // It has had no response yet, so it cannot be cancelled yet; the early dialogs of the one
+        // before ended with the challenge, and what was numbered in them.
         leg.provisional = false;
         leg.dialog.remote_tag.clear();
+        leg.early.clear();
         if let (Some(asked), Some(client)) = (&mut leg.asked, desk.transactions.clients.find(new)) {
             *asked = Rc::clone(&client.request);
         }
@@ -68,6 +78,7 @@ impl Call {
             Asks::Relayed(number) => {
                 self.exchanges.iter_mut().find(|one| one.number == number)?.client.as_mut()
             }
+            Asks::Prack => None,
         }
     }
 }

@@ -18,7 +18,7 @@ use super::setup::contact_way;
 use super::{AfterOpen, Call, INVITER};
 use crate::desk::Desk;
 use crate::relays::RelayOwners;
-use crate::transactions::{ClientKey, Owner};
+use crate::transactions::{Asks, ClientKey};
 
 pub(super) const OPTION: &[u8] = b"100rel";
 /// Early dialogs of one INVITE that are told apart; a fork further down may make more.
@@ -205,9 +205,10 @@ impl Call {
     }
 
     /// Acknowledges `response` in its own early dialog; `false` when there is no room for the
-    /// transaction. What becomes of it is the peer's to judge: nobody here waits for the answer.
+    /// transaction. What becomes of it is the peer's to judge: nobody here waits for the answer, but a
+    /// trunk may ask for credentials.
     fn prack(&mut self, desk: &mut Desk, index: u8, response: &Message<'_>, body: &[u8]) -> bool {
-        let owner = Owner::Nobody(Some(self.rung(index)));
+        let owner = self.owner(index, Asks::Prack);
         let (Ok(Some(rseq)), Ok(invite)) = (response.rseq(), response.cseq()) else { return false };
         let Some(leg) = self.leg_mut(index) else { return false };
         let number = leg.dialog.next_cseq();
@@ -224,11 +225,15 @@ impl Call {
                 out.header("User-Agent", desk.settings.product.as_bytes());
                 write_body(out, SDP, body);
             });
-        // A BYE to a fork that nobody wants has to come behind it.
-        if let Some(client) = invited.and_then(|key| desk.transactions.clients.find_mut(key)) {
-            client.last_cseq = number;
-        }
+        note_number(desk, invited, number);
         sent.is_some()
+    }
+}
+
+/// A BYE to a fork that nobody wants has to come behind the PRACKs of this INVITE.
+pub(super) fn note_number(desk: &mut Desk, invite: Option<ClientKey>, number: u32) {
+    if let Some(client) = invite.and_then(|key| desk.transactions.clients.find_mut(key)) {
+        client.last_cseq = number;
     }
 }
 

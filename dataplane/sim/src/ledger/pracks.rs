@@ -2,7 +2,8 @@
 //! Owns:  each numbered response that crossed the gateway's boundary, until its PRACK did.
 //! Gives: breaches: a 2xx before its description was acknowledged, an answered call without a PRACK.
 //! Never: a response that no transaction waits for any more.
-//! Holds: one PRACK of the gateway for each number of an early dialog.
+//! Holds: one PRACK of the gateway for each number of an early dialog, and one more for each time that
+//!        a carrier asks who sends it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,9 @@ pub(super) struct Pracks {
     /// Heard by the gateway: Call-ID, callee's tag, number.
     owed: BTreeMap<Name, Instant>,
     paid: BTreeSet<Name>,
+    /// By branch, and those of them that were asked for credentials: they may come once more.
+    asked: BTreeMap<String, Name>,
+    challenged: BTreeSet<Name>,
     /// Dialogs that were answered: Call-ID and callee's tag.
     answered: BTreeMap<(String, String), Instant>,
     finals: BTreeSet<String>,
@@ -39,6 +43,9 @@ impl Pracks {
                 if let Some(waits) = sent.zip(acknowledged).and_then(|(sent, n)| sent.get_mut(&n)) {
                     *waits = false;
                 }
+            }
+            ("PRACK", Some(401 | 407)) => {
+                self.challenged.extend(self.asked.remove(message.branch));
             }
             ("INVITE", Some(101..=199)) if !self.finals.contains(message.branch) => {
                 if let Some(rseq) = number_of(message) {
@@ -84,9 +91,11 @@ impl Pracks {
         let call_id = message.call_id.to_owned();
         let tag = message.to_tag.unwrap_or_default().to_owned();
         let name = (call_id, tag, number_in(message, "RAck").unwrap_or_default());
-        if !self.owed.contains_key(&name) || !self.paid.insert(name.clone()) {
+        let is_first = self.paid.insert(name.clone());
+        if !self.owed.contains_key(&name) || !is_first && !self.challenged.remove(&name) {
             return Err(Breach::new("stray PRACK", format!("{name:?}, twice or for nothing")));
         }
+        self.asked.insert(message.branch.to_owned(), name);
         Ok(())
     }
 
