@@ -9,10 +9,11 @@ mod world;
 use std::time::Duration;
 
 use media::edit::RelayEdit;
+use shared::ask::MediaProxy;
 use shared::cdr::{Cdr, HangupReason, LegEventType};
 use shared::ids::ShardId;
 use shared::metrics::Counter;
-use shared::settings::ShardSettings;
+use shared::settings::{MediaSettings, ShardSettings};
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_ben, header, sdp, settings, tag,
 };
@@ -349,4 +350,68 @@ fn an_invite_goes_to_the_shard_of_the_place_that_it_wants() {
         let moved: Vec<_> = bench.mesh.iter().map(|(to, _)| *to).collect();
         assert_eq!(moved, [ShardId(shard)]);
     }
+}
+
+/// Who wants a place has none before its 200: nothing is said to it meanwhile.
+#[test]
+fn nothing_is_passed_on_to_who_is_about_to_come() {
+    let (mut bench, invite, ours) = talking();
+    let heard = take(&mut bench, 1, &replaces_ann(&ours), &sdp("10.0.0.13", 6000));
+    assert!(heard.iter().all(|text| text.starts_with("SIP/2.0 100")), "{heard:#?}");
+    let change = bench.only(BEN, "INVITE");
+    bench.say(ANN, &from_ann("BYE", URI, 2, "bye", &ours, ""));
+    bench.only(ANN, "SIP/2.0 200");
+    bench.say(BEN, &from_ben("INFO", &invite, 1, "b1", ""));
+    bench.only(BEN, "SIP/2.0 480");
+    assert_eq!(bench.heard(CLEO), [""; 0]);
+    bench.say(BEN, &answer(&change, "200 OK", "", BEN, &sdp("10.0.0.12", 5000)));
+    bench.only(BEN, "ACK");
+    let ok = bench.only(CLEO, "SIP/2.0 200");
+    let to_cleo = tag(&header(&ok, "To"));
+    bench.say(CLEO, &of_cleo("ACK", 2, &to_cleo, ""));
+    bench.say(BEN, &from_ben("INFO", &invite, 2, "b2", ""));
+    let info = bench.only(CLEO, "INFO");
+    bench.say(CLEO, &answer(&info, "200 OK", "", "", ""));
+    bench.only(BEN, "SIP/2.0 200");
+    bench.say(CLEO, &of_cleo("BYE", 3, &to_cleo, ""));
+    bench.only(CLEO, "SIP/2.0 200");
+    bye_to(&mut bench, BEN);
+    only_cdr(bench);
+}
+
+/// Without a relay between them the caller has to be told that early media is not who picked up.
+#[test]
+fn a_caller_who_heard_early_media_past_us_is_told_who_picked_up() {
+    let plain = settings();
+    let media = MediaSettings { proxy: MediaProxy::Never, ..plain.media };
+    let mut bench = Bench::new(ShardSettings { media, ..plain });
+    bench.register("1002", BEN);
+    bench.say(ANN, &from_ann("INVITE", URI, 1, "a1", "", &sdp("10.0.0.11", 4000)));
+    bench.heard(ANN);
+    let invite = bench.only(BEN, "INVITE");
+    let early = answer(&invite, "183 Session Progress", "ben", BEN, &sdp("10.0.0.12", 5000));
+    bench.say(BEN, &early);
+    assert!(bench.only(ANN, "SIP/2.0 183").contains("m=audio 5000"));
+    let (call_id, from) = (header(&invite, "Call-ID"), tag(&header(&invite, "From")));
+    let line = format!("Replaces: {call_id};from-tag=ben;to-tag={from};early-only");
+    let heard = take(&mut bench, 1, &line, &sdp("10.0.0.13", 6000));
+    let ok = heard.last().expect("an answer").clone();
+    assert!(ok.starts_with("SIP/2.0 200") && ok.contains("m=audio 4000"), "{heard:#?}");
+    let to_ann = bench.only(ANN, "SIP/2.0 200");
+    let ours = tag(&header(&to_ann, "To"));
+    bench.say(ANN, &from_ann("ACK", URI, 1, "a1ack", &ours, ""));
+    bench.say(CLEO, &of_cleo("ACK", 2, &tag(&header(&ok, "To")), ""));
+    let cancel = bench.only(BEN, "CANCEL");
+    bench.say(BEN, &answer(&cancel, "200 OK", "ben", "", ""));
+    bench.say(BEN, &answer(&invite, "487 Request Terminated", "ben", "", ""));
+    bench.only(BEN, "ACK");
+    bench.pass(Duration::from_millis(600));
+    let again = bench.only(ANN, "INVITE");
+    assert!(again.contains("m=audio 6000") && again.contains("10.0.0.13"), "{again}");
+    bench.say(ANN, &answer(&again, "200 OK", "", ANN, &sdp("10.0.0.11", 4000)));
+    bench.only(ANN, "ACK");
+    bench.say(CLEO, &of_cleo("BYE", 3, &tag(&header(&ok, "To")), ""));
+    bench.only(CLEO, "SIP/2.0 200");
+    bye_to(&mut bench, ANN);
+    only_cdr(bench);
 }

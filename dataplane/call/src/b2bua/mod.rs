@@ -455,9 +455,11 @@ impl Call {
         if other.is_some() || own.is_none() {
             return other;
         }
-        let mut early = self.legs.iter().enumerate().filter(|(_, one)| {
+        // Who wants a place by an INVITE of its own has none before its 200.
+        let newcomer = self.replacing.as_ref().map(|replacing| usize::from(replacing.comes()));
+        let mut early = self.legs.iter().enumerate().filter(|(index, one)| {
             let rings = one.state == LegState::Inviting && !one.given_up;
-            let is_own = one.on_loan.is_none();
+            let is_own = one.on_loan.is_none() && newcomer != Some(*index);
             one.side != side && rings && is_own && !one.dialog.remote_tag.is_empty()
         });
         let first = early.next().map(|(index, _)| small(index));
