@@ -188,6 +188,10 @@ impl ForwardCause {
 }
 
 /// Why a destination cannot be called. What a word without a scheme means, the dial plan says.
+fn is_sip(scheme: &str) -> bool {
+    ["sip", "sips"].iter().any(|known| scheme.eq_ignore_ascii_case(known))
+}
+
 fn odd_destination(to: &str) -> Option<String> {
     if to.len() > DESTINATION_BYTES_MAX {
         return Some(format!("has more than {DESTINATION_BYTES_MAX} bytes"));
@@ -196,7 +200,7 @@ fn odd_destination(to: &str) -> Option<String> {
         return Some("is neither a user, a number nor a SIP URI".to_owned());
     }
     match to.split_once(':') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("sip") => {
+        Some((scheme, rest)) if is_sip(scheme) => {
             rest.is_empty().then(|| "is no SIP URI".to_owned())
         }
         Some((scheme, _)) => {

@@ -17,6 +17,7 @@ use sip::wire::{Uri, scan};
 use crate::b2bua::compose::readable;
 use crate::b2bua::forward::{DueForward, Forwarder, Step, diverted_before, user_in};
 use crate::b2bua::hunt::Group;
+use crate::b2bua::secure::is_sips;
 use crate::b2bua::{Call, Changes, Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::place::uri_of;
@@ -153,6 +154,11 @@ impl Core {
     ) -> Result<Vec<Group>, Unfollowed> {
         let call = self.calls.find(slot).ok_or((500, Cow::Borrowed("the call is gone")))?;
         let (source, is_guests) = (call.source, call.is_guests);
+        // In a call that we make the first party's leg is no call that came over TLS.
+        let is_sips = is_sips(to);
+        if is_sips && call.dial.is_some() {
+            return Err((480, "a call of our own cannot promise TLS".into()));
+        }
         let caller = match &call.dial {
             Some(dial) => uri_of(&dial.caller).to_vec(),
             None => call.caller_uri.clone().into_bytes(),
@@ -176,6 +182,7 @@ impl Core {
                 self.count_forwarded(&to);
                 let is_dialled = self.calls.find(slot).is_some_and(|call| call.dial.is_some());
                 let mut choices = to.choices;
+                choices.iter_mut().for_each(|choice| choice.changes.is_sips = is_sips);
                 if is_dialled {
                     // A call that we make tries one destination.
                     choices.truncate(1);
@@ -188,6 +195,7 @@ impl Core {
             Decision::User { user, mut changes } => {
                 self.check_party(slot, &user)?;
                 self.keep_caller(slot, &due.by, &mut changes);
+                changes.is_sips = is_sips;
                 Ok(Hunt::all_at_once(vec![Hop::User(user)], changes).into_groups())
             }
             Decision::Unlisted { user } => {
@@ -196,7 +204,7 @@ impl Core {
                     call.hunt.then_rules = true;
                     call.forwards.unlisted = Some(due.clone());
                 }
-                let changes = Changes::default();
+                let changes = Changes { is_sips, ..Changes::default() };
                 Ok(Hunt::all_at_once(vec![Hop::User(user)], changes).into_groups())
             }
         }

@@ -11,6 +11,7 @@ use shared::ids::{CallId, ShardId};
 use shared::limits::CALLS_PER_SHARD_MAX;
 use shared::net::{Destination, Source};
 use shared::time::Instant;
+use sip::auth::NonceCounts;
 use sip::dialog::Dialog;
 use sip::wire::{HeaderName, Message, Replaces};
 
@@ -84,6 +85,10 @@ pub(crate) struct LentLeg {
     /// Limits and wishes of the lender's call that go on with it.
     pub end_at: Option<Instant>,
     pub is_recorded: bool,
+    /// Its call goes on over TLS only.
+    pub is_sips: bool,
+    /// How often its shard has used the nonces that the leg's trunk may ask with again.
+    pub counts: NonceCounts,
 }
 
 /// A leg that comes back, as its dialog is by now.
@@ -94,6 +99,7 @@ pub(crate) struct Returned {
     pub origin_version: u64,
     pub last_sdp: Vec<u8>,
     pub how: Back,
+    pub counts: NonceCounts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +120,7 @@ pub(crate) struct OnLoan {
     pub name: LegName,
     pub end_at: Option<Instant>,
     pub is_recorded: bool,
+    pub is_sips: bool,
 }
 
 /// Where legs are that came to be in other calls.
@@ -186,13 +193,19 @@ impl Core {
     }
 
     /// Takes what a call has to say to another one's shard.
-    pub(crate) fn carry(&mut self, to: ShardId, loan: Loan) {
+    pub(crate) fn carry(&mut self, to: ShardId, mut loan: Loan) {
         let own = self.desk.settings.shard;
         if to == own {
             return self.hear_loan(own, loan);
         }
-        if let Word::Taken { name, at, .. } = &*loan.0 {
-            self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None });
+        match &mut *loan.0 {
+            Word::Taken { name, at, .. } => {
+                self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None });
+            }
+            // A count that was used there must not be used here once more (RFC 7616 3.4.5).
+            Word::Lent { leg, .. } => leg.counts.clone_from(&self.desk.nonce_counts),
+            Word::Returned { leg, .. } => leg.counts.clone_from(&self.desk.nonce_counts),
+            Word::Ask(_) | Word::Gone { .. } | Word::Left(_) | Word::Refused { .. } => {}
         }
         self.desk.out.mesh(to, MeshMessage::Loan(loan));
     }
@@ -204,13 +217,19 @@ impl Core {
                 call.loan_gone(desk, &to, name, says_bye);
             }),
             Word::Left(name) => self.leg_left(name),
-            Word::Lent { to, leg } => self.borrow(from, to, leg),
+            Word::Lent { to, leg } => {
+                self.desk.nonce_counts.learn(&leg.counts);
+                self.borrow(from, to, leg);
+            }
             Word::Refused { to, status } => self.with_call(Some(to.call), |call, desk, _| {
                 call.loan_refused(desk, &to, status);
             }),
-            Word::Returned { to, from, leg } => self.with_call(Some(to.call), |call, desk, _| {
-                call.leg_returned(desk, to.leg, &from, leg);
-            }),
+            Word::Returned { to, from, leg } => {
+                self.desk.nonce_counts.learn(&leg.counts);
+                self.with_call(Some(to.call), |call, desk, _| {
+                    call.leg_returned(desk, to.leg, &from, leg);
+                });
+            }
             Word::Taken { to, from: borrower, name, at } => {
                 let at =
                     if from == self.desk.settings.shard { At::Here(at) } else { At::Shard(from) };
@@ -317,7 +336,8 @@ impl LentLeg {
     /// What brings it back as it went.
     pub(crate) fn back(self, from: Borrower, how: Back) -> Loan {
         let Self { lender, dialog, timer, origin_version, last_sdp, .. } = self;
-        let leg = Returned { dialog, timer, origin_version, last_sdp, how };
+        let counts = NonceCounts::default();
+        let leg = Returned { dialog, timer, origin_version, last_sdp, how, counts };
         Loan(Box::new(Word::Returned { to: lender, from, leg }))
     }
 }

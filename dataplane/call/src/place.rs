@@ -17,7 +17,7 @@ use sip::wire::{Message, NameAddr, Start, scan};
 
 use crate::b2bua::answer::direction;
 use crate::b2bua::secure::is_sips;
-use crate::b2bua::{Failure, Hop, Hunt};
+use crate::b2bua::{Aim, Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::enrolment;
 use crate::gate;
@@ -120,6 +120,10 @@ impl Core {
 
     /// The same for a call that we make: `from` calls `to` from where `source` is.
     pub(crate) fn decide_dial(&mut self, from: &[u8], to: &[u8], source: &Source) -> Decision {
+        if is_sips(to) {
+            // Both ways of such a call begin with us, and only an INVITE says how it came.
+            return refused(416, "only a call that came over TLS asks for it");
+        }
         self.decide_between(from, to, source, None, false)
     }
 
@@ -133,8 +137,7 @@ impl Core {
         trunk: Option<&str>,
         unregistered: bool,
     ) -> Decision {
-        if is_sips(to) {
-            // Both ways of such a call begin with us, and only an INVITE says how it came.
+        if is_sips(to) && !source.transport.is_secure() {
             return refused(416, "only a call that came over TLS asks for it");
         }
         let random = self.desk.mint.random();

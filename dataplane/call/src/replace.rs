@@ -8,6 +8,8 @@ use shared::metrics::Counter;
 use shared::net::Source;
 use sip::wire::{HeaderName, Message, Replaces};
 
+use crate::b2bua::INVITER;
+use crate::b2bua::secure::asks_tls;
 use crate::b2bua::setup::way_of_caller;
 use crate::core::Core;
 use crate::loan::is_dialog;
@@ -57,10 +59,12 @@ impl Core {
             return Err(403);
         }
         let rings = call.may_pick_up(parts.leg);
-        if !rings {
-            call.may_replace(parts.leg, replaces.early_only)?;
-        }
+        let stays = if rings { INVITER } else { call.may_replace(parts.leg, replaces.early_only)? };
         let way = way_of_caller(request, from);
+        // RFC 5630: what was promised to one of them holds for whoever talks with it.
+        if !call.admits_way(&way, stays, asks_tls(request)) {
+            return Err(480);
+        }
         if let Some(flow) = from.flow {
             self.flows.insert(flow);
         }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use shared::act::Refusal;
 use shared::ids::Side;
 use shared::limits::ACT_WAIT_MAX;
+use shared::net::Transport;
 use sip::wire::Replaces;
 
 use crate::b2bua::acts::Waits;
+use crate::b2bua::secure::{self, is_sips};
 use crate::b2bua::transfer::Unmoved;
 use crate::b2bua::{Call, Changes, Join, Transfer};
 use crate::core::Core;
@@ -127,6 +129,13 @@ impl Core {
         let from = uri_of(&leaving.dialog.remote_party).to_vec();
         let trunk = trunk_of_leg(call, transfer.leaves).filter(|_| transfer.act.is_none());
         let trunk = trunk.as_deref();
+        let is_sips = is_sips(&target);
+        let stays = call.leg(transfer.stays).map(|leg| leg.way.transport);
+        if is_sips && !stays.is_some_and(Transport::is_secure) {
+            return self.with_call(Some(slot), |call, desk, _| {
+                call.transfer_failed(desk, 416, secure::REASON);
+            });
+        }
         match self.decide_between(&from, &target, &source, trunk, unregistered) {
             Decision::Refuse(refusal) => {
                 self.note_refusal(&refusal);
@@ -146,13 +155,16 @@ impl Core {
                         transfer.trunk = counts.then(|| choice.trunk.clone());
                     }
                     call.outbound_trunk.get_or_insert(choice.trunk);
-                    call.changes = choice.changes;
+                    call.is_sips &= counts; // help is worth more than a secret
+                    call.changes = Changes { is_sips: is_sips && counts, ..choice.changes };
                     call.go(desk, owners, vec![choice.target]);
                 });
             }
-            Decision::User { user, changes } => self.look_up_target(slot, user, changes, false),
+            Decision::User { user, changes } => {
+                self.look_up_target(slot, user, Changes { is_sips, ..changes }, false);
+            }
             Decision::Unlisted { user } => {
-                self.look_up_target(slot, user, Changes::default(), true);
+                self.look_up_target(slot, user, Changes { is_sips, ..Changes::default() }, true);
             }
         }
     }

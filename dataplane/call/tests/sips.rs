@@ -9,10 +9,13 @@ mod world;
 use std::sync::Arc;
 
 use call::Input;
-use shared::ids::{FlowKey, ShardId};
+use shared::act::{CallAction, CallName, Refusal};
+use shared::forwarding::Forwarding;
+use shared::ids::{FlowKey, ShardId, Side};
 use shared::net::{Source, Transport};
 use shared::settings::{ShardSettings, WebListeners};
-use shared::snapshot::{Snapshot, Trunk};
+use shared::snapshot::{Snapshot, Trunk, User};
+use world::acting::{act, only_answer};
 use world::{ANN, BEN, Bench, answer, from_ann, header, register, sdp, settings, snapshot, tag};
 
 const US_TLS: &str = "10.0.0.1:5061";
@@ -204,4 +207,135 @@ fn a_trunk_over_tls_is_called_by_its_sips_address() {
     let ours = tag(&header(heard.last().expect("an answer"), "To"));
     ann_says(&mut bench, "ACK", uri, 1, "a1", &ours);
     bench.assert_quiet();
+}
+
+/// Ann and Ben talk over TLS, by Ben's `sips` address. The INVITE that he saw, and our tag towards her.
+fn talking(bench: &mut Bench) -> (String, String) {
+    register_ben(bench, Transport::Tls, "<sips:1002@x9.invalid>");
+    ann_says(bench, "INVITE", "sips:1002@pbx.test", 1, "a1", "");
+    let invite = bench.only(BEN_FLOW, "INVITE ");
+    let ok = answer(&invite, "200 OK", "ben", "x9.invalid", &sdp("10.0.0.12", 5000));
+    over(bench, Transport::Tls, BEN_FLOW, &ok);
+    bench.only(BEN_FLOW, "ACK ");
+    let heard = bench.heard(ANN_FLOW);
+    let ours = tag(&header(heard.last().expect("an answer"), "To"));
+    ann_says(bench, "ACK", "sips:10.0.0.1:5061", 1, "a2", &ours);
+    (invite, ours)
+}
+
+fn hang_up(bench: &mut Bench, ours: &str) {
+    ann_says(bench, "BYE", "sips:10.0.0.1:5061", 9, "a9", ours);
+    let bye = bench.only(BEN_FLOW, "BYE ");
+    over(bench, Transport::Tls, BEN_FLOW, &answer(&bye, "200 OK", "", "", ""));
+    bench.assert_quiet();
+}
+
+fn transfer(bench: &mut Bench, id: u64, target: &str) {
+    let action = CallAction::Transfer { leaves: Side::Callee, target: target.into() };
+    act(bench, id, CallName::Leg("call-ann".into()), action);
+}
+
+/// RFC 5630: what was promised to the one who stays holds for whoever comes.
+#[test]
+fn a_call_that_came_over_tls_is_transferred_to_nobody_in_the_clear() {
+    const CLEO: &str = "10.0.0.13:5060";
+    let mut bench = Bench::new(with_all());
+    let (_, ours) = talking(&mut bench);
+    bench.register("1003", CLEO);
+    transfer(&mut bench, 1, "sip:1003@pbx.test");
+    assert_eq!(only_answer(&mut bench, 1), Err(Refusal::TargetFailed(480)));
+    assert_eq!(bench.heard(CLEO), [""; 0]);
+    transfer(&mut bench, 2, "sips:1003@pbx.test");
+    assert_eq!(only_answer(&mut bench, 2), Err(Refusal::TargetFailed(480)));
+    assert_eq!(bench.heard(CLEO), [""; 0]);
+    hang_up(&mut bench, &ours);
+}
+
+/// And a `sips` target is called where both who stays and who comes have TLS.
+#[test]
+fn a_sips_target_is_called_from_a_call_over_tls_alone() {
+    let carrier = CARRIER.parse().expect("an address");
+    let trunk = Trunk::plain("secure", "secure.test", carrier, Transport::Tls);
+    let snapshot = Snapshot { trunks: Arc::new(vec![trunk]), ..snapshot() };
+    let mut bench = Bench::with(with_all(), snapshot.clone());
+    let (_, ours) = talking(&mut bench);
+    transfer(&mut bench, 1, "sips:0123456@secure.test");
+    let invite = bench.only(CARRIER, "INVITE sips:0123456@secure.test ");
+    over(&mut bench, Transport::Tls, CARRIER, &answer(&invite, "486 Busy Here", "c", "", ""));
+    bench.only(CARRIER, "ACK ");
+    assert_eq!(only_answer(&mut bench, 1), Err(Refusal::TargetFailed(486)));
+    hang_up(&mut bench, &ours);
+
+    let mut bench = Bench::with(with_all(), snapshot);
+    let (_, ours) = world::established(&mut bench);
+    transfer(&mut bench, 2, "sips:0123456@secure.test");
+    assert_eq!(only_answer(&mut bench, 2), Err(Refusal::TargetFailed(416)));
+    assert_eq!(bench.heard(CARRIER), [""; 0]);
+    bench.say(ANN, &from_ann("BYE", "sip:1002@pbx.test", 9, "a9", &ours, ""));
+    bench.heard(ANN);
+    let bye = bench.only(BEN, "BYE");
+    bench.say(BEN, &answer(&bye, "200 OK", "", "", ""));
+    bench.assert_quiet();
+}
+
+/// Whoever takes a place by Replaces in the clear would break the promise.
+#[test]
+fn nobody_takes_a_place_in_the_clear_in_a_call_over_tls() {
+    let mut bench = Bench::new(with_all());
+    let (_, ours) = talking(&mut bench);
+    let uri = "sip:1002@pbx.test";
+    let with = |text: &str, line: &str| {
+        text.replacen("Content-Length", &format!("{line}\r\nContent-Length"), 1)
+    };
+    let invite = |cseq, line: &str| {
+        let text = from_ann("INVITE", uri, cseq, &format!("c{cseq}"), "", &sdp("10.0.0.11", 4100));
+        let text = text.replace("call-ann", "call-new").replace("tag=ann", "tag=new");
+        let replaces = format!("Replaces: call-ann;to-tag={ours};from-tag=ann");
+        with(&with(&text, &replaces), line)
+    };
+    bench.say(ANN, &invite(1, "X-First: yes"));
+    let challenge = bench.only(ANN, "SIP/2.0 407");
+    let line = header(&challenge, "Proxy-Authenticate");
+    let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+    let credentials = sip::auth::answer(&parsed, "1001", "secret-1001", "INVITE", uri, 1, "abc");
+    bench.say(ANN, &invite(2, &format!("Proxy-Authorization: {credentials}")));
+    bench.only(ANN, "SIP/2.0 480");
+    assert_eq!(bench.heard(BEN_FLOW), [""; 0]);
+    hang_up(&mut bench, &ours);
+}
+
+/// A user may send its calls on to a `sips` address: they go there over TLS or not at all.
+#[test]
+fn a_forward_to_a_sips_address_leads_over_tls_or_nowhere() {
+    let carrier = CARRIER.parse().expect("an address");
+    let clear = world::CARRIER.parse().expect("an address");
+    for (host, is_called) in [("secure.test", true), ("clear.test", false)] {
+        let trunks = vec![
+            Trunk::plain("secure", "secure.test", carrier, Transport::Tls),
+            Trunk::plain("clear", "clear.test", clear, Transport::Udp),
+        ];
+        let to = format!("sips:0123456@{host}");
+        let wish = Forwarding::read(Some("always"), Some(&to), None).expect("a forwarding");
+        let mut users = (*snapshot().users).clone();
+        let user = User { forwarding: wish.map(Box::new), ..(*users["1003"]).clone() };
+        users.insert("1003".into(), Arc::new(user));
+        let users = Arc::new(users);
+        let snapshot = Snapshot { trunks: Arc::new(trunks), users, ..snapshot() };
+        let mut bench = Bench::with(with_all(), snapshot);
+        let uri = "sip:1003@pbx.test";
+        ann_says(&mut bench, "INVITE", uri, 1, "a1", "");
+        if is_called {
+            let invite = bench.only(CARRIER, &format!("INVITE {to} "));
+            let busy = answer(&invite, "486 Busy Here", "c", "", "");
+            over(&mut bench, Transport::Tls, CARRIER, &busy);
+            bench.only(CARRIER, "ACK ");
+        }
+        assert_eq!(bench.heard(world::CARRIER), [""; 0]);
+        let heard = bench.heard(ANN_FLOW);
+        let last = heard.last().expect("an answer");
+        let status = if is_called { "SIP/2.0 486" } else { "SIP/2.0 480" };
+        assert!(last.starts_with(status), "{last}");
+        ann_says(&mut bench, "ACK", uri, 1, "a1", &tag(&header(last, "To")));
+        bench.assert_quiet();
+    }
 }

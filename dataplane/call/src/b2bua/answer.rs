@@ -207,6 +207,7 @@ impl Call {
             leg.way = way;
         }
         self.round = None;
+        self.is_sips |= round.is_sips;
         if round.aim != Aim::Transfer {
             self.joined[round.side.index()] = Some(index);
         }

@@ -86,6 +86,7 @@ impl Call {
             headers: &headers,
             referred_by: None,
             direction: None,
+            is_sips: false,
             offer: offer.as_ref(),
         };
         self.call_round(desk, &outgoing, &targets);
@@ -138,6 +139,7 @@ impl Call {
             headers: &headers,
             referred_by: None,
             direction: None,
+            is_sips: false,
             offer: offer.as_ref(),
         };
         self.call_round(desk, &outgoing, &targets);

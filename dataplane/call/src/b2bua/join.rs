@@ -11,12 +11,14 @@ use shared::event::Severity;
 use shared::ids::{ShardId, Side};
 use shared::metrics::Counter;
 use shared::time::Instant;
+use sip::auth::NonceCounts;
 use sip::dialog::State as DialogState;
 use sip::sdp::{Description, MediaLine};
 use sip::wire::Message;
 
 use super::media::read;
 use super::recording::Recorded;
+use super::secure;
 use super::{Call, Leg, LegState, OwedAck, small};
 use crate::desk::Desk;
 use crate::loan::{Ask, Back, Borrower, LentLeg, Loan, OnLoan, Returned, Word};
@@ -114,6 +116,10 @@ impl Call {
             self.transfer_failed(desk, 488, b"");
             return Some(lent);
         }
+        if !self.admits_way(&lent.way, stays, lent.is_sips) {
+            self.transfer_failed(desk, 480, secure::REASON);
+            return Some(lent);
+        }
         let index = small(self.legs.len());
         let on_loan = OnLoan {
             shard: lender,
@@ -122,6 +128,7 @@ impl Call {
             name: lent.name,
             end_at: lent.end_at,
             is_recorded: lent.is_recorded,
+            is_sips: lent.is_sips,
         };
         let mut leg = Self::borrowed_leg(desk, side, lent);
         leg.on_loan = Some(Box::new(on_loan));
@@ -152,7 +159,8 @@ impl Call {
         let (Some(transfer), Some(loan)) = (self.transfer.take(), leg.on_loan.take()) else {
             return;
         };
-        let OnLoan { shard, lender, borrower, name, end_at, is_recorded } = *loan;
+        let OnLoan { shard, lender, borrower, name, end_at, is_recorded, is_sips } = *loan;
+        self.is_sips |= is_sips;
         leg.state = LegState::Up;
         leg.name = Some(name);
         if self.outbound_trunk.is_none() {
@@ -187,7 +195,8 @@ impl Call {
         leg.dialog.state = DialogState::Terminated;
         let (timer, origin_version) = (leg.timer, leg.origin_version);
         let last_sdp = leg.last_sdp.clone();
-        let leg = Returned { dialog, timer, origin_version, last_sdp, how };
+        let counts = NonceCounts::default();
+        let leg = Returned { dialog, timer, origin_version, last_sdp, how, counts };
         let word = Word::Returned { to: loan.lender, from: loan.borrower, leg };
         self.loans.push((loan.shard, Loan(Box::new(word))));
     }

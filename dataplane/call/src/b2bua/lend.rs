@@ -10,6 +10,7 @@ use shared::cdr::{HangupReason, LegEventType};
 use shared::event::Severity;
 use shared::ids::Side;
 use shared::time::Instant;
+use sip::auth::NonceCounts;
 use sip::dialog::State as DialogState;
 
 use super::recording::Recorded;
@@ -91,6 +92,8 @@ impl Call {
             refers: leg.refers,
             end_at: self.end_at,
             is_recorded: self.media.recorded == Recorded::Now,
+            is_sips: self.is_sips,
+            counts: NonceCounts::default(),
         };
         let (to, give_up_at) = (ask.borrower, desk.now.mono + LOAN_MAX);
         self.lent = Some(Box::new(Lent { leg: index, name, to, left: None, give_up_at }));
@@ -166,7 +169,7 @@ impl Call {
         let lent = self.lent.take_if(|lent| lent.leg == index && lent.to == *borrower);
         let Some(lent) = lent else { return self.returned_late(desk, index, borrower, returned) };
         let leg = &mut self.legs[usize::from(index)];
-        let Returned { dialog, timer, origin_version, last_sdp, how } = returned;
+        let Returned { dialog, timer, origin_version, last_sdp, how, .. } = returned;
         // What either call sent or heard of it meanwhile counts: a lower number would be out of order.
         let (sent, seen) = (leg.dialog.local_cseq, leg.dialog.remote_cseq);
         (leg.dialog, leg.timer) = (dialog, timer);

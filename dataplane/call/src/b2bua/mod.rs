@@ -211,6 +211,8 @@ pub(crate) struct Round {
 }
 
 /// What an answered round leads to.
+    /// Who is called was named by an address that asks for TLS: who answers makes the call one.
+    pub is_sips: bool,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
     /// The INVITE that asked for the call is answered.
@@ -354,6 +356,8 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    /// It goes to an address that asks for TLS.
+    pub is_sips: bool,
     /// The headers of a program with those of the rules, which stand in place of its own.
     pub(crate) fn over(&self, headers: &[ExtraHeader]) -> Vec<ExtraHeader> {
         let kept = headers.iter().filter(|header| {

@@ -60,6 +60,7 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         let trunk = self.legs[usize::from(goes)].trunk.clone();
         self.legs.push(Leg { state: LegState::Up, trunk, ..leg });
+        self.is_sips |= asks_tls(request);
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.joined[side.index()] = Some(index);

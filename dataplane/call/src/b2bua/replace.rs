@@ -16,6 +16,7 @@ use super::compose::{self, Carries, SDP, carries, readable};
 use super::join::lines_for;
 use super::media::read;
 use super::setup::new_leg;
+use super::secure::asks_tls;
 use super::{Call, Leg, LegState, State, Unacked, small};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::transactions::ServerKey;
@@ -28,6 +29,8 @@ pub(crate) struct Replacing {
     stays: u8,
     server: ServerKey,
 }
+    /// Its Request-URI asks for TLS.
+    is_sips: bool,
 
 impl Replacing {
     pub(crate) const fn is_for(&self, leg: u8) -> bool {
@@ -103,7 +106,8 @@ impl Call {
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);
         self.note_leg(desk, LegEventType::Transferred, goes, stays, who);
-        self.replacing = Some(Box::new(Replacing { comes, goes, stays, server }));
+        let is_sips = asks_tls(request);
+        self.replacing = Some(Box::new(Replacing { comes, goes, stays, server, is_sips }));
         self.ask_for_newcomer(desk, stays);
         Ok(())
     }
@@ -137,6 +141,7 @@ impl Call {
         };
         let side = self.legs[usize::from(goes)].side;
         self.heard(desk, stays, said);
+        self.is_sips |= replacing.is_sips;
         self.joined[side.index()] = Some(comes);
         self.hush(desk, side);
         self.stop_pressing(desk, goes);

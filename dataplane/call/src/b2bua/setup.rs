@@ -63,6 +63,8 @@ pub(crate) struct Outgoing<'o> {
     pub referred_by: Option<&'o [u8]>,
     /// Said instead of the offer's own directions.
     pub direction: Option<MediaDirection>,
+    /// The address that leads there asks for TLS.
+    pub is_sips: bool,
     pub offer: Option<&'o Description<'o>>,
 }
 
@@ -251,6 +253,7 @@ impl Call {
             referred_by: None,
             direction: None,
             offer: offer.as_ref(),
+            is_sips: changes.is_sips,
         };
         let targets = std::mem::take(&mut self.targets);
         self.call_round(desk, &outgoing, &targets);
@@ -270,7 +273,8 @@ impl Call {
         if aim != Aim::Answer {
             self.best_failure = None; // of another party
         }
-        self.round = Some(Round { side, aim, first_leg: small(self.legs.len()) });
+        let (first_leg, is_sips) = (small(self.legs.len()), outgoing.is_sips);
+        self.round = Some(Round { side, aim, first_leg, is_sips });
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
             self.note_next_try(desk, leg);

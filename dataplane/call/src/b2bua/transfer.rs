@@ -88,7 +88,10 @@ impl Call {
         let party = [b"<", transfer.target.as_slice(), b">"].concat();
         let leaving = &self.legs[usize::from(leaves)];
         let side = leaving.side;
-        let targets = self.reachable(desk, side, targets);
+        let mut targets = self.reachable(desk, side, targets);
+        if self.is_sips || changes.is_sips {
+            targets = self.kept_secure(desk, targets);
+        }
         if targets.is_empty() {
             return self.no_target_left(desk);
         }
@@ -113,6 +116,7 @@ impl Call {
             // A leg that was put on hold to be transferred is to talk again.
             direction: Some(Direction::SendRecv),
             offer: Some(&offer),
+            is_sips: changes.is_sips,
         };
         self.call_round(desk, &outgoing, &targets);
         self.legs[usize::from(stays)].said = said;

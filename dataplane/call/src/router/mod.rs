@@ -198,6 +198,7 @@ fn to_our_own(
         to_uri: over(&rewritten.to, &dialled.to),
         headers: rewritten.headers,
         ring: route.max_ring,
+        is_sips: false,
     };
     let place = locate::locate(outlook.desk, &uri, outlook.from, outlook.random);
     let made = Some((uri.into_owned(), route.name.clone()));
@@ -360,6 +361,7 @@ fn choice(
             to_uri: Some(address(&rewritten.to, &dialled.to)),
             headers: rewritten.headers.clone(),
             ring: max_ring.or(trunk.max_ring),
+            is_sips: false,
         },
     })
 }

@@ -99,7 +99,7 @@ fn strongest<'a>(
 }
 
 /// How often each nonce was used: its count grows with every answer (RFC 7616 3.4).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct NonceCounts {
     /// Oldest first.
     counts: VecDeque<(Box<[u8]>, u32)>,
@@ -119,6 +119,19 @@ impl NonceCounts {
         }
         self.counts.push_back((known, count));
         count
+    }
+
+    /// What another shard has used counts here as well: of each nonce the higher count.
+    pub fn learn(&mut self, others: &Self) {
+        for (nonce, count) in &others.counts {
+            match self.counts.iter_mut().find(|(known, _)| known == nonce) {
+                Some((_, known)) => *known = (*known).max(*count),
+                None => self.counts.push_back((nonce.clone(), *count)),
+            }
+        }
+        while self.counts.len() > NONCES_KEPT {
+            self.counts.pop_front();
+        }
     }
 }
 
