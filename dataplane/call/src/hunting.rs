@@ -33,6 +33,9 @@ impl Core {
 
     /// Looks up the targets of the next group, and calls them when all are found.
     pub(crate) fn next_group(&mut self, slot: Key) {
+        if self.try_stand_in(slot) {
+            return;
+        }
         let Some(call) = self.calls.find_mut(slot).filter(|call| call.ended.is_none()) else {
             return;
         };
@@ -64,13 +67,10 @@ impl Core {
             Hop::Nowhere { uri, status } => self.note(slot, Failure::ours(status, uri)),
             Hop::Target(target) => {
                 if let Some(trunk) = &target.trunk
-                    && !self.take_trunk_share(trunk)
+                    && !self.begin_at(slot, trunk)
                 {
                     let uri = String::from_utf8_lossy(&target.uri).into_owned();
                     return self.note(slot, Failure::ours(503, uri));
-                }
-                if let Some(call) = self.calls.find_mut(slot) {
-                    call.hunt.shares.extend(target.trunk.clone());
                 }
                 self.add_target(slot, target);
             }
@@ -91,18 +91,37 @@ impl Core {
         }
     }
 
+    /// Counts the call against the trunk's limits while its group is called. Where another of the
+    /// trunk's destinations was tried before, it has begun there already.
+    fn begin_at(&mut self, slot: Key, trunk: &str) -> bool {
+        let begun = self.calls.find(slot).map(|call| call.hunt.begun.iter());
+        let again = begun.is_some_and(|mut begun| begun.any(|known| **known == *trunk));
+        if !self.take_trunk_share(trunk, again) {
+            return false;
+        }
+        if let Some(call) = self.calls.find_mut(slot) {
+            call.hunt.shares.push(trunk.into());
+            if !again && call.hunt.has_more() {
+                call.hunt.begun.push(trunk.into());
+            }
+        }
+        true
+    }
+
     /// Counts a call against its trunk's limits, to be given back; `false` when the trunk is full.
-    pub(crate) fn take_trunk_share(&mut self, name: &str) -> bool {
+    /// `again`: it has begun at this trunk before, and counts no second time against its calls per
+    /// second.
+    pub(crate) fn take_trunk_share(&mut self, name: &str, again: bool) -> bool {
         let Desk { trunks, snapshot, settings, now, .. } = &mut self.desk;
         let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        trunks.take_call(now.mono, name, trunk, settings.shards)
+        trunks.take_call(now.mono, name, trunk, settings.shards, again)
     }
 
     /// Whether a call would be counted, without counting one.
     pub(crate) fn has_trunk_room(&self, name: &str) -> bool {
         let Desk { trunks, snapshot, settings, now, .. } = &self.desk;
         let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        trunks.has_room(now.mono, name, trunk, settings.shards)
+        trunks.has_room(now.mono, name, trunk, settings.shards, false)
     }
 
     pub(crate) fn give_back(&mut self, shares: Vec<Box<str>>) {

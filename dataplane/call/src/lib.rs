@@ -37,6 +37,7 @@ mod restate;
 mod router;
 mod slots;
 mod steer;
+mod stand_ins;
 mod transactions;
 mod transfer;
 mod trunk_views;

@@ -13,7 +13,7 @@ use sip::dialog::party;
 use sip::wire::{NameAddr, Uri};
 
 use crate::b2bua::setup::uri_user;
-use crate::b2bua::{Call, Changes, Dial, State, Target, compose};
+use crate::b2bua::{Aim, Call, Changes, Dial, State, Target, compose};
 use crate::core::Core;
 use crate::gate;
 use crate::hunting::target_of;
@@ -184,7 +184,7 @@ impl Core {
 
     fn call_first_over_trunk(&mut self, slot: Key, to: ToTrunks, second: Decision) {
         let wanted = to.choices.first().map(|choice| choice.trunk.clone());
-        let choice = self.pick_trunk(slot, to);
+        let choice = self.pick_trunk(slot, Aim::FirstParty, to);
         if let Some(call) = self.calls.find_mut(slot) {
             call.direction = Direction::Outbound;
             call.outbound_trunk = choice.as_ref().map(|one| one.trunk.clone()).or(wanted);

@@ -191,7 +191,7 @@ impl Core {
             return self.hunt_trunks(slot, to);
         }
         let wanted = to.choices.first().map(|choice| choice.trunk.clone());
-        let choice = self.pick_trunk(slot, to);
+        let choice = self.pick_trunk(slot, Aim::SecondParty, to);
         self.with_call(Some(slot), |call, desk, owners| {
             if call.inbound_trunk.is_none() {
                 call.direction = Direction::Outbound;
@@ -232,31 +232,11 @@ impl Core {
         }
     }
 
-    fn trunks_are_full(&mut self, asked: usize, rule: Option<&str>) {
+    pub(crate) fn trunks_are_full(&mut self, asked: usize, rule: Option<&str>) {
         self.desk.count(Counter::TrunksFull);
         self.desk.notice(Severity::Warning, "trunks_full", || {
             format!("none of {asked} trunks has room for a call (rule {rule:?})")
         });
-    }
-
-    /// The first trunk that has room, with the call counted against its limit.
-    pub(crate) fn pick_trunk(&mut self, slot: Key, to: ToTrunks) -> Option<Choice> {
-        self.count_forwarded(&to);
-        let ToTrunks { choices, emergency, rule, .. } = to;
-        let asked = choices.len();
-        let mut counted = false;
-        let free = choices.into_iter().find(|choice| {
-            counted = !emergency && self.take_trunk_share(&choice.trunk);
-            emergency || counted
-        });
-        if free.is_none() {
-            self.trunks_are_full(asked, rule.as_deref());
-        }
-        let free = free?;
-        if counted && let Some(call) = self.calls.find_mut(slot) {
-            call.trunk_shares.push(free.trunk.clone());
-        }
-        Some(free)
     }
 
     /// What would become of a call, without making one.

@@ -15,7 +15,7 @@ use sip::wire::Replaces;
 use crate::b2bua::acts::Waits;
 use crate::b2bua::secure::{self, is_sips};
 use crate::b2bua::transfer::Unmoved;
-use crate::b2bua::{Call, Changes, Join, Transfer};
+use crate::b2bua::{Aim, Call, Changes, Join, Transfer};
 use crate::core::Core;
 use crate::loan::{Ask, Borrower};
 use crate::mint;
@@ -146,7 +146,7 @@ impl Core {
             }
             Decision::Trunks(to) => {
                 let counts = !to.emergency;
-                let choice = self.pick_trunk(slot, to);
+                let choice = self.pick_trunk(slot, Aim::Transfer, to);
                 self.with_call(Some(slot), |call, desk, owners| {
                     let Some(choice) = choice else {
                         return call.transfer_failed(desk, 503, b"");

@@ -39,17 +39,22 @@ struct Rest {
 }
 
 impl Trunks {
-    /// Whether one more call fits; each of `shards` keeps its share of the limits.
+    /// Whether one more call fits; each of `shards` keeps its share of the limits. `again`: the call
+    /// has begun here before, at another destination, so that only how many stand matters.
     pub(crate) fn has_room(
         &self,
         now: Instant,
         name: &str,
         trunk: Option<&Trunk>,
         shards: u8,
+        again: bool,
     ) -> bool {
         let most = trunk.and_then(|trunk| share(trunk.max_calls, shards)).unwrap_or(u32::MAX);
         if self.calls.get(name).is_some_and(|standing| *standing >= most) {
             return false;
+        }
+        if again {
+            return true;
         }
         let (Some(rate), Some(begun)) =
             (trunk.and_then(|trunk| share(trunk.max_cps, shards)), self.begun.get(name))
@@ -67,12 +72,13 @@ impl Trunks {
         name: &str,
         trunk: Option<&Trunk>,
         shards: u8,
+        again: bool,
     ) -> bool {
-        if !self.has_room(now, name, trunk, shards) {
+        if !self.has_room(now, name, trunk, shards, again) {
             return false;
         }
         *self.calls.entry(name.into()).or_default() += 1;
-        if let Some(rate) = trunk.and_then(|trunk| share(trunk.max_cps, shards)) {
+        if !again && let Some(rate) = trunk.and_then(|trunk| share(trunk.max_cps, shards)) {
             let begun = self.begun.entry(name.into()).or_default();
             begun.push_back(now);
             while begun.len() > rate as usize {
@@ -196,11 +202,11 @@ mod tests {
         let trunk = Trunk { max_calls: Some(3), ..plain };
         let mut trunks = Trunks::default();
         let start = Instant::from_millis(5_000);
-        let took = |trunks: &mut Trunks| trunks.take_call(start, "a", Some(&trunk), 2);
+        let took = |trunks: &mut Trunks| trunks.take_call(start, "a", Some(&trunk), 2, false);
         assert!(took(&mut trunks) && took(&mut trunks) && !took(&mut trunks));
         trunks.return_call("a");
         assert!(took(&mut trunks) && !took(&mut trunks));
-        assert!(trunks.take_call(start, "b", None, 2), "no limit");
+        assert!(trunks.take_call(start, "b", None, 2, false), "no limit");
         assert_eq!(trunks.standing(), 3);
     }
 
@@ -212,7 +218,7 @@ mod tests {
         let mut trunks = Trunks::default();
         let taken: Vec<u64> = (0..300)
             .map(|step| 10 * step)
-            .filter(|at| trunks.take_call(Instant::from_millis(*at), "a", Some(&trunk), 1))
+            .filter(|at| trunks.take_call(Instant::from_millis(*at), "a", Some(&trunk), 1, false))
             .collect();
         assert_eq!(taken, [0, 10, 20, 1_000, 1_010, 1_020, 2_000, 2_010, 2_020]);
         trunks.forget_others(&[]);

@@ -214,6 +214,7 @@ impl Call {
         self.ring_until = None;
         self.setup_until = None;
         self.hunt.stop();
+        self.forget_stand_ins(round.aim);
         self.cancel_branches(desk, ELSEWHERE);
         match round.aim {
             Aim::Answer => self.connect(desk, owners, index, client, response),
@@ -439,8 +440,11 @@ impl Call {
         self.round_failed(desk, round.aim);
     }
 
-    /// Nobody of the round is left. A transfer has no other group behind its target.
+    /// Nobody of the round is left. A transfer has no group behind its target but other trunks.
     fn round_failed(&mut self, desk: &mut Desk, aim: Aim) {
+        if self.lets_stand_in(desk, aim) {
+            return;
+        }
         if aim != Aim::Transfer {
             return self.group_failed(desk);
         }

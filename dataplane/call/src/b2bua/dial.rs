@@ -114,7 +114,7 @@ impl Call {
         self.call_second_party(desk, &codecs);
     }
 
-    fn call_second_party(&mut self, desk: &mut Desk, codecs: &[Codec]) {
+    pub(crate) fn call_second_party(&mut self, desk: &mut Desk, codecs: &[Codec]) {
         let Some(dial) = self.dial.take() else { return };
         let targets = std::mem::take(&mut self.targets);
         let Some(ours) = targets.first().map(|target| target.way.local.ip()) else {
@@ -132,8 +132,8 @@ impl Call {
             side: Side::Callee,
             aim: Aim::SecondParty,
             ring: changes.ring.unwrap_or(dial.ring),
-            from: changed(dial.caller, changes.from_uri),
-            to: changed(dial.second_party, changes.to_uri),
+            from: changed(dial.caller.clone(), changes.from_uri),
+            to: changed(dial.second_party.clone(), changes.to_uri),
             crossing: None,
             original_headers: None,
             headers: &headers,
@@ -142,6 +142,7 @@ impl Call {
             is_sips: false,
             offer: offer.as_ref(),
         };
+        self.keep_second_party(dial, codecs);
         self.call_round(desk, &outgoing, &targets);
     }
 

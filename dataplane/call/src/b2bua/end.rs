@@ -43,6 +43,7 @@ impl Call {
         self.setup_until = None;
         self.end_at = None;
         self.hunt.stop();
+        self.stand_ins = None;
         self.round = None;
         self.dial = None;
         self.leave_join(desk);

@@ -13,7 +13,7 @@ use shared::cdr::{HangupReason, LegEventType};
 use shared::metrics::Counter;
 
 use super::compose::readable;
-use super::{Call, Changes, Failure, Leg, LegState, State, Target};
+use super::{Aim, Call, Changes, Failure, Leg, LegState, State, Target};
 use crate::desk::Desk;
 use crate::router::Choice;
 use crate::slots::Key;
@@ -57,6 +57,8 @@ pub(crate) struct Hunt {
     /// Targets of the present group, and the trunks whose limits they count against.
     pub found: Vec<Target>,
     pub shares: Vec<Box<str>>,
+    /// Trunks that this hunt has begun at: each counts once against its calls per second.
+    pub begun: Vec<Box<str>>,
     /// When nobody of that name is registered, the static rules are asked.
     pub then_rules: bool,
     /// Nobody of the present group has said anything that ends the search.
@@ -126,6 +128,11 @@ impl Hunt {
         std::mem::take(&mut self.due)
     }
 
+    /// The core has something to start.
+    pub(crate) fn set_due(&mut self) {
+        self.due = true;
+    }
+
     /// Whether a trunk that does not answer has somebody behind it.
     pub(crate) fn has_more(&self) -> bool {
         !self.groups.is_empty()
@@ -179,21 +186,31 @@ impl Call {
     pub(crate) fn may_fail_over(&self, leg: u8) -> bool {
         let is_silent =
             |leg: &Leg| leg.trunk.is_some() && leg.state == LegState::Inviting && !leg.provisional;
-        self.is_in_round(leg) && self.hunt.has_more() && self.leg(leg).is_some_and(is_silent)
+        let has_more = self.round.is_some_and(|round| self.has_more_for(round.aim));
+        self.is_in_round(leg) && has_more && self.leg(leg).is_some_and(is_silent)
+    }
+
+    /// Whether somebody stands behind those who are called for `aim`.
+    fn has_more_for(&self, aim: Aim) -> bool {
+        if aim == Aim::Answer { self.hunt.has_more() } else { self.has_stand_in(aim) }
     }
 
     /// How long a trunk may say nothing when there is somebody behind it.
-    pub(crate) fn setup_limit(&self, desk: &Desk, targets: &[Target]) -> Option<Duration> {
+    pub(crate) fn setup_limit(
+        &self,
+        desk: &Desk,
+        aim: Aim,
+        targets: &[Target],
+    ) -> Option<Duration> {
         let [Target { trunk: Some(name), .. }] = targets else { return None };
         let trunk = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name)?;
-        self.hunt.has_more().then_some(trunk.failover.setup)
+        self.has_more_for(aim).then_some(trunk.failover.setup)
     }
 
     /// Leg `index` did not take the call: whether who stands in for it is tried. `silence`: no answer
     /// came from there at all.
     pub(crate) fn note_try(&mut self, desk: &mut Desk, index: u8, status: u16, silence: bool) {
-        // Nobody stands in for the target of a transfer.
-        let Some(leg) = self.leg(index).filter(|_| self.transfer.is_none()) else { return };
+        let Some(leg) = self.leg(index) else { return };
         let Some(name) = &leg.trunk else { return };
         let known = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name);
         let codes = known.map(|trunk| trunk.failover.codes).unwrap_or_default();

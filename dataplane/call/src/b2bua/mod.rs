@@ -56,6 +56,7 @@ use crate::io::Rung;
 use crate::loan::{Loan, OnLoan};
 use crate::mint::LegName;
 use crate::slots::Key;
+use crate::stand_ins::StandIns;
 use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
 
 pub(crate) use acts::Act;
@@ -174,6 +175,8 @@ pub(crate) struct Call {
     pub(crate) abandoned: Vec<ClientKey>,
     /// Whom it tries next.
     pub hunt: Hunt,
+    /// Trunks behind those that a transfer, or a party of a call that we make, is called by.
+    pub stand_ins: Option<Box<StandIns>>,
     pub forwards: Forwards,
     /// What the router ordered.
     pub orders: Orders,

@@ -155,6 +155,7 @@ impl Call {
             failures: Vec::new(),
             ring_until: None,
             setup_until: None,
+            stand_ins: None,
             end_at: None,
             give_up_at: None,
             armed: None,
@@ -252,8 +253,8 @@ impl Call {
             headers: &changes.headers,
             referred_by: None,
             direction: None,
-            offer: offer.as_ref(),
             is_sips: changes.is_sips,
+            offer: offer.as_ref(),
         };
         let targets = std::mem::take(&mut self.targets);
         self.call_round(desk, &outgoing, &targets);
@@ -285,7 +286,7 @@ impl Call {
             self.send_invite(desk, leg, outgoing, &body);
         }
         self.ring_until = Some(desk.now.mono + outgoing.ring);
-        let setup = self.setup_limit(desk, targets).filter(|_| aim != Aim::Transfer);
+        let setup = self.setup_limit(desk, aim, targets);
         self.setup_until = setup.map(|limit| desk.now.mono + limit);
         self.arm(desk);
         self.settle_round(desk);

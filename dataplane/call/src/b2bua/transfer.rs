@@ -75,6 +75,7 @@ impl Call {
         self.transfers_made += 1;
         self.best_failure = None; // of those who were called before
         self.changes = Changes::default();
+        self.hunt.left = None;
         self.note_leg(desk, LegEventType::Transferred, transfer.leaves, transfer.stays, target);
         self.transfer = Some(Box::new(transfer));
     }
@@ -115,15 +116,20 @@ impl Call {
             referred_by: Some(&referred_by),
             // A leg that was put on hold to be transferred is to talk again.
             direction: Some(Direction::SendRecv),
-            offer: Some(&offer),
             is_sips: changes.is_sips,
+            offer: Some(&offer),
         };
         self.call_round(desk, &outgoing, &targets);
         self.legs[usize::from(stays)].said = said;
     }
 
     /// Targets that the open relays can face: they are bound to one address on each side.
-    fn reachable(&mut self, desk: &mut Desk, side: Side, targets: Vec<Target>) -> Vec<Target> {
+    pub(crate) fn reachable(
+        &mut self,
+        desk: &mut Desk,
+        side: Side,
+        targets: Vec<Target>,
+    ) -> Vec<Target> {
         let bound = self.bound_ip(side);
         let fits =
             |target: &Target| bound.is_none_or(|ip| ip.is_ipv4() == target.way.local.is_ipv4());
@@ -209,7 +215,7 @@ impl Call {
     }
 
     /// A trunk is used no more by a leg that counted against its limit.
-    fn return_share(&mut self, trunk: &str) {
+    pub(crate) fn return_share(&mut self, trunk: &str) {
         let share = self.cede_share(trunk);
         self.shares_returned.extend(share);
     }
@@ -239,7 +245,9 @@ impl Call {
     pub(crate) fn transfer_failed(&mut self, desk: &mut Desk, status: u16, reason: &[u8]) {
         let Some(transfer) = self.transfer.take() else { return };
         self.round = None;
-        self.ring_until = None;
+        (self.ring_until, self.setup_until) = (None, None);
+        self.hunt.left = None;
+        self.forget_stand_ins(Aim::Transfer);
         self.cancel_branches(desk, NO_CAUSE);
         let details = format!("{} answered {status} {}", readable(&transfer.target), {
             if reason.is_empty() { reason_phrase(status).to_owned() } else { readable(reason) }
