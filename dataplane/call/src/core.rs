@@ -28,6 +28,7 @@ use crate::enrolment::{self, Enrolments};
 use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::loan::Moved;
+use crate::prelude::Preludes;
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
 use crate::restate::Round;
@@ -59,6 +60,8 @@ pub struct Core {
     pub(crate) restating: Option<Round>,
     /// Legs that came to be in other calls.
     pub(crate) moved: Moved,
+    /// INVITEs that were asked for credentials, for the ladder.
+    pub(crate) preludes: Preludes,
     /// The call that the present input belongs to, for the panic handler.
     pub(crate) current: Option<Key>,
     due: Vec<TimerKey>,
@@ -103,6 +106,7 @@ impl Core {
             draining: false,
             restating: None,
             moved: Moved::default(),
+            preludes: Preludes::default(),
             current: None,
             due: Vec::new(),
         };

@@ -95,6 +95,7 @@ impl Core {
             return self.desk.refuse(key, 400);
         };
         self.by_caller.insert(caller_hash, slot);
+        self.show_prelude(request, call.rung(INVITER));
         self.claim(key, Some(call.rung(INVITER)));
         self.take_over(key, slot);
         self.add_call(slot, call);
@@ -175,7 +176,10 @@ impl Core {
     ) {
         self.weigh(&from, request, Asked::Call, &gate);
         match gate {
-            Gate::Challenge { stale } => gate::challenge(&mut self.desk, key, Asked::Call, stale),
+            Gate::Challenge { stale } => {
+                gate::challenge(&mut self.desk, key, Asked::Call, stale);
+                self.keep_challenged(key, &from, request);
+            }
             Gate::Refused(status) => self.desk.refuse(key, status),
             Gate::Passed(user) => {
                 let caller = request.from().ok().and_then(|from| from.parsed_uri().ok());
@@ -190,7 +194,7 @@ impl Core {
     }
 
     /// What a repeat of the request over another path has in common with it.
-    fn caller_hash(&self, request: &Message<'_>) -> u64 {
+    pub(crate) fn caller_hash(&self, request: &Message<'_>) -> u64 {
         let call_id = request.call_id().unwrap_or_default();
         let tag = request.from().ok().and_then(|from| from.tag()).unwrap_or_default();
         let mut hash = rustc_hash::FxHasher::default();

@@ -102,7 +102,7 @@ impl Core {
         let hash = self.desk.transactions.server_hash(request, method);
         let known = self.desk.transactions.server_by_hash(hash);
         if method == Method::Ack {
-            return self.receive_ack(known, request);
+            return self.receive_ack(known, &from, request);
         }
         if let Some(key) = known {
             self.hear_in(key);
@@ -212,9 +212,10 @@ impl Core {
         self.desk.transactions.add_server(new)
     }
 
-    fn receive_ack(&mut self, known: Option<ServerKey>, request: &Message<'_>) {
+    fn receive_ack(&mut self, known: Option<ServerKey>, from: &Source, request: &Message<'_>) {
         if let Some(key) = known {
             self.hear_in(key);
+            self.keep_ack(key, from, request);
             self.desk.server_input(key, ServerInput::Ack);
         }
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).

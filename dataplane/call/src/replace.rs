@@ -72,6 +72,9 @@ impl Core {
             found.call = Some(parts.call);
         }
         let rung = self.calls.find(parts.call).map(|call| call.rung(parts.leg));
+        if let Some(rung) = rung {
+            self.show_prelude(request, rung);
+        }
         self.claim(server, rung);
         let mut outcome = Ok(());
         self.with_call(Some(parts.call), |call, desk, _| {

@@ -8,6 +8,7 @@ mod world;
 
 use std::time::Duration;
 
+use shared::settings::{ShardSettings, SipFlowSettings};
 use world::{ANN, BEN, Bench, answer, established, from_ann, from_ben, header, sdp, settings, tag};
 
 fn invite(target: &str) -> String {
@@ -111,4 +112,63 @@ fn repeats_are_in_the_ladder_as_often_as_they_passed() {
     assert_eq!((count("Callee > 200 INVITE"), count("Callee < ACK")), (2, 2), "{ladder:#?}");
     assert_eq!(count("Caller < 200 INVITE"), 2, "{ladder:#?}");
     assert_eq!((count("Callee > BYE"), count("Caller < BYE")), (1, 1), "{ladder:#?}");
+}
+
+/// The question for credentials is part of what the caller's phone went through.
+#[test]
+fn the_challenge_in_front_of_a_call_is_in_its_ladder() {
+    let flow = SipFlowSettings {
+        folder: "flow".into(),
+        run: 1,
+        segment_bytes: 1 << 20,
+        bytes_max: 1 << 24,
+        ttl: Duration::from_secs(60),
+    };
+    let settings = ShardSettings { call_auth: true, sipflow: Some(flow), ..settings() };
+    let uri = "sip:7777@pbx.test";
+    let with_credentials = |challenge: &str, cseq: u32| {
+        let line = header(challenge, "Proxy-Authenticate");
+        let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+        let value = sip::auth::answer(&parsed, "1001", "secret-1001", "INVITE", uri, 1, "abc");
+        let text = from_ann("INVITE", uri, cseq, "a2", "", &sdp("10.0.0.11", 4000));
+        let line = format!("Proxy-Authorization: {value}\r\nContent-Length");
+        text.replacen("Content-Length", &line, 1)
+    };
+    for ack_is_late in [false, true] {
+        let mut bench = Bench::new(settings.clone());
+        bench.say(ANN, &invite(uri));
+        let challenge = bench.only(ANN, "SIP/2.0 407");
+        let ack = from_ann("ACK", uri, 1, "a1", &tag(&header(&challenge, "To")), "");
+        if !ack_is_late {
+            bench.say(ANN, &ack);
+        }
+        assert!(bench.ladder.is_empty(), "there is no call yet");
+        bench.pass(Duration::from_secs(1));
+        bench.say(ANN, &with_credentials(&challenge, 2));
+        if ack_is_late {
+            bench.say(ANN, &ack);
+        }
+        let expected = [
+            "Caller > INVITE",
+            "Caller < 407 INVITE",
+            "Caller > ACK",
+            "Caller > INVITE",
+            "Caller < 100 INVITE",
+            "Caller < 404 INVITE",
+        ];
+        let mut heard = ladder(&bench);
+        if ack_is_late {
+            let last = heard.pop().expect("the ACK");
+            heard.insert(2, last);
+        }
+        assert_eq!(heard, expected);
+    }
+    // Who comes back too late has a call without it.
+    let mut bench = Bench::new(settings);
+    bench.say(ANN, &invite(uri));
+    let challenge = bench.only(ANN, "SIP/2.0 407");
+    bench.pass(Duration::from_secs(33));
+    bench.say(ANN, &with_credentials(&challenge, 2));
+    assert_eq!(ladder(&bench)[0], "Caller > INVITE");
+    assert_eq!(ladder(&bench).len(), 3);
 }

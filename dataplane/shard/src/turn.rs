@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use call::{Input, MeshMessage, Output};
+use call::{Earlier, Input, MeshMessage, Output};
 use media::edit::RelayReport;
 use media::relay::Component;
 use media::speakers::Spoken;
@@ -191,12 +191,25 @@ impl Shell {
     /// One input of the outside, with everything that follows from it.
     pub(crate) fn input(&mut self, now: Now, input: Input<'_>) {
         self.core.handle_input(now, input);
+        self.keep_earlier(now);
         self.settle(now);
+    }
+
+    /// What passed before there was a call for it, which it now has.
+    fn keep_earlier(&mut self, now: Now) {
+        while let Some(earlier) = self.core.poll_earlier() {
+            let Earlier { rung, at, came, way, bytes } = earlier;
+            let passed = Passed { rung, came, way, bytes: &bytes };
+            let then = Now { wall: at, ..now };
+            self.flow(|flow, counters| flow.keep(then, &passed, counters));
+            self.core.recycle(bytes);
+        }
     }
 
     /// The same for a message, which is kept for its call in front of what follows from it.
     pub(crate) fn message(&mut self, now: Now, from: Source, bytes: &[u8], input: Input<'_>) {
         self.core.handle_input(now, input);
+        self.keep_earlier(now);
         if let Some(rung) = self.core.heard() {
             let passed = Passed { rung, came: true, way: from.back(), bytes };
             self.flow(|flow, counters| flow.keep(now, &passed, counters));
