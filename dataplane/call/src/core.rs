@@ -272,11 +272,11 @@ impl Core {
         for (shard, loan) in std::mem::take(&mut call.loans) {
             self.carry(shard, loan);
         }
+        self.settle_call(key);
     }
 
     fn settle_call(&mut self, key: Key) {
         let Some(call) = self.calls.find_mut(key) else { return };
-        self.settle_call(key);
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
@@ -375,11 +375,11 @@ impl Core {
                 (Told::Failed(status), Asks::Relayed(number), _) => {
                     call.handle_exchange_failed(desk, number, status);
                 }
+                (_, Asks::Prack, _) => {}
                 (Told::Response, _, None) => unreachable!("only a response makes one be told"),
             });
         }
     }
-                (_, Asks::Prack, _) => {}
 
     fn obey(&mut self, command: Command) {
         let shard = self.desk.settings.shard;
@@ -640,12 +640,12 @@ impl Core {
             if let Some(mut call) = self.calls.remove(key) {
                 call.drop_acts(&mut self.desk);
                 self.call_over(&call);
-            }
-        }
-    }
-}
                 self.forget_names(&call);
                 let shares = [&mut call.shares_returned, &mut call.trunk_shares];
                 let shares = shares.map(std::mem::take);
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));
+            }
+        }
+    }
+}

@@ -38,6 +38,7 @@ mod restate;
 mod router;
 mod slots;
 mod stand_ins;
+mod steer;
 mod transactions;
 mod transfer;
 mod trunk_views;

@@ -175,6 +175,9 @@ impl Call {
         let is_new = is_recorded && self.media.recorded == Recorded::Never;
         let unrecorded = if is_new { self.record_joined(desk) } else { None };
         self.seat(desk, index, &transfer, said);
+        if let Some(why) = unrecorded {
+            self.note_unrecorded(why);
+        }
     }
 
     /// It did not agree, or said nothing.
@@ -183,9 +186,6 @@ impl Call {
         self.give_leg_back(index, how);
         self.transfer_failed(desk, status, b"");
     }
-        if let Some(why) = unrecorded {
-            self.note_unrecorded(why);
-        }
 
     fn give_leg_back(&mut self, index: u8, how: Back) {
         let leg = &mut self.legs[usize::from(index)];

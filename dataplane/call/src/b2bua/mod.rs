@@ -211,11 +211,11 @@ pub(crate) struct Round {
     pub aim: Aim,
     /// Its legs are those from this one on.
     pub first_leg: u8,
+    /// Who is called was named by an address that asks for TLS: who answers makes the call one.
+    pub is_sips: bool,
 }
 
 /// What an answered round leads to.
-    /// Who is called was named by an address that asks for TLS: who answers makes the call one.
-    pub is_sips: bool,
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aim {
     /// The INVITE that asked for the call is answered.
@@ -356,11 +356,11 @@ pub(crate) struct Changes {
     pub headers: Vec<ExtraHeader>,
     /// How long it may ring; `None` is everybody's limit.
     pub ring: Option<Duration>,
+    /// It goes to an address that asks for TLS.
+    pub is_sips: bool,
 }
 
 impl Changes {
-    /// It goes to an address that asks for TLS.
-    pub is_sips: bool,
     /// The headers of a program with those of the rules, which stand in place of its own.
     pub(crate) fn over(&self, headers: &[ExtraHeader]) -> Vec<ExtraHeader> {
         let kept = headers.iter().filter(|header| {
