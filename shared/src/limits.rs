@@ -43,6 +43,19 @@ pub const TARGETS_PER_CALL_MAX: usize = 16;
 pub const LEGS_PER_CALL_MAX: usize = 64;
 /// Transfers of one call after that, so that its legs stay countable in a byte: each may fork.
 pub const TRANSFERS_PER_CALL_MAX: u8 = 10;
+/// Subscriptions of phones on one shard: at most some 2 KiB each.
+pub const SUBSCRIPTIONS_PER_SHARD_MAX: usize = 20_000;
+/// Those of one user there: a busy-lamp panel has a hundred keys, and a user may have two.
+pub const SUBSCRIPTIONS_PER_USER_MAX: usize = 256;
+/// Shorter subscriptions are answered 423, longer ones are cut.
+pub const SUBSCRIPTION_EXPIRES_MIN_S: u32 = 60;
+pub const SUBSCRIPTION_EXPIRES_DEFAULT_S: u32 = 3_600;
+pub const SUBSCRIPTION_EXPIRES_MAX_S: u32 = 7_200;
+/// Texts outside of dialogs that one shard waits for answers to.
+pub const MESSAGES_PER_SHARD_MAX: usize = 4_096;
+/// The body of such a text; over UDP RFC 3428 8 wants less.
+pub const MESSAGE_BYTES_MAX: usize = 8_192;
+pub const MESSAGE_DATAGRAM_BYTES_MAX: usize = 1_300;
 /// Addresses under which one trunk is reached, over all of its names.
 pub const ENTRANCES_PER_TRUNK_MAX: usize = 8;
 /// Addresses that one name of `inbound_hosts` may have.
@@ -92,5 +105,7 @@ const _: () = assert!(RELAYS_PER_CALL_MAX <= MEDIA_LINES_MAX);
 /// The legs of a hunt, its caller, and a fork for each transfer have numbers that fit in a byte.
 const LEGS_MAX: usize = LEGS_PER_CALL_MAX + TRANSFERS_PER_CALL_MAX as usize * BRANCHES_PER_CALL_MAX;
 const _: () = assert!(LEGS_MAX < 256);
+const _: () = assert!(MESSAGE_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
+const _: () = assert!(SUBSCRIPTION_EXPIRES_MIN_S < SUBSCRIPTION_EXPIRES_DEFAULT_S);
 const _: () = assert!(SDP_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
 const _: () = assert!(CALLS_PER_SHARD_MAX * 8 <= TRANSACTIONS_PER_SHARD_MAX);

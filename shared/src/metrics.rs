@@ -58,6 +58,7 @@ counters! {
     TrunksDown "trunks_down" Gauge "Destinations of trunks that do not answer our OPTIONS";
     SipWait "sip_wait_milliseconds" Gauge "Longest wait of a message to be read within a second, all shards together";
     Bans "bans" Gauge "Banned sources, each counted on every shard";
+    Subscriptions "subscriptions" Gauge "Subscriptions of phones to dialogs of users and to message waiting";
     AsksWaiting "asks_waiting" Gauge "Decisions of programs that calls and registrations wait for";
 
     // SIP.
@@ -130,6 +131,13 @@ counters! {
     TrunkChallenges "trunk_challenges_answered_total" Total "Requests to trunks sent again with credentials";
     TrunkCredentialsRefused "trunk_credentials_refused_total" Total "Challenges of trunks left without an answer";
     TrunkRests "trunk_rests_total" Total "Times a trunk asked with 503 and Retry-After to be left alone";
+
+    SubscriptionsBegun "subscriptions_begun_total" Total "Subscriptions accepted, without their refreshes";
+    SubscriptionsRefused "subscriptions_refused_total" Total "SUBSCRIBE requests refused, challenges not counted";
+    SubscriptionsLost "subscriptions_lost_total" Total "Subscriptions ended because a NOTIFY was not taken";
+    NotifiesSent "notifies_sent_total" Total "NOTIFY requests to subscribers";
+    MessagesRelayed "messages_relayed_total" Total "MESSAGE requests outside of dialogs that a receiver took";
+    MessagesRefused "messages_refused_total" Total "Of these, how many were refused, or taken by nobody";
 
     ActsDone "call_commands_done_total" Total "Commands of programs on calls that were carried out";
     ActsRefused "call_commands_refused_total" Total "Commands of programs on calls that were not";

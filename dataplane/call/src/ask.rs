@@ -260,10 +260,12 @@ impl Core {
             // Much may have happened while the backends were asked.
             Asked::Call if self.turned_away(server, &from, &request) => {}
             Asked::Call => self.invite_identified(server, from, &request, gate),
+            Asked::Message => self.message_identified(server, &from, &request, gate),
             Asked::Referral => self.refer_identified(server, &from, &request, gate),
             Asked::Registration => {
                 self.registration(server, &from, &request, gate, takes_guests);
             }
+            Asked::Subscription => self.subscriber_identified(server, &from, &request, gate),
         }
     }
 

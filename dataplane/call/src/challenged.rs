@@ -169,7 +169,9 @@ impl Core {
         let name = match before.owner {
             Owner::Leg { call, leg, .. } => self.calls.find(call)?.trunk_of(leg)?,
             Owner::Ping(key) => self.watched_trunk(key)?,
-            Owner::Enrolment(_) | Owner::Nobody(_) => return None,
+            Owner::Enrolment(_) | Owner::Nobody(_) | Owner::Page(_) | Owner::Subscription(_) => {
+                return None;
+            }
         };
         self.desk.account_of(name, before.to.peer)
     }
@@ -187,7 +189,9 @@ impl Core {
                 self.calls.find_mut(call)?.number_again(leg, asks, client)
             }
             Owner::Enrolment(key) => self.register_number_again(key, client),
+            Owner::Page(key) => self.waits_for_page(key).then_some(next),
             Owner::Ping(key) => self.waits_for_ping(key, client).then_some(next),
+            Owner::Subscription(_) => None,
             // Nothing follows a BYE, so its number is nobody else's.
             Owner::Nobody(_) => (before.method == Method::Bye).then_some(next),
         }
@@ -202,7 +206,7 @@ impl Core {
             }
             Owner::Enrolment(key) => self.registered_again(key, new),
             Owner::Ping(key) => self.pinged_again(key, new),
-            Owner::Nobody(_) => {}
+            Owner::Nobody(_) | Owner::Page(_) | Owner::Subscription(_) => {}
         }
     }
 }

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use shared::command::{Command, Question};
 use shared::event::{Answer, Event, Severity};
 use shared::ids::{FlowKey, RelayKey, ShardId};
-use shared::limits::{ASKS_PER_SHARD_MAX, CALLS_PER_SHARD_MAX};
+use shared::limits::{ASKS_PER_SHARD_MAX, CALLS_PER_SHARD_MAX, MESSAGES_PER_SHARD_MAX};
 use shared::metrics::{Counter, Counters};
 use shared::net::Destination;
 use shared::settings::ShardSettings;
@@ -29,6 +29,8 @@ use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::loan::Moved;
 use crate::prelude::Preludes;
+use crate::message::Page;
+use crate::notifier::Notifier;
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
 use crate::restate::Round;
@@ -55,6 +57,9 @@ pub struct Core {
     pub(crate) watches: Watches,
     /// Trunks that this shard registers with their carriers.
     pub(crate) enrolments: Enrolments,
+    /// Texts on their way (RFC 3428).
+    pub(crate) pages: Slots<Page>,
+    pub(crate) notifier: Notifier,
     pub(crate) draining: bool,
     /// Standing calls are being written into a new segment of the journal.
     pub(crate) restating: Option<Round>,
@@ -87,6 +92,11 @@ pub struct Census {
     pub trunk_calls: usize,
     /// Legs whose tag names another call than the one that they are in.
     pub moved_legs: usize,
+    pub subscriptions: usize,
+    /// Users that are watched, on this shard or from it.
+    pub watched: usize,
+    /// Texts outside of dialogs that wait for an answer.
+    pub messages: usize,
 }
 
 impl Core {
@@ -103,6 +113,8 @@ impl Core {
             turns: Turns::default(),
             watches: health::watches(),
             enrolments: enrolment::enrolments(),
+            pages: Slots::new(MESSAGES_PER_SHARD_MAX),
+            notifier: Notifier::new(),
             draining: false,
             restating: None,
             moved: Moved::default(),
@@ -173,6 +185,7 @@ impl Core {
             (Counter::TrunksRegistered, registered),
             (Counter::TrunksUnregistered, unregistered),
             (Counter::Bans, bans),
+            (Counter::Subscriptions, census.subscriptions),
             (Counter::SipWait, wait),
         ] {
             counters.set(counter, value as u64);
@@ -217,6 +230,9 @@ impl Core {
             asks: self.pending.len() + self.asks.len(),
             trunk_calls: self.desk.trunks.standing(),
             moved_legs: self.moved.len(),
+            subscriptions: self.notifier.len(),
+            watched: self.notifier.traces(),
+            messages: self.pages.len(),
         }
     }
 
@@ -267,6 +283,9 @@ impl Core {
     }
 
     pub(crate) fn settle(&mut self, key: Key) {
+        if !self.notifier.watched.is_empty() {
+            self.tell_watchers(key);
+        }
         let Some(call) = self.calls.find_mut(key) else { return };
         // A leg that it has taken is written down before the call goes and strikes it out again.
         for (shard, loan) in std::mem::take(&mut call.loans) {
@@ -334,6 +353,12 @@ impl Core {
             }
             if let Owner::Enrolment(key) = owner {
                 self.enrolment_told(key, client, told, response);
+            }
+            if let Owner::Subscription(key) = owner {
+                self.notify_told(key, client, told, response);
+            }
+            if let Owner::Page(key) = owner {
+                self.page_told(key, told, response);
             }
             let Owner::Leg { call, leg, asks, .. } = owner else { continue };
             if self.calls.find(call).is_none() {
@@ -433,9 +458,11 @@ impl Core {
                 self.stop_waiting();
                 self.stop_watching();
                 self.stop_enrolling();
+                self.stop_messages();
                 for key in self.calls.keys() {
                     self.with_call(Some(key), |call, desk, _| call.stop(desk));
                 }
+                self.stop_notifying();
             }
         }
     }
@@ -454,7 +481,12 @@ impl Core {
             | MeshMessage::Suspected { .. }
             | MeshMessage::Vouched { .. }) => self.edge_told(from, &told),
             MeshMessage::Guests { ask, welcome } => self.guests_told(ask, welcome),
-            MeshMessage::Bindings { ask, targets } => self.bindings_found(ask, targets),
+            MeshMessage::Bindings { ask, mut targets } => {
+                if !self.takes_bindings(ask, &mut targets) {
+                    self.bindings_found(ask, targets);
+                }
+            }
+            MeshMessage::Dialogs(news) => self.hear_dialogs(from, news),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
             MeshMessage::Loan(loan) => self.hear_loan(from, loan),
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
@@ -537,6 +569,7 @@ impl Core {
             return;
         }
         self.registrar.flow_closed(&mut self.desk, flow);
+        self.subscribers_lost(flow);
         for key in self.calls.keys() {
             let Some(call) = self.calls.find_mut(key) else { continue };
             for leg in call.legs.iter_mut().filter(|leg| leg.way.flow == Some(flow)) {
@@ -570,7 +603,8 @@ impl Core {
                     self.calls.find(call).is_some_and(|call| call.may_fail_over(leg))
                 }
                 Owner::Leg { .. } | Owner::Nobody(_) => false,
-                Owner::Enrolment(_) | Owner::Ping(_) => true,
+                Owner::Subscription(_) => false,
+                Owner::Enrolment(_) | Owner::Page(_) | Owner::Ping(_) => true,
             };
             client.to.peer == to.peer && !client.to.transport.is_reliable() && may_fail()
         };
@@ -611,11 +645,13 @@ impl Core {
                 }
                 TimerKey::Enrolment(key) => self.enrolment_due(key),
                 TimerKey::Moved(name) => self.forget_moved(name),
+                TimerKey::Page(key) => self.page_due(key),
                 TimerKey::Ping(watch) => self.ping_due(watch),
                 TimerKey::Restate => self.restate(),
                 TimerKey::Server(key) => {
                     self.desk.server_timer(key);
                 }
+                TimerKey::Subscription(key) => self.subscription_due(key),
             }
         }
         self.due = due;
@@ -646,6 +682,7 @@ impl Core {
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));
             }
+            self.notifier.watched.forget(key);
         }
     }
 }

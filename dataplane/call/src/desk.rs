@@ -37,7 +37,10 @@ use crate::wheel::Wheel;
 const NONCE_LIFETIME_S: u64 = 300;
 /// What we say we can do (RFC 3261 20.5).
 pub(crate) const ALLOW: &[u8] =
-    b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, INFO, UPDATE, MESSAGE, NOTIFY, REFER, REGISTER";
+    b"INVITE, ACK, BYE, CANCEL, OPTIONS, PRACK, INFO, UPDATE, MESSAGE, NOTIFY, REFER, REGISTER, \
+      SUBSCRIBE";
+/// Whom we notify of what (RFC 6665 8.2.1); `refer` by a REFER only.
+pub(crate) const ALLOW_EVENTS: &[u8] = b"dialog, message-summary, refer";
 
 /// What a wheel entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,12 @@ pub(crate) enum TimerKey {
     Enrolment(Key),
     /// A leg that went to another shard and is no more: nothing of it is repeated any longer.
     Moved(LegName),
+    /// Who was to take a text has not.
+    Page(Key),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
+    /// Somebody is to be told, or its subscription is over.
+    Subscription(Key),
 }
 
 /// What a client transaction has to say to whoever asked.

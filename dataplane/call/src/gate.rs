@@ -24,24 +24,28 @@ const USERNAME_BYTES_MAX: usize = 128;
 pub(crate) enum Asked {
     /// 407, Proxy-Authorization.
     Call,
+    /// The same for a text outside a dialog.
+    Message,
     /// The same for a REFER outside a dialog.
     Referral,
     /// 401, Authorization.
     Registration,
+    /// The same: it is with us that somebody subscribes.
+    Subscription,
 }
 
 impl Asked {
     const fn status(self) -> u16 {
         match self {
-            Self::Call | Self::Referral => 407,
-            Self::Registration => 401,
+            Self::Call | Self::Message | Self::Referral => 407,
+            Self::Registration | Self::Subscription => 401,
         }
     }
 
     const fn challenge_header(self) -> &'static str {
         match self {
-            Self::Call | Self::Referral => "Proxy-Authenticate",
-            Self::Registration => "WWW-Authenticate",
+            Self::Call | Self::Message | Self::Referral => "Proxy-Authenticate",
+            Self::Registration | Self::Subscription => "WWW-Authenticate",
         }
     }
 
@@ -50,14 +54,16 @@ impl Asked {
         match self {
             Self::Call => "INVITE",
             Self::Referral => "REFER",
+            Self::Message => "MESSAGE",
             Self::Registration => "REGISTER",
+            Self::Subscription => "SUBSCRIBE",
         }
     }
 
     const fn credentials_header(self) -> HeaderName {
         match self {
-            Self::Call | Self::Referral => HeaderName::ProxyAuthorization,
-            Self::Registration => HeaderName::Authorization,
+            Self::Call | Self::Message | Self::Referral => HeaderName::ProxyAuthorization,
+            Self::Registration | Self::Subscription => HeaderName::Authorization,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::b2bua::{Call, Failure, Hop, Hunt, State, Target};
 use crate::core::Core;
 use crate::desk::{Desk, TimerKey};
 use crate::io::{BindingTarget, MeshMessage};
+use crate::notifier::dialogs::Mark;
 use crate::slots::Key;
 use crate::steer;
 
@@ -168,14 +169,14 @@ impl Core {
             self.flows.insert(flow);
         }
         if let Some(call) = self.calls.find_mut(slot) {
-            call.hunt.found.extend(targets.into_iter().map(target_of));
+            call.hunt.found.extend(targets_of(user, targets));
         }
     }
 
     pub(crate) fn bindings_found(&mut self, ask: u64, targets: Vec<BindingTarget>) {
         let Some((slot, user)) = self.answered(Key::of_bits(ask)) else { return };
         if self.calls.find(slot).is_some_and(Call::awaits_first_party) {
-            let targets = targets.into_iter().map(target_of).collect();
+            let targets = targets_of(&user, targets).collect();
             return self.first_party_found(slot, targets);
         }
         self.found(slot, &user, targets);
@@ -217,6 +218,15 @@ impl Core {
     }
 }
 
+/// The phones of a user.
+pub(crate) fn targets_of(
+    user: &str,
+    bindings: Vec<BindingTarget>,
+) -> impl Iterator<Item = Target> + use<> {
+    let user = Some(Mark::of(user.as_bytes()));
+    bindings.into_iter().map(move |binding| Target { user, ..target_of(binding) })
+}
+
 /// A binding with Path goes to its first hop (RFC 3327 5.1); one without goes where it came from.
 pub(crate) fn target_of(binding: BindingTarget) -> Target {
     let BindingTarget { uri, destination, path, .. } = binding;
@@ -234,10 +244,11 @@ pub(crate) fn target_of(binding: BindingTarget) -> Target {
     if let Some(hop) = hop.filter(|hop| hop.is_ipv4() == way.peer.is_ipv4()) {
         way.peer = hop;
     }
-    Target { uri, way, path, trunk: None, is_host: false }
+    Target { uri, way, path, trunk: None, is_host: false, user: None }
 }
 
 /// A host that is called by its address.
 pub(crate) fn host_target(uri: &[u8], trunk: Option<&str>, way: Destination) -> Target {
-    Target { uri: uri.to_vec(), way, path: Vec::new(), trunk: trunk.map(Into::into), is_host: true }
+    let trunk = trunk.map(Into::into);
+    Target { uri: uri.to_vec(), way, path: Vec::new(), trunk, is_host: true, user: None }
 }

@@ -121,7 +121,7 @@ impl Core {
     }
 
     /// The trunk that an INVITE comes from.
-    fn source_trunk(&self, request: &Message<'_>, from: &Source) -> Option<Box<str>> {
+    pub(crate) fn source_trunk(&self, request: &Message<'_>, from: &Source) -> Option<Box<str>> {
         let user = |address: Option<NameAddr<'_>>| {
             let uri = address.and_then(|address| address.parsed_uri().ok());
             uri.map(|uri| uri.user_unescaped().into_owned()).unwrap_or_default()

@@ -19,6 +19,7 @@ use shared::net::{Destination, Source};
 use shared::time::Instant;
 
 pub use crate::loan::Loan;
+pub use crate::notifier::dialogs::DialogNews;
 
 /// What the shell feeds to the core.
 #[derive(Debug)]
@@ -118,6 +119,8 @@ pub enum MeshMessage {
         ask: u64,
         targets: Vec<BindingTarget>,
     },
+    /// About dialogs of a user that somebody watches.
+    Dialogs(DialogNews),
     /// A flow of the sending shard is gone; bindings and calls over it end.
     FlowClosed(FlowKey),
     Guests {

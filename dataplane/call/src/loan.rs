@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::desk::TimerKey;
 use crate::io::MeshMessage;
 use crate::mint::{self, LegName, TagParts};
+use crate::notifier::dialogs::Mark;
 use crate::slots::Key;
 
 /// What one call says to another about a leg.
@@ -72,6 +73,7 @@ pub(crate) struct LentLeg {
     pub name: LegName,
     pub dialog: Dialog,
     pub way: Destination,
+    pub user: Option<Mark>,
     pub trunk: Option<Box<str>>,
     pub is_host: bool,
     pub is_guest: bool,

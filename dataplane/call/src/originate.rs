@@ -16,7 +16,7 @@ use crate::b2bua::setup::uri_user;
 use crate::b2bua::{Aim, Call, Changes, Dial, State, Target, compose};
 use crate::core::Core;
 use crate::gate;
-use crate::hunting::target_of;
+use crate::hunting::targets_of;
 use crate::place::uri_of;
 use crate::router::{Decision, ToTrunks};
 use crate::slots::Key;
@@ -146,8 +146,7 @@ impl Core {
                 if steer::owner_of_aor(&user, settings.shards) != settings.shard {
                     return Ok(First::Elsewhere(user));
                 }
-                let targets: Vec<_> =
-                    self.registrar.targets(&user).into_iter().map(target_of).collect();
+                let targets: Vec<_> = targets_of(&user, self.registrar.targets(&user)).collect();
                 match targets.is_empty() {
                     false => Ok(First::Here(targets)),
                     true if may_be_a_number => self.first_by_rules(second, first),

@@ -16,7 +16,7 @@ use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, reply, scan
 use crate::b2bua::{INVITER, orphan};
 use crate::challenged::Asking;
 use crate::core::Core;
-use crate::desk::{ALLOW, Reply, response_class, write_failure_ack};
+use crate::desk::{ALLOW, ALLOW_EVENTS, Reply, response_class, write_failure_ack};
 use crate::edge::Stop;
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Rung};
@@ -139,8 +139,10 @@ impl Core {
             Method::Register => self.receive_register(key, &from, request),
             _ if in_dialog => self.receive_in_dialog(key, &from, request),
             Method::Invite => self.receive_invite(key, from, request),
+            Method::Message => self.receive_message(key, &from, request),
             Method::Options => self.receive_options(key),
             Method::Refer => self.receive_refer_outside(key, &from, request),
+            Method::Subscribe => self.receive_subscribe(key, &from, request),
             _ => self.receive_other(key, &from, request),
         }
     }
@@ -281,6 +283,9 @@ impl Core {
                 });
             }
             _ => {
+                if tag.is_some_and(|tag| self.receive_in_subscription(key, tag, from, request)) {
+                    return;
+                }
                 // After a restart phones come back with dialogs that were ours.
                 if tag.and_then(mint::shard_of_tag).is_none() {
                     self.probed(from);
@@ -372,6 +377,7 @@ impl Core {
             } else {
                 "100rel, path, outbound, replaces"
             };
+            out.header("Allow-Events", ALLOW_EVENTS);
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
             out.end();
         });

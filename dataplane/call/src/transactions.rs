@@ -42,8 +42,12 @@ pub(crate) enum Owner {
     Enrolment(Key),
     /// The call does not wait for the answer; it belongs there nevertheless.
     Nobody(Option<Rung>),
+    /// A text on its way (`message`).
+    Page(Key),
     /// The watch over a trunk (`health`).
     Ping(Key),
+    /// Somebody is told what it subscribed to (`notifier`).
+    Subscription(Key),
 }
 
 impl Owner {
@@ -51,7 +55,7 @@ impl Owner {
         match self {
             Self::Leg { rung, .. } => Some(rung),
             Self::Nobody(rung) => rung,
-            Self::Enrolment(_) | Self::Ping(_) => None,
+            Self::Enrolment(_) | Self::Page(_) | Self::Ping(_) | Self::Subscription(_) => None,
         }
     }
 }

@@ -127,10 +127,14 @@ fn case_02_and_10_bodies_that_we_do_not_read_are_refused_unread() {
 #[test]
 fn case_03_a_subscribe_with_sixty_long_accept_headers_is_refused() {
     let mut siege = Siege::new();
-    let lines =
-        format!("Event: presence\r\n{}", format!("Accept: {}\r\n", "a".repeat(900)).repeat(60));
-    let heard = siege.say(&of_stranger("SUBSCRIBE", "sip:1002@pbx.test", 1, &lines, ""));
-    assert_eq!(heard, ["SIP/2.0 405 Method Not Allowed"]);
+    let accept = format!("Accept: {}\r\n", "a".repeat(900)).repeat(60);
+    for (number, event, answer) in
+        [(1, "presence", "SIP/2.0 489 Bad Event"), (2, "dialog", "SIP/2.0 401 Unauthorized")]
+    {
+        let lines = format!("Event: {event}\r\n{accept}");
+        let heard = siege.say(&of_stranger("SUBSCRIBE", "sip:1002@pbx.test", number, &lines, ""));
+        assert_eq!(heard, [answer]);
+    }
     siege.withstood();
 }
 
@@ -447,10 +451,10 @@ fn case_22_a_response_serves_once_and_for_its_user_alone() {
 fn case_23_strangers_send_no_messages_subscribe_to_nothing_and_refer_nobody() {
     let mut bench = authenticating();
     bench.register("1002", BEN);
-    let lines = "Event: presence\r\nRefer-To: <sip:1003@pbx.test>\r\n";
+    let lines = "Event: dialog\r\nRefer-To: <sip:1003@pbx.test>\r\n";
     for (number, (method, status)) in [
-        ("MESSAGE", "405"),
-        ("SUBSCRIBE", "405"),
+        ("MESSAGE", "407"),
+        ("SUBSCRIBE", "401"),
         ("NOTIFY", "405"),
         ("PUBLISH", "405"),
         ("INFO", "481"),

@@ -19,7 +19,7 @@ use super::media::{read, refusal};
 use super::reliable::cseq_of;
 use super::setup::contact_way;
 use super::{AfterOpen, Call, LegState, OwedAck, State, Unacked, orphan, session_timer};
-use crate::desk::{ALLOW, Desk, Reply};
+use crate::desk::{ALLOW, ALLOW_EVENTS, Desk, Reply};
 use crate::relays::RelayOwners;
 use crate::transactions::{Asks, ClientKey, ServerKey};
 
@@ -86,6 +86,13 @@ impl Call {
             Method::Options => {
                 desk.respond(server, Reply::new(200), |_, _, mut out| {
                     out.header("Allow", ALLOW).header("Accept", SDP);
+                    out.end();
+                });
+            }
+            Method::Subscribe => {
+                // Subscriptions have dialogs of their own (RFC 6665 4.5.2).
+                desk.respond(server, Reply::new(489), |_, _, mut out| {
+                    out.header("Allow-Events", ALLOW_EVENTS);
                     out.end();
                 });
             }

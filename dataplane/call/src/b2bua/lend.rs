@@ -80,6 +80,7 @@ impl Call {
             name,
             dialog: leg.dialog.clone(),
             way: leg.way,
+            user: self.user_of(index),
             trunk: self.trunk_of(index).map(Into::into),
             is_host: leg.is_host,
             is_guest: leg.is_guest || self.is_guests && index == INVITER,
@@ -237,6 +238,7 @@ impl Call {
     pub(crate) fn borrowed_leg(desk: &mut Desk, side: Side, lent: LentLeg) -> Leg {
         let leg = new_leg(desk, side, lent.dialog, lent.way);
         Leg {
+            user: lent.user,
             trunk: lent.trunk,
             is_host: lent.is_host,
             is_guest: lent.is_guest,

@@ -55,6 +55,7 @@ use crate::desk::Desk;
 use crate::io::Rung;
 use crate::loan::{Loan, OnLoan};
 use crate::mint::LegName;
+use crate::notifier::dialogs::{Mark, Unwatched};
 use crate::slots::Key;
 use crate::stand_ins::StandIns;
 use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
@@ -187,6 +188,8 @@ pub(crate) struct Call {
     pub cdr_sent: bool,
     /// When its start was last written into the journal.
     pub journaled: Option<Instant>,
+    /// Nobody watches a user in it.
+    pub(crate) unwatched: Unwatched,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -234,6 +237,8 @@ pub(crate) struct Leg {
     pub dialog: Dialog,
     /// Where requests of this dialog go.
     pub way: Destination,
+    /// The user of ours that was called here.
+    pub user: Option<Mark>,
     /// The trunk that it goes to.
     pub trunk: Option<Box<str>>,
     /// A host of its own, no registered phone: its Contact is where it is reached.
@@ -345,6 +350,8 @@ pub(crate) struct Target {
     /// A host with an address of its own, no registered phone: it may answer for another host, and
     /// says so in Contact.
     pub is_host: bool,
+    /// The user whose phone it is.
+    pub user: Option<Mark>,
 }
 
 /// What our INVITEs say otherwise than the INVITE that asked for the call.

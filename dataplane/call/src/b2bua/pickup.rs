@@ -18,6 +18,7 @@ use super::media::read;
 use super::setup::new_leg;
 use super::{Aim, Call, INVITER, Leg, LegState, small};
 use crate::desk::Desk;
+use crate::notifier::dialogs::Mark;
 use crate::transactions::ServerKey;
 
 impl Call {
@@ -59,7 +60,8 @@ impl Call {
         let dialog = Dialog::from_request(request, tag).ok_or(400_u16)?;
         let leg = new_leg(desk, side, dialog, way);
         let trunk = self.legs[usize::from(goes)].trunk.clone();
-        self.legs.push(Leg { state: LegState::Up, trunk, ..leg });
+        let user = Mark::of_sender(request).filter(|_| trunk.is_none());
+        self.legs.push(Leg { state: LegState::Up, user, trunk, ..leg });
         self.is_sips |= asks_tls(request);
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;

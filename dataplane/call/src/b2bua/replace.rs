@@ -19,6 +19,7 @@ use super::setup::new_leg;
 use super::secure::asks_tls;
 use super::{Call, Leg, LegState, State, Unacked, small};
 use crate::desk::{ALLOW, Desk, Reply};
+use crate::notifier::dialogs::Mark;
 use crate::transactions::ServerKey;
 
 #[derive(Debug)]
@@ -101,7 +102,8 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);
-        let mut leg = Leg { trunk, said: offer.text().to_vec(), ..leg };
+        let user = Mark::of_sender(request).filter(|_| trunk.is_none());
+        let mut leg = Leg { user, trunk, said: offer.text().to_vec(), ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);

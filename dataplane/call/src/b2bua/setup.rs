@@ -28,6 +28,7 @@ use super::{
     Reliable, Round, SessionTimer, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk};
+use crate::notifier::dialogs::Unwatched;
 use crate::relays::RelayOwners;
 use crate::slots::Key;
 use crate::transactions::{Asks, ServerKey};
@@ -172,6 +173,7 @@ impl Call {
             retry_after_s: None,
             cdr_sent: false,
             journaled: None,
+            unwatched: Unwatched::default(),
         }
     }
 
@@ -308,7 +310,7 @@ impl Call {
         };
         let leg = new_leg(desk, outgoing.side, dialog, target.way);
         let (trunk, is_host) = (target.trunk.clone(), target.is_host);
-        self.legs.push(Leg { trunk, is_host, ..leg });
+        self.legs.push(Leg { trunk, is_host, user: target.user, ..leg });
         index
     }
 
@@ -436,6 +438,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         side,
         dialog,
         way,
+        user: None,
         trunk: None,
         is_host: false,
         state: LegState::Inviting,

@@ -1,0 +1,398 @@
+//! MESSAGE outside a dialog: one text from a user or a trunk to phones of a user, or to a trunk (RFC 3428).
+//! Owns:  `Page`: a MESSAGE on its way, and which answer its sender gets.
+//! Gives: `receive_message`; `page_bindings`, `page_told`, `page_due` for what comes back.
+//! Never: keeps a text for later: who has no phone here is 480. A text of somebody without an account.
+//! Holds: the sender hears one final answer, and a 2xx only after a receiver has said 2xx.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use shared::limits::{BRANCHES_PER_CALL_MAX, MESSAGE_BYTES_MAX, MESSAGE_DATAGRAM_BYTES_MAX};
+use shared::metrics::Counter;
+use shared::net::{Source, Transport};
+use shared::time::Instant;
+use sip::dialog::{Dialog, State};
+use sip::wire::{HeaderName, Message, Method, Start, scan};
+
+use crate::b2bua::secure::is_sips;
+use crate::b2bua::{Changes, Target, compose};
+use crate::core::Core;
+use crate::desk::{Reply, TimerKey, Told};
+use crate::gate::{self, Asked, Gate};
+use crate::hunting::target_of;
+use crate::io::{BindingTarget, MeshMessage};
+use crate::router::{self, Decision, Dialled, Outlook};
+use crate::slots::Key;
+use crate::steer;
+use crate::transactions::{Owner, ServerKey};
+
+/// How long receivers are waited for. The sender's own patience is 32 s, and after that nobody hears what
+/// we say (RFC 4320 4.2).
+const ANSWER_WAIT: Duration = Duration::from_secs(20);
+/// How long another shard's registrar is waited for.
+const ASK_WAIT: Duration = Duration::from_secs(2);
+/// Tells questions about bindings for a text from those for a call: no slot has a number with this bit.
+const ASK_MARK: u64 = 1 << 63;
+
+#[derive(Debug)]
+pub(crate) struct Page {
+    server: ServerKey,
+    trunk: Option<Box<str>>,
+    /// The bindings of a user are waited for.
+    asked: Option<Without>,
+    changes: Changes,
+    /// Who is tried when those that have it now do not take it.
+    next: VecDeque<(Target, Changes)>,
+    /// Requests without an answer.
+    out: usize,
+    best: Option<u16>,
+    /// Nobody is waited for longer, whoever is tried by then.
+    until: Instant,
+    /// The end of the present wait.
+    give_up_at: Instant,
+}
+
+/// What becomes of a text to a user without a phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Without {
+    Refuse,
+    /// A number that looked like a user's.
+    Rules,
+}
+
+impl Core {
+    pub(crate) fn receive_message(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+    ) {
+        if self.draining || gate::overloaded(&self.desk, 0) {
+            return gate::refuse_overload(&mut self.desk, server);
+        }
+        if let Some(status) = self.looped(request) {
+            self.desk.count(Counter::SipLoops);
+            return self.desk.refuse(server, status);
+        }
+        if request.body().len() > MESSAGE_BYTES_MAX {
+            return self.refuse_message(server, 413);
+        }
+        if let Some(trunk) = self.source_trunk(request, from) {
+            return self.place_message(server, from, request, Some(trunk));
+        }
+        match gate::authenticate(&mut self.desk, request, Asked::Message) {
+            Ok(gate) => self.message_identified(server, from, request, gate),
+            Err(user) => self.ask_user(server, from, request, Asked::Message, user),
+        }
+    }
+
+    /// The same when its sender is decided about.
+    pub(crate) fn message_identified(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        gate: Gate,
+    ) {
+        self.weigh(from, request, Asked::Message, &gate);
+        let user = match gate {
+            Gate::Challenge { stale } => {
+                return gate::challenge(&mut self.desk, server, Asked::Message, stale);
+            }
+            Gate::Refused(status) => return self.desk.refuse(server, status),
+            Gate::Passed(user) => user,
+        };
+        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
+        if sender.is_none_or(|uri| *uri.user_unescaped() != *user.as_bytes()) {
+            self.desk.count(Counter::AuthFailed);
+            self.other_identity(from, &user);
+            return self.refuse_message(server, 403);
+        }
+        self.place_message(server, from, request, None);
+    }
+
+    fn place_message(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        trunk: Option<Box<str>>,
+    ) {
+        let until = self.desk.now.mono + ANSWER_WAIT;
+        let page = Page {
+            server,
+            trunk,
+            asked: None,
+            changes: Changes::default(),
+            next: VecDeque::new(),
+            out: 0,
+            best: None,
+            until,
+            give_up_at: until,
+        };
+        let Ok(key) = self.pages.insert(page) else {
+            return gate::refuse_overload(&mut self.desk, server);
+        };
+        self.desk.wheel.arm(until, TimerKey::Page(key));
+        self.decide_message(key, from, request, false);
+    }
+
+    /// The same rules as for a call, but no program is asked, and a trunk is reached by a rule only.
+    fn decide_message(
+        &mut self,
+        key: Key,
+        from: &Source,
+        request: &Message<'_>,
+        unregistered: bool,
+    ) {
+        let random = self.desk.mint.random();
+        let Start::Request { uri, .. } = request.start() else { return };
+        let Some(page) = self.pages.find(key) else { return };
+        let dialled = Dialled::of_request(request, uri, from.peer.ip(), page.trunk.as_deref());
+        let Ok(dialled) = dialled else { return self.page_failed(key, 400) };
+        let (desk, turns) = (&self.desk, &self.turns);
+        let outlook = Outlook { desk, from, turns, random, unregistered };
+        let decision = router::decide(outlook, &dialled, &mut |_| {});
+        match decision {
+            Decision::Refuse(refusal) => {
+                self.note_refusal(&refusal);
+                self.page_failed(key, refusal.status);
+            }
+            Decision::Trunks(to) if to.rule.is_none() => self.page_failed(key, 403),
+            Decision::Trunks(to) => {
+                self.count_forwarded(&to);
+                if let Some(page) = self.pages.find_mut(key) {
+                    let choices = to.choices.into_iter();
+                    page.next = choices.map(|choice| (choice.target, choice.changes)).collect();
+                }
+                self.page_next(key);
+            }
+            Decision::User { user, changes } => {
+                if let Some(page) = self.pages.find_mut(key) {
+                    page.changes = changes;
+                }
+                self.page_user(key, user, Without::Refuse);
+            }
+            Decision::Unlisted { user } => self.page_user(key, user, Without::Rules),
+        }
+    }
+
+    /// Finds the phones of a user, here or on the shard that knows them.
+    fn page_user(&mut self, key: Key, user: Box<str>, without: Without) {
+        let settings = &self.desk.settings;
+        let owner = steer::owner_of_aor(&user, settings.shards);
+        let is_here = owner == settings.shard;
+        let targets = if is_here { self.registrar.targets(&user) } else { Vec::new() };
+        let Some(page) = self.pages.find_mut(key) else { return };
+        page.asked = Some(without);
+        if is_here {
+            return self.page_bindings(key, targets);
+        }
+        page.give_up_at = self.desk.now.mono + ASK_WAIT;
+        self.desk.wheel.arm(page.give_up_at, TimerKey::Page(key));
+        let ask = ASK_MARK | key.to_bits();
+        self.desk.out.mesh(owner, MeshMessage::AskBindings { ask, aor: user });
+    }
+
+    /// An answer about bindings that a text waits for, if it is one.
+    pub(crate) fn takes_bindings(&mut self, ask: u64, targets: &mut Vec<BindingTarget>) -> bool {
+        if ask & ASK_MARK == 0 {
+            return false;
+        }
+        self.page_bindings(Key::of_bits(ask & !ASK_MARK), std::mem::take(targets));
+        true
+    }
+
+    fn page_bindings(&mut self, key: Key, targets: Vec<BindingTarget>) {
+        let Some(page) = self.pages.find_mut(key) else { return };
+        let Some(without) = page.asked.take() else { return };
+        let server = page.server;
+        if !targets.is_empty() {
+            for flow in targets.iter().filter_map(|target| target.destination.flow) {
+                self.flows.insert(flow);
+            }
+            let targets = targets.into_iter().take(BRANCHES_PER_CALL_MAX).map(target_of);
+            let changes = std::mem::take(&mut page.changes);
+            return self.page_round(key, targets.map(|target| (target, changes.clone())).collect());
+        }
+        if without == Without::Refuse {
+            return self.page_failed(key, 480);
+        }
+        let Some(found) = self.desk.transactions.servers.find(server) else { return };
+        let (from, bytes) = (found.from, Rc::clone(&found.request));
+        match scan(&bytes) {
+            Ok(request) => self.decide_message(key, &from, &request, true),
+            Err(_) => self.page_failed(key, 400),
+        }
+    }
+
+    /// The next of the trunks' destinations gets it.
+    fn page_next(&mut self, key: Key) {
+        let Some(page) = self.pages.find_mut(key) else { return };
+        match page.next.pop_front() {
+            Some(next) => self.page_round(key, vec![next]),
+            None => {
+                let status = page.best.unwrap_or(480);
+                self.page_failed(key, status);
+            }
+        }
+    }
+
+    /// All of these get it at the same time; the first that takes it is the answer.
+    fn page_round(&mut self, key: Key, targets: Vec<(Target, Changes)>) {
+        let Some(page) = self.pages.find_mut(key) else { return };
+        page.give_up_at = page.until;
+        let server = self.desk.transactions.servers.find(page.server);
+        let Some(bytes) = server.map(|server| Rc::clone(&server.request)) else {
+            self.pages.remove(key); // its sender has given up
+            return;
+        };
+        let Ok(request) = scan(&bytes) else { return self.page_failed(key, 400) };
+        let mut refused = None;
+        let mut out = 0;
+        for (target, changes) in targets {
+            match self.send_page(key, &request, &target, &changes) {
+                Ok(()) => out += 1,
+                Err(status) => refused = Some(status),
+            }
+        }
+        let Some(page) = self.pages.find_mut(key) else { return };
+        page.out = out;
+        if let Some(status) = refused {
+            page.note(status);
+        }
+        if out == 0 {
+            self.page_next(key);
+        }
+    }
+
+    /// # Errors
+    /// The status that says why it cannot go there.
+    fn send_page(
+        &mut self,
+        key: Key,
+        request: &Message<'_>,
+        target: &Target,
+        changes: &Changes,
+    ) -> Result<(), u16> {
+        let Start::Request { uri, .. } = request.start() else { return Err(400) };
+        let way = target.way;
+        if is_sips(uri) && !way.transport.is_secure() {
+            return Err(480);
+        }
+        // RFC 3428 8: longer ones do not go where nothing holds back a sender.
+        let is_long = request.body().len() > MESSAGE_DATAGRAM_BYTES_MAX;
+        if is_long && way.transport == Transport::Udp {
+            return Err(513);
+        }
+        let (from, to) = (request.from().map_err(|_| 400_u16)?, request.to().map_err(|_| 400_u16)?);
+        let tag = self.desk.mint.stray_tag();
+        let call_id =
+            format!("{:016x}@{}", self.desk.mint.random(), self.desk.advertised(&way).ip());
+        let dialog = Dialog {
+            state: State::Early,
+            call_id: call_id.into_bytes(),
+            local_tag: tag,
+            remote_tag: Vec::new(),
+            local_party: compose::renamed(from, changes.from_uri.as_deref()),
+            remote_party: compose::renamed(to, changes.to_uri.as_deref()),
+            remote_target: target.uri.clone(),
+            routes: target.path.clone(),
+            local_cseq: 1,
+            remote_cseq: None,
+        };
+        let hops = request.max_forwards().ok().flatten();
+        let hops = hops.unwrap_or(shared::limits::MAX_FORWARDS).saturating_sub(1);
+        let (uri, owner) = (dialog.request_uri(), Owner::Page(key));
+        let sent = self.desk.request(Method::Message, uri, way, hops, owner, |desk, mut out| {
+            dialog.write_request_headers(&mut out, 1, "MESSAGE");
+            out.header("User-Agent", desk.settings.product.as_bytes());
+            out.copy(request, HeaderName::Expires);
+            out.copy(request, HeaderName::ContentEncoding);
+            compose::pass_and_add(&mut out, request, None, &changes.headers);
+            let kind = request.first(HeaderName::ContentType).unwrap_or(b"text/plain");
+            compose::write_body(out, kind, request.body());
+        });
+        let sent = sent.ok_or(503_u16)?;
+        let account = target.trunk.as_deref().and_then(|name| self.desk.account_of(name, way.peer));
+        self.desk.vouch(Some(sent), account);
+        Ok(())
+    }
+
+    /// Whether an answer to its request is still of use.
+    pub(crate) fn waits_for_page(&self, key: Key) -> bool {
+        self.pages.find(key).is_some()
+    }
+
+    pub(crate) fn page_told(&mut self, key: Key, told: Told, response: Option<&Message<'_>>) {
+        let status = match told {
+            Told::Failed(status) => status,
+            Told::Response => response.and_then(|response| response.status()).unwrap_or_default(),
+        };
+        let Some(page) = self.pages.find_mut(key).filter(|_| status >= 200) else { return };
+        if status < 300 {
+            // 202 says that a gateway behind us has it (RFC 3428 7): whoever gets ours hears the same.
+            let server = page.server;
+            self.pages.remove(key);
+            self.desk.count(Counter::MessagesRelayed);
+            self.desk.respond(server, Reply::new(status.min(202)), |_, _, out| out.end());
+            return;
+        }
+        page.note(match (told, status) {
+            // Whoever it is for was not reached, or says nothing.
+            (Told::Failed(_), _) | (_, 300..=399 | 408) => 480,
+            (_, 401 | 407) => 403,
+            (_, 503) => 500,
+            (_, status) => status,
+        });
+        page.out = page.out.saturating_sub(1);
+        if page.out == 0 {
+            self.page_next(key);
+        }
+    }
+
+    /// A wheel entry fired; it may be of an earlier wait.
+    pub(crate) fn page_due(&mut self, key: Key) {
+        let now = self.desk.now.mono;
+        let Some(page) = self.pages.find(key).filter(|page| page.give_up_at <= now) else { return };
+        let status = if page.asked.is_some() { 503 } else { page.best.unwrap_or(480) };
+        self.page_failed(key, status);
+    }
+
+    fn page_failed(&mut self, key: Key, status: u16) {
+        if let Some(page) = self.pages.remove(key) {
+            self.refuse_message(page.server, status);
+        }
+    }
+
+    fn refuse_message(&mut self, server: ServerKey, status: u16) {
+        self.desk.count(Counter::MessagesRefused);
+        match status {
+            503 => gate::refuse_overload(&mut self.desk, server),
+            status => self.desk.refuse(server, status),
+        }
+    }
+
+    /// The gateway stops.
+    pub(crate) fn stop_messages(&mut self) {
+        for key in self.pages.keys() {
+            self.page_failed(key, 503);
+        }
+    }
+}
+
+impl Page {
+    /// The answer that says most: 6xx, then what a phone said itself, then that nobody was there.
+    fn note(&mut self, status: u16) {
+        let rank = |status: u16| match status {
+            600.. => 0,
+            480 => 3,
+            500.. => 2,
+            _ => 1,
+        };
+        if self.best.is_none_or(|best| rank(status) < rank(best)) {
+            self.best = Some(status);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! MESSAGE outside a dialog (RFC 3428): between users, to a trunk by a rule, and never from strangers.
+//! Owns:  whose text goes where, and which answer its sender gets.
+//! Gives: one test per rule.
+//! Never: real time.
+//! Holds: after each test nothing is left in the core.
+
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use call::{Input, MeshMessage};
+use shared::command::Command;
+use shared::ids::ShardId;
+use shared::metrics::Counter;
+use shared::route::RouteTable;
+use shared::snapshot::Snapshot;
+use world::{ANN, BEN, Bench, CARRIER, answer, header, settings, snapshot};
+
+const CELL: &str = "10.0.0.22:5060";
+
+fn text(from: &str, at: &str, target: &str, branch: &str, lines: &str, body: &str) -> String {
+    format!(
+        "MESSAGE {target} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bKm{branch};rport\r\n\
+         Max-Forwards: 70\r\nFrom: \"Ann\" <sip:{from}@pbx.test>;tag=m\r\nTo: <{target}>\r\n\
+         Call-ID: text-{branch}\r\nCSeq: 1 MESSAGE\r\nContent-Type: text/plain;charset=utf-8\r\n\
+         Subject: lunch\r\nX-Case: 7\r\n{lines}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Ann's, with her digest.
+fn send(bench: &mut Bench, target: &str, branch: &str, body: &str) {
+    bench.say(ANN, &text("1001", ANN, target, branch, "", body));
+    let challenge = bench.only(ANN, "SIP/2.0 407");
+    let line = header(&challenge, "Proxy-Authenticate");
+    let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+    let own = sip::auth::answer(&parsed, "1001", "secret-1001", "MESSAGE", target, 1, "abc");
+    let lines = format!("Proxy-Authorization: {own}\r\n");
+    bench.say(ANN, &text("1001", ANN, target, &format!("{branch}b"), &lines, body));
+}
+
+fn bench() -> Bench {
+    let mut bench = Bench::new(settings());
+    bench.register("1002", BEN);
+    bench
+}
+
+fn with_rules() -> Bench {
+    let documents = [
+        serde_json::json!({
+            "name": "out", "match": { "to.user": "^9(\\d+)$" }, "rewrite": { "to.user": "00{1}" },
+            "dest": "carrier",
+        }),
+        serde_json::json!({
+            "name": "did", "direction": "inbound", "source_trunks": ["carrier"],
+            "match": { "to.user": "^\\+4930(\\d{4})$" }, "rewrite": { "to.user": "{1}" },
+        }),
+    ];
+    let mut flaws = shared::document::Flaws::default();
+    let read = |document| shared::route::check(document, &Default::default(), &mut flaws);
+    let routes: Vec<_> = documents.iter().filter_map(read).collect();
+    assert_eq!(routes.len(), 2, "{flaws:?}");
+    let routes = Arc::new(RouteTable { routes, ..RouteTable::default() });
+    Bench::with(settings(), Snapshot { routes, ..snapshot() })
+}
+
+#[test]
+fn a_text_reaches_every_phone_and_the_first_that_takes_it_is_the_answer() {
+    let mut bench = bench();
+    bench.register("1002", CELL);
+    send(&mut bench, "sip:1002@pbx.test", "a", "Lunch?");
+    assert!(bench.heard(ANN).is_empty(), "nobody has it yet");
+    let ben = bench.only(BEN, "MESSAGE sip:1002@10.0.0.12:5060 SIP/2.0");
+    let cell = bench.only(CELL, "MESSAGE sip:1002@10.0.0.22:5060 SIP/2.0");
+    assert!(header(&ben, "From").starts_with("\"Ann\" <sip:1001@pbx.test>;tag="), "{ben}");
+    assert_eq!(header(&ben, "To"), "<sip:1002@pbx.test>");
+    assert_eq!(header(&ben, "Content-Type"), "text/plain;charset=utf-8");
+    assert_eq!((header(&ben, "Subject"), header(&ben, "X-Case")), ("lunch".into(), "7".into()));
+    assert_eq!(header(&ben, "Max-Forwards"), "69");
+    assert!(ben.ends_with("\r\n\r\nLunch?") && !ben.contains("Authorization"), "{ben}");
+    assert_ne!(header(&ben, "Call-ID"), "text-ab", "the sender's dialog is its own");
+    assert!(!ben.contains("Contact:"), "RFC 3428 5 forbids it: {ben}");
+    bench.say(BEN, &answer(&ben, "200 OK", "ben", "", ""));
+    bench.only(ANN, "SIP/2.0 200");
+    bench.say(CELL, &answer(&cell, "486 Busy Here", "cell", "", ""));
+    assert!(bench.heard(ANN).is_empty());
+    assert_eq!(bench.core.counters().of(Counter::MessagesRelayed), 1);
+    assert_eq!(bench.core.census().messages, 0);
+    assert!(bench.cdrs.is_empty(), "a text is no call");
+    bench.assert_quiet();
+}
+
+#[test]
+fn what_nobody_takes_is_refused_at_once_or_when_all_have_spoken() {
+    let mut bench = bench();
+    bench.register("1002", CELL);
+    // Not registered, unknown, at a trunk without a rule: nothing is kept for later.
+    for (number, (target, status)) in [
+        ("sip:1003@pbx.test", "480"),
+        ("sip:7777@pbx.test", "404"),
+        ("sip:55@carrier.test", "403"),
+        ("sips:1002@pbx.test", "416"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        send(&mut bench, target, &format!("n{number}"), "Lunch?");
+        bench.only(ANN, &format!("SIP/2.0 {status}"));
+    }
+    send(&mut bench, "sip:1002@pbx.test", "x", "Lunch?");
+    let (ben, cell) = (bench.only(BEN, "MESSAGE"), bench.only(CELL, "MESSAGE"));
+    bench.say(BEN, &answer(&ben, "503 Service Unavailable", "ben", "", ""));
+    assert!(bench.heard(ANN).is_empty(), "the other one may take it");
+    bench.say(CELL, &answer(&cell, "415 Unsupported Media Type", "cell", "", ""));
+    bench.only(ANN, "SIP/2.0 415");
+    // A phone that says nothing is as good as none; 408 would be of no use (RFC 4320 4.2).
+    send(&mut bench, "sip:1002@pbx.test", "y", "Lunch?");
+    bench.pass(Duration::from_secs(19));
+    assert!(bench.heard(ANN).is_empty());
+    bench.pass(Duration::from_secs(1));
+    bench.only(ANN, "SIP/2.0 480");
+    assert_eq!(bench.core.counters().of(Counter::MessagesRefused), 6);
+    bench.assert_quiet();
+    assert_eq!(bench.core.census().messages, 0);
+}
+
+#[test]
+fn long_texts_are_refused_and_over_udp_sooner() {
+    let mut bench = bench();
+    bench.say(ANN, &text("1001", ANN, "sip:1002@pbx.test", "l", "", &"x".repeat(8_193)));
+    bench.only(ANN, "SIP/2.0 413");
+    send(&mut bench, "sip:1002@pbx.test", "m", &"x".repeat(1_301));
+    bench.only(ANN, "SIP/2.0 513");
+    send(&mut bench, "sip:1002@pbx.test", "n", &"x".repeat(1_300));
+    bench.only(BEN, "MESSAGE");
+}
+
+/// Attack case 23 of the peers' list: without a password nobody writes, and with one only in one's name.
+#[test]
+fn nobody_writes_in_another_ones_name() {
+    let mut bench = bench();
+    bench.say(ANN, &text("1003", ANN, "sip:1002@pbx.test", "o", "", "Lunch?"));
+    let line = header(&bench.only(ANN, "SIP/2.0 407"), "Proxy-Authenticate");
+    let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+    let uri = "sip:1002@pbx.test";
+    for (number, (user, secret)) in
+        [("1001", "secret-1001"), ("1003", "guess")].into_iter().enumerate()
+    {
+        let own = sip::auth::answer(&parsed, user, secret, "MESSAGE", uri, 1, "abc");
+        let lines = format!("Proxy-Authorization: {own}\r\n");
+        bench.say(ANN, &text("1003", ANN, uri, &format!("p{number}"), &lines, "Lunch?"));
+        bench.only(ANN, "SIP/2.0 403");
+    }
+    assert!(bench.heard(BEN).is_empty());
+}
+
+#[test]
+fn a_rule_sends_a_text_to_a_trunk_and_its_answer_comes_back() {
+    let mut bench = with_rules();
+    send(&mut bench, "sip:9123@pbx.test", "a", "Lunch?");
+    let carrier = bench.only(CARRIER, "MESSAGE sip:00123@");
+    // 202: a gateway has it and promises no more (RFC 3428 7).
+    bench.say(CARRIER, &answer(&carrier, "202 Accepted", "c", "", ""));
+    bench.only(ANN, "SIP/2.0 202");
+    for (number, (theirs, ours)) in
+        [("503 Full", "500"), ("401 Who", "403"), ("405 No", "405"), ("302 There", "480")]
+            .into_iter()
+            .enumerate()
+    {
+        send(&mut bench, "sip:9123@pbx.test", &format!("b{number}"), "Lunch?");
+        let carrier = bench.only(CARRIER, "MESSAGE");
+        bench.say(CARRIER, &answer(&carrier, theirs, "c", "", ""));
+        bench.only(ANN, &format!("SIP/2.0 {ours}"));
+    }
+    bench.assert_quiet();
+}
+
+#[test]
+fn a_trunk_writes_to_users_by_the_rules_and_needs_no_password() {
+    let mut bench = with_rules();
+    bench.register("1002", BEN);
+    bench.say(CARRIER, &text("5", CARRIER, "sip:+49301002@pbx.test", "t", "", "Lunch?"));
+    let ben = bench.only(BEN, "MESSAGE sip:1002@");
+    bench.say(BEN, &answer(&ben, "200 OK", "ben", "", ""));
+    bench.only(CARRIER, "SIP/2.0 200");
+    bench.say(CARRIER, &text("5", CARRIER, "sip:+4930@pbx.test", "u", "", "Lunch?"));
+    bench.only(CARRIER, "SIP/2.0 404");
+    bench.assert_quiet();
+}
+
+#[test]
+fn who_is_registered_on_another_shard_is_found_there() {
+    let own = shared::settings::ShardSettings { shards: 2, ..settings() };
+    let mut bench = Bench::new(own);
+    let away = ["1002", "1003"]
+        .into_iter()
+        .find(|user| ShardId::of_name(user.as_bytes(), 2) == ShardId(1))
+        .expect("one of them is kept there");
+    let target = format!("sip:{away}@pbx.test");
+    // Call-IDs of this shard.
+    let names = (0..).map(|number| format!("s{number}"));
+    let here = |name: &String| {
+        let owner = |text: String| ShardId::of_name(text.as_bytes(), 2);
+        owner(format!("text-{name}")) == ShardId(0) && owner(format!("text-{name}b")) == ShardId(0)
+    };
+    let names: Vec<String> = names.filter(here).take(3).collect();
+    let asked = |bench: &mut Bench| match bench.mesh.pop() {
+        Some((ShardId(1), MeshMessage::AskBindings { ask, aor })) if *aor == *away => ask,
+        other => panic!("{other:?}"),
+    };
+    send(&mut bench, &target, &names[0], "Lunch?");
+    let ask = asked(&mut bench);
+    let bindings = MeshMessage::Bindings { ask, targets: Vec::new() };
+    bench.input(Input::Mesh { from: ShardId(1), message: bindings.clone() });
+    bench.only(ANN, "SIP/2.0 480");
+    bench.input(Input::Mesh { from: ShardId(1), message: bindings });
+    assert!(bench.heard(ANN).is_empty(), "it was answered already");
+    send(&mut bench, &target, &names[1], "Lunch?");
+    let ask = asked(&mut bench);
+    let phone = call::io::BindingTarget {
+        uri: b"sip:away@10.0.0.77".to_vec(),
+        destination: shared::net::Destination {
+            transport: shared::net::Transport::Udp,
+            local: world::US.parse().expect("an address"),
+            peer: BEN.parse().expect("an address"),
+            flow: None,
+        },
+        path: Vec::new(),
+        q: 1_000,
+    };
+    let message = MeshMessage::Bindings { ask, targets: vec![phone] };
+    bench.input(Input::Mesh { from: ShardId(1), message });
+    let ben = bench.only(BEN, "MESSAGE sip:away@10.0.0.77");
+    bench.say(BEN, &answer(&ben, "200 OK", "ben", "", ""));
+    bench.only(ANN, "SIP/2.0 200");
+    send(&mut bench, &target, &names[2], "Lunch?");
+    bench.pass(Duration::from_secs(2));
+    let refused = bench.only(ANN, "SIP/2.0 503");
+    assert!(!header(&refused, "Retry-After").is_empty());
+    bench.assert_quiet();
+}
+
+#[test]
+fn a_gateway_that_leaves_takes_no_more() {
+    let mut bench = bench();
+    send(&mut bench, "sip:1002@pbx.test", "a", "Lunch?");
+    bench.only(BEN, "MESSAGE");
+    bench.input(Input::Command(Command::Drain));
+    bench.say(ANN, &text("1001", ANN, "sip:1002@pbx.test", "b", "", "Lunch?"));
+    bench.only(ANN, "SIP/2.0 503");
+    bench.input(Input::Command(Command::Stop));
+    bench.only(ANN, "SIP/2.0 503");
+    assert_eq!(bench.core.census().messages, 0);
+}
