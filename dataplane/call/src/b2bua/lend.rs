@@ -234,6 +234,7 @@ impl Call {
     pub(crate) fn borrowed_leg(desk: &mut Desk, side: Side, lent: LentLeg) -> Leg {
         let leg = new_leg(desk, side, lent.dialog, lent.way);
         Leg {
+            terms: desk.terms_of(lent.trunk.as_deref()),
             trunk: lent.trunk,
             is_host: lent.is_host,
             is_guest: lent.is_guest,

@@ -98,7 +98,8 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);
-        let mut leg = Leg { trunk, said: offer.text().to_vec(), ..leg };
+        let terms = desk.terms_of(trunk.as_deref());
+        let mut leg = Leg { trunk, terms, said: offer.text().to_vec(), ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);
