@@ -800,3 +800,35 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     let log = gate.store.audit(&search).await.expect("read");
     assert!(!format!("{log:?}").contains("hush-hush"), "the audit log names no secret");
 }
+
+#[tokio::test]
+async fn a_stored_trunk_has_options_and_an_outbound_proxy() {
+    let gate = Gate::new().await;
+    let document = json!({
+        "name": "edge", "sip_server": "sip:carrier.example", "outbound_proxy": "192.0.2.60:5080",
+        "trusted": true, "codec": ["PCMA"], "external_ip": "198.51.100.9", "media_mode": "all",
+    });
+    let id = gate.make("/console/sip-trunk", document).await;
+    let path = format!("/console/sip-trunk/{id}");
+    let trunk = || gate.served(1).trunks.iter().find(|one| &*one.name == "edge").cloned();
+    let first = trunk().expect("served");
+    // Nobody looks up the server's name: the proxy is where requests go.
+    assert_eq!((&*first.host, first.port), ("carrier.example", None));
+    let at: Vec<_> = first.entrances.iter().map(|one| one.address.to_string()).collect();
+    assert_eq!(at, ["192.0.2.60:5080"]);
+    assert_eq!(first.options.route.as_deref(), Some("<sip:192.0.2.60:5080;lr>"));
+    assert!(first.options.trusted && first.options.codecs == ["PCMA".into()]);
+    let (status, body) = gate.ask(Method::PATCH, &path, Some(json!({ "trusted": false }))).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert!(trunk().is_some_and(|trunk| !trunk.options.trusted), "it is live");
+    assert_eq!(gate.get(&path).await["codec"], json!(["PCMA"]));
+    for (body, pointer) in [
+        (json!({ "outbound_proxy": "sip:me@edge" }), "/outbound_proxy"),
+        (json!({ "codec": ["PCMA/8000"] }), "/codec"),
+        (json!({ "media_mode": "force_transcode" }), "/media_mode"),
+    ] {
+        let (status, refused) = gate.ask(Method::PATCH, &path, Some(body)).await;
+        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+        assert_eq!(refused["errors"][0]["pointer"], pointer, "{refused}");
+    }
+}

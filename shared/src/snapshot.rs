@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use crate::account::Account;
 use crate::acl::Acl;
-use crate::config::Network;
+use crate::config::{HostPort, Network};
 use crate::edge::EdgeRules;
 use crate::failover::Failover;
 use crate::forwarding::{Forwarding, Redirects};
 use crate::net::Transport;
 use crate::route::RouteTable;
+use crate::trunk_options::TrunkOptions;
 
 /// By user name, exactly as in the AOR's user part.
 pub type Users = HashMap<Box<str>, Arc<User>>;
@@ -134,6 +135,7 @@ pub struct Trunk {
     pub health: Option<HealthChecks>,
     /// What its challenges are answered with.
     pub account: Option<Arc<Account>>,
+    pub options: Arc<TrunkOptions>,
 }
 
 /// A host of `inbound_hosts`.
@@ -219,6 +221,7 @@ impl Trunk {
             failover: Failover::default(),
             health: None,
             account: None,
+            options: Arc::default(),
         }
     }
 
@@ -236,6 +239,19 @@ impl Trunk {
         self.entrances.iter().any(|entrance| entrance.address.ip() == ip)
             || self.inbound.iter().any(|host| host.addresses.contains(&ip))
             || self.inbound_networks.iter().any(|network| network.contains(ip))
+    }
+
+    /// `host:port` of a URI, as it is written in the configuration.
+    pub fn address(&self) -> String {
+        HostPort { host: self.host.to_string(), port: self.port }.to_string()
+    }
+
+    /// Host and port that requests through one of its entrances name: behind an outbound proxy its own.
+    pub fn named<'t>(&'t self, entrance: &'t Entrance) -> (&'t str, Option<u16>) {
+        match self.options.route {
+            Some(_) => (&self.host, self.port),
+            None => (&entrance.host, entrance.port),
+        }
     }
 
     /// Where a URI without a port leads, if it leads here.

@@ -93,6 +93,10 @@ fn trunk() -> Value {
         "health_check_timeout_ms": doc::number(500, 32_000),
         "health_check_probe_count": doc::number(1, 100),
         "health_check_recovery_count": doc::number(1, 100),
+        "trusted": doc::flag(),
+        "remote_party_id": doc::flag(),
+        "codec": doc::list_of(doc::text()),
+        "media_mode": doc::word(&shared::trunk_options::TrunkMedia::WORDS),
     });
     for text in ["display_name", "carrier", "description", "default_route_label"] {
         fields[text] = doc::text_or_null();
@@ -100,6 +104,7 @@ fn trunk() -> Value {
     for text in ["outbound_proxy", "auth_username", "auth_password", "realm", "backup_dest"] {
         fields[text] = doc::text_or_null();
     }
+    fields["external_ip"] = doc::text_or_null();
     for kept in ["tags", "metadata", "analytics", "billing_snapshot", "register_extra_headers"] {
         fields[kept] = json!({});
     }

@@ -66,7 +66,10 @@ impl Resolver {
         key: &str,
         before: Option<&Trunk>,
     ) -> Result<Resolved, String> {
-        let dest = (&config.dest, config.transport, "dest");
+        let dest = match &config.outbound_proxy {
+            Some(proxy) => (&proxy.host, proxy.transport, "outbound_proxy"),
+            None => (&config.dest, config.transport, "dest"),
+        };
         let backup = config.backup.as_ref().map(|(dest, by)| (dest, *by, "backup_dest"));
         let ends: Vec<_> = [dest].into_iter().chain(backup).collect();
         for (dest, named, _) in &ends {
@@ -265,6 +268,7 @@ fn unresolved(config: &TrunkConfig) -> Trunk {
         failover: config.failover,
         health: config.health,
         account: config.account.clone(),
+        options: Arc::new(config.options.clone()),
     }
 }
 

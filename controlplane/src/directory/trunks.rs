@@ -12,7 +12,7 @@ use shared::document::{Fields, FlawKind, Flaws, Path};
 use shared::net::Transport;
 use shared::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
-use super::trunk_terms;
+use super::{trunk_options, trunk_terms};
 use crate::store::Row;
 
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
@@ -23,7 +23,7 @@ const TEXTS: [&str; 4] = ["display_name", "carrier", "description", "default_rou
 /// JSON for other programs, kept as it comes.
 const KEPT: [&str; 4] = ["billing_snapshot", "analytics", "tags", "metadata"];
 /// Kept, and without effect so far.
-const NOT_USED: [&str; 3] = ["outbound_proxy", "max_call_duration", "did_numbers"];
+const NOT_USED: [&str; 2] = ["max_call_duration", "did_numbers"];
 const READ_ONLY: [&str; 10] = [
     "created_at",
     "defined_at",
@@ -94,11 +94,13 @@ pub(super) fn read(
     let password = password.or_else(|| before.and_then(|row| row.text("auth_password")));
     set("auth_password", password.map(Into::into));
     columns.extend(trunk_terms::read(&mut fields, flaws));
+    columns.extend(trunk_options::read(&mut fields, flaws));
     tenant(&mut fields, flaws);
     fields.not_used(&NOT_USED, flaws);
     if let Some(server) = server {
         check_way(server, &columns, &fields, flaws);
         trunk_terms::check(&columns, &fields, flaws);
+        trunk_options::check(&columns, &fields, flaws);
     }
     fields.finish(flaws);
     (!flaws.refuse()).then_some(columns)
@@ -159,7 +161,8 @@ pub(super) fn show(row: &Row) -> Map<String, Value> {
     let mut shown = row.fields.clone();
     let has_password = shown.remove("auth_password").is_some();
     let others = ["outbound_proxy", "auth_username", "max_concurrent"];
-    for field in TEXTS.into_iter().chain(others).chain(trunk_terms::FIELDS) {
+    let terms = trunk_terms::FIELDS.into_iter().chain(trunk_options::FIELDS);
+    for field in TEXTS.into_iter().chain(others).chain(terms) {
         shown.entry(field).or_insert(Value::Null);
     }
     for field in ["allowed_ips", "did_numbers", "tags"] {
@@ -200,6 +203,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
     match shown {
         Value::Object(mut map) => {
             map.extend(trunk_terms::show_config(trunk));
+            map.extend(trunk_options::show_config(trunk));
             map
         }
         _ => unreachable!("an object was written"),
@@ -220,6 +224,12 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
         columns.get(field).and_then(Value::as_i64).and_then(|number| u32::try_from(number).ok())
     };
     let prefix = |field: &str| text(field).map(str::to_owned);
+    let (options, outbound_proxy) =
+        trunk_options::options(columns).unwrap_or_else(|(field, reason)| {
+            // Rows of before these were built may say anything there; new ones are checked.
+            tracing::warn!(trunk = text("name"), field, reason, "its options are not used");
+            Default::default()
+        });
     Ok(TrunkConfig {
         name,
         dest,
@@ -248,6 +258,8 @@ pub(super) fn config(columns: &Map<String, Value>) -> Result<TrunkConfig, String
             tracing::warn!(trunk = text("name"), field, reason, "its account is not used");
             None
         }),
+        options,
+        outbound_proxy,
         origin: Origin::Default,
     })
 }

@@ -2,7 +2,7 @@
 //! Owns:  the list of columns.
 //! Gives: `TRUNKS` for `Rows`.
 //! Never: what a column means.
-//! Holds: the list is that of migrations 0040 and 0045.
+//! Holds: the list is that of migrations 0040, 0045 and 0047.
 
 use super::rows::Shape::{Flag, Int, Json, Text};
 use super::rows::{Table, column};
@@ -51,5 +51,10 @@ pub static TRUNKS: Table = Table {
         column("health_check_timeout_ms", Int),
         column("health_check_probe_count", Int),
         column("health_check_recovery_count", Int),
+        column("trusted", Flag),
+        column("remote_party_id", Flag),
+        column("codec", Json),
+        column("external_ip", Text),
+        column("media_mode", Text),
     ],
 };

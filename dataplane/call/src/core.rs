@@ -25,6 +25,7 @@ use crate::ask::Pending;
 use crate::b2bua::{AfterOpen, Call};
 use crate::desk::{Desk, TimerKey, Told};
 use crate::enrolment::{self, Enrolments};
+use crate::faces::Faces;
 use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::loan::Moved;
@@ -446,8 +447,9 @@ impl Core {
                 if self.turns.len() > self.desk.snapshot.routes.routes.len() {
                     self.turns.clear(); // leftovers of rules that are gone; rotation starts anew
                 }
-                let Desk { trunks, snapshot, .. } = &mut self.desk;
+                let Desk { trunks, faces, snapshot, .. } = &mut self.desk;
                 trunks.forget_others(&snapshot.trunks);
+                *faces = Faces::of(&snapshot.trunks);
                 self.watch_trunks();
                 self.enrol_trunks();
                 self.pardon_trunks();

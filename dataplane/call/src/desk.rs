@@ -24,6 +24,7 @@ use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan}
 
 use crate::b2bua::secure::is_sips;
 use crate::edge::Edge;
+use crate::faces::Faces;
 use crate::io::Rung;
 use crate::mint::{LegName, Mint};
 use crate::outbox::Outbox;
@@ -107,6 +108,7 @@ pub(crate) struct Desk {
     pub load: Load,
     pub timers: Timers,
     pub trunks: Trunks,
+    pub faces: Faces,
     pub intake: Intake,
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
@@ -137,6 +139,7 @@ impl Desk {
                 t4: settings.timers.t4,
             },
             trunks: Trunks::default(),
+            faces: Faces::of(&snapshot.trunks),
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),
@@ -174,11 +177,15 @@ impl Desk {
                 self.settings.tcp.first().map_or_else(|| way.local.port(), SocketAddr::port)
             }
         };
-        SocketAddr::new(self.advertised_ip(way.local.ip()), port)
+        SocketAddr::new(self.advertised_ip(way.peer.ip(), way.local.ip()), port)
     }
 
-    /// `external_ip` of the same family, where one is configured.
-    pub(crate) fn advertised_ip(&self, local: IpAddr) -> IpAddr {
+    /// `external_ip` of the same family, where one is configured: of the trunk that `peer` is, else
+    /// everybody's.
+    pub(crate) fn advertised_ip(&self, peer: IpAddr, local: IpAddr) -> IpAddr {
+        if let Some(own) = self.faces.towards(&self.snapshot.trunks, peer, local) {
+            return own;
+        }
         let external = self.settings.external_ip.iter().find(|ip| ip.is_ipv4() == local.is_ipv4());
         external.copied().unwrap_or(local)
     }

@@ -188,15 +188,15 @@ impl Core {
 
     fn ping(&mut self, key: Key) -> Result<ClientKey, Unasked> {
         let way = self.way_of(key).ok_or(Unasked::NoWay)?;
-        let uri = match way.transport {
-            Transport::Udp => format!("sip:{}", way.peer),
-            other => format!("sip:{};transport={}", way.peer, other.uri_word()),
-        };
+        let (uri, route) = self.asked_at(key, &way);
         let (tag, random) = (self.desk.mint.stray_tag(), self.desk.mint.random());
         let from = self.desk.advertised(&way);
         let owner = Owner::Ping(key);
         let sent =
             self.desk.request(Method::Options, uri.as_bytes(), way, 70, owner, |desk, mut out| {
+                if let Some(route) = &route {
+                    out.header("Route", route.as_bytes());
+                }
                 out.header_fmt("From", format_args!("<sip:{from}>;tag={tag}"));
                 out.header_fmt("To", format_args!("<{uri}>"));
                 out.header_fmt("Call-ID", format_args!("{random:016x}@{}", from.ip()));
@@ -209,6 +209,19 @@ impl Core {
         let client = sent.ok_or(Unasked::NoRoom)?;
         self.desk.count(Counter::TrunkPings);
         Ok(client)
+    }
+
+    /// Whom the question is for, and the outbound proxy that it goes through.
+    fn asked_at(&self, key: Key, way: &Destination) -> (String, Option<Box<str>>) {
+        let trunk = self
+            .watched_trunk(key)
+            .and_then(|name| self.desk.snapshot.trunks.iter().find(|trunk| *trunk.name == *name));
+        let proxied = trunk.and_then(|trunk| Some((trunk, trunk.options.route.clone()?)));
+        match (proxied, way.transport) {
+            (Some((trunk, route)), _) => (format!("sip:{}", trunk.address()), Some(route)),
+            (None, Transport::Udp) => (format!("sip:{}", way.peer), None),
+            (None, other) => (format!("sip:{};transport={}", way.peer, other.uri_word()), None),
+        }
     }
 
     fn way_of(&self, key: Key) -> Option<Destination> {

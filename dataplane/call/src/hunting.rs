@@ -62,6 +62,7 @@ impl Core {
             Hop::Emergency(target) => {
                 if let Some(call) = self.calls.find_mut(slot) {
                     call.is_sips = false; // help is worth more than a secret
+                    call.privacy.waived = true;
                 }
                 self.add_target(slot, target);
             }

@@ -14,6 +14,7 @@ mod desk;
 mod edge;
 mod enrolment;
 mod entrances;
+mod faces;
 mod forwarding;
 mod gate;
 mod guests;

@@ -113,7 +113,13 @@ fn trunk_for<'s>(desk: &'s Desk, uri: &Uri<'_>) -> Option<&'s Trunk> {
     desk.snapshot.trunks.iter().filter(open).find(|trunk| {
         let default = trunk.port_default();
         let port = uri.port.unwrap_or(default);
-        let is_at = |ip: IpAddr| trunk.entrances.iter().any(|at| at.address == (ip, port).into());
+        let is_behind = |ip: IpAddr| {
+            let proxied = trunk.options.route.is_some() && trunk.host.parse() == Ok(ip);
+            proxied && port == trunk.port.unwrap_or(default)
+        };
+        let is_at = |ip: IpAddr| {
+            is_behind(ip) || trunk.entrances.iter().any(|at| at.address == (ip, port).into())
+        };
         match uri.host {
             Host::Name(name) => {
                 name.eq_ignore_ascii_case(trunk.host.as_bytes())

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::deciders::HttpRouterFile;
 use super::events::LocatorWebhookFile;
 use super::tls::Paths;
+use super::trunk_options::TrunkOptionsFile;
 use super::webhooks::WebhooksFile;
 
 #[derive(Debug, Default, Deserialize)]
@@ -177,6 +178,8 @@ pub(super) struct TrunkFile {
     pub(super) incoming_to_user_prefix: Option<String>,
     pub(super) rewrite_hostport: Option<bool>,
     pub(super) max_ring_time: Option<u64>,
+    #[serde(flatten)]
+    pub(super) options: TrunkOptionsFile,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -12,6 +12,7 @@ use super::file::ConfigFile;
 use super::problem::Report;
 use super::secret::ReadSecret;
 use crate::settings::PortSlice;
+use crate::trunk_options::external_addresses;
 
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -134,24 +135,14 @@ pub(super) fn rtp_ports(file: &ConfigFile, report: &mut Report<'_>) -> PortSlice
     PortSlice { first, last }
 }
 
-/// One address per family, written with commas between.
 pub(super) fn external_ip(written: Option<&str>, report: &mut Report<'_>) -> Vec<IpAddr> {
-    const KEY: &str = "external_ip";
-    let mut addresses: Vec<IpAddr> = Vec::new();
-    for part in written.unwrap_or_default().split(',').map(str::trim) {
-        if part.is_empty() {
-            continue;
-        }
-        match part.parse::<IpAddr>() {
-            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
-                report.error(KEY, format!("{ip} is not an address that others could send to"));
-            }
-            Ok(ip) if addresses.iter().any(|known| known.is_ipv4() == ip.is_ipv4()) => {
-                report.error(KEY, "has two addresses of one family");
-            }
-            Ok(ip) => addresses.push(ip),
-            Err(_) => report.error(KEY, format!("\"{part}\" is not an IP address")),
-        }
-    }
-    addresses
+    addresses(written, "external_ip", report)
+}
+
+/// One address per family, written with commas between.
+pub(super) fn addresses(written: Option<&str>, key: &str, report: &mut Report<'_>) -> Vec<IpAddr> {
+    external_addresses(written.unwrap_or_default()).unwrap_or_else(|reason| {
+        report.error(key, reason);
+        Vec::new()
+    })
 }

@@ -29,6 +29,7 @@ mod sipflow;
 mod storage;
 mod tls;
 mod tree;
+mod trunk_options;
 mod trunks;
 mod users;
 mod web;

@@ -140,7 +140,6 @@ pub(super) const NOT_YET: &[Key] = &[
     later("proxy.user_backends[].users[].voicemail_disabled", Bool),
     later("proxy.user_backends[].users[].is_support_webrtc", Bool),
     // Trunks.
-    later("proxy.trunks.*.codec", Any),
     later("proxy.trunks.*.id", Any),
     watch_out("proxy.trunks.*.recording", Any),
     later("proxy.trunks.*.country", Text),
@@ -152,10 +151,8 @@ pub(super) const NOT_YET: &[Key] = &[
     later("proxy.trunks.*.overflow_threshold", Number),
     watch_out("proxy.trunks.*.header_rules", Any),
     watch_out("proxy.trunks.*.header_passthrough", Any),
-    watch_out("proxy.trunks.*.media_mode", Text),
     watch_out("proxy.trunks.*.media_lock", Text),
     later("proxy.trunks.*.video_policy", Text),
-    watch_out("proxy.trunks.*.external_ip", Text),
     watch_out("proxy.trunks.*.bind_ip", Text),
     later("proxy.trunks.*.did_numbers", Any),
     later("proxy.trunks.*.ringback", Any),

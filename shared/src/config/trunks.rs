@@ -15,10 +15,12 @@ use super::account;
 use super::file::TrunkFile;
 use super::problem::{Origin, Report};
 use super::secret::ReadSecret;
+use super::trunk_options;
 use crate::account::Account;
 use crate::failover::{Failover, FailoverCodes};
 use crate::net::Transport;
 use crate::snapshot::{HealthChecks, TrunkDirection, WEIGHT_DEFAULT};
+use crate::trunk_options::{OutboundProxy, TrunkOptions};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkConfig {
@@ -41,6 +43,9 @@ pub struct TrunkConfig {
     pub failover: Failover,
     pub health: Option<HealthChecks>,
     pub account: Option<Arc<Account>>,
+    pub options: TrunkOptions,
+    /// Where requests go instead of to `dest`, which they name.
+    pub outbound_proxy: Option<OutboundProxy>,
     /// Where it was written; a trunk of the database has none.
     pub origin: Origin,
 }
@@ -153,6 +158,10 @@ fn trunk(
         return None;
     };
     let named = file.transport.as_deref();
+    let has_backup = file.backup_dest.as_ref().is_some_and(|text| !text.is_empty());
+    let by = named.map(transport_of);
+    let (options, outbound_proxy) =
+        trunk_options::check(&file.options, by, has_backup, key, report);
     let (dest, transport) = way(&dest, "dest", named, key, report)?;
     let backup = file.backup_dest.filter(|text| !text.is_empty());
     let backup = match backup {
@@ -181,6 +190,8 @@ fn trunk(
         failover,
         health,
         account,
+        options,
+        outbound_proxy,
         origin: report.origin(key),
     })
 }
@@ -201,13 +212,16 @@ fn way(
             return None;
         }
     };
-    let transport = match (named, found) {
-        (Some("tls"), _) => Some(Transport::Tls),
-        (Some("tcp"), _) => Some(Transport::Tcp),
-        (Some(_), _) => Some(Transport::Udp),
-        (None, found) => found,
-    };
-    Some((host, transport))
+    Some((host, named.map(transport_of).or(found)))
+}
+
+/// A word of `transport`.
+fn transport_of(word: &str) -> Transport {
+    match word {
+        "tls" => Transport::Tls,
+        "tcp" => Transport::Tcp,
+        _ => Transport::Udp,
+    }
 }
 
 fn health(file: &TrunkFile) -> Option<HealthChecks> {

@@ -22,7 +22,7 @@ use super::reliable::cseq_of;
 use super::setup::contact_way;
 use super::{
     AfterOpen, Aim, Call, Failure, INVITER, LegState, OwedAck, State, Unacked, challenged, orphan,
-    small,
+    small, terms,
 };
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::relays::RelayOwners;
@@ -198,6 +198,7 @@ impl Call {
             return orphan::hang_up(desk, client, response);
         };
         leg.state = LegState::Up;
+        terms::keep_recorded(leg.terms.as_deref(), &mut leg.dialog, response);
         leg.timer.agree_as_client(desk.now.mono, &desk.settings.timers.session, response);
         if leg.way.flow.is_none()
             && contact_uri(response).is_some()

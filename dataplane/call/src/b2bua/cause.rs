@@ -8,6 +8,7 @@ use shared::cdr::HangupReason;
 use sip::wire::{HeaderName, Message};
 
 use super::compose::readable;
+use super::parting::parting_of;
 use super::{Call, Failure};
 
 /// Reasons of one message that cross: one per protocol is what RFC 3326 has.
@@ -25,6 +26,7 @@ impl Call {
     pub(crate) fn hear_cause(&mut self, request: &Message<'_>) {
         if self.ended.is_none() {
             self.cause = cause_of(request);
+            self.parting = parting_of(request);
         }
     }
 
@@ -32,6 +34,7 @@ impl Call {
     pub(crate) fn forget_cause(&mut self) {
         if self.ended.is_none() {
             self.cause = None;
+            self.parting = None;
         }
     }
 

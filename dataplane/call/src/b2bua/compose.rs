@@ -8,6 +8,8 @@ use shared::headers::{ExtraHeader, is_reserved};
 use sip::dialog::party;
 use sip::wire::{HeaderName, Message, NameAddr, Writer};
 
+use super::identity::{TELLING, is_identity};
+
 /// Known headers that mean the same to both ends.
 const CROSSING: [HeaderName; 13] = [
     HeaderName::AlertInfo,
@@ -33,14 +35,18 @@ pub(crate) fn pass_through(out: &mut Writer<'_>, message: &Message<'_>) {
 }
 
 /// The same for an INVITE that somebody spoke about: what `added` has under a name stands in place of
-/// what the message says. `original`: `Orders::with_original_headers`.
+/// what the message says. `original`: `Orders::with_original_headers`. `hidden`: who calls is a secret.
 pub(crate) fn pass_and_add(
     out: &mut Writer<'_>,
     message: &Message<'_>,
     original: Option<bool>,
     added: &[ExtraHeader],
+    hidden: bool,
 ) {
     for (name, written, value) in message.lines() {
+        if hidden && TELLING.contains(&name) {
+            continue;
+        }
         let may_cross = match original {
             Some(true) => crosses(name, written) || is_theirs(name, written),
             Some(false) => false,
@@ -65,10 +71,19 @@ pub(crate) fn renamed(address: NameAddr<'_>, uri: Option<&[u8]>) -> Vec<u8> {
 }
 
 fn write_line(out: &mut Writer<'_>, name: HeaderName, written: &[u8], value: &[u8]) {
-    if name == HeaderName::Other {
-        out.line(written, value);
-    } else {
-        out.header(name.as_str(), value);
+    match name {
+        HeaderName::Other => out.line(written, value),
+        HeaderName::Warning => out.header(name.as_str(), &from_us(value)),
+        known => out.header(known.as_str(), value),
+    };
+}
+
+/// A Warning without the address of who warns (RFC 3261 20.43: a pseudonym may stand there).
+fn from_us(value: &[u8]) -> Vec<u8> {
+    let mut words = value.splitn(3, |byte| *byte == b' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(code), Some(_), Some(text)) => [code, b"gateway", text].join(&b' '),
+        _ => value.to_vec(),
     }
 }
 
@@ -78,11 +93,11 @@ fn crosses(name: HeaderName, written: &[u8]) -> bool {
 
 /// What is neither ours to write nor an identity that only a trusted peer may assert (RFC 3325 5).
 fn is_theirs(name: HeaderName, written: &[u8]) -> bool {
+    if name == HeaderName::Server || is_identity(name, written) {
+        return false;
+    }
     let text = match name {
         HeaderName::Other => std::str::from_utf8(written).unwrap_or("via"),
-        HeaderName::PAssertedIdentity | HeaderName::PPreferredIdentity | HeaderName::Server => {
-            return false;
-        }
         known => known.as_str(),
     };
     !is_reserved(text)

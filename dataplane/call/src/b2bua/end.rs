@@ -19,7 +19,7 @@ use sip::wire::{Method, reason_phrase};
 
 use super::compose::readable;
 use super::recording::Recorded;
-use super::{Call, Ended, INVITER, LegState, State, small};
+use super::{Call, Ended, INVITER, LegState, State, parting, small};
 use crate::desk::{Desk, Reply};
 use crate::transactions::Owner;
 
@@ -150,7 +150,7 @@ impl Call {
         let cseq = leg.dialog.next_cseq();
         let (cause, owner) = (self.release_cause(), Owner::Nobody(Some(self.rung(index))));
         let leg = &self.legs[usize::from(index)];
-        let (dialog, way) = (&leg.dialog, leg.way);
+        let (dialog, way, words) = (&leg.dialog, leg.way, &self.parting);
         let account = self.trunk_of(index).and_then(|name| desk.account_of(name, way.peer));
         let sent =
             desk.request(Method::Bye, dialog.request_uri(), way, 70, owner, |desk, mut out| {
@@ -159,6 +159,7 @@ impl Call {
                 if !cause.is_empty() {
                     out.header("Reason", cause.as_bytes());
                 }
+                parting::write_parting(words, &mut out);
                 out.end();
             });
         // The call may be gone when the peer asks for credentials.

@@ -239,6 +239,7 @@ impl Call {
         let leg = new_leg(desk, side, lent.dialog, lent.way);
         Leg {
             user: lent.user,
+            terms: desk.terms_of(lent.trunk.as_deref()),
             trunk: lent.trunk,
             is_host: lent.is_host,
             is_guest: lent.is_guest,

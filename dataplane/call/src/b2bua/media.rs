@@ -14,7 +14,7 @@ use shared::ids::{RelayKey, Side};
 use shared::limits::RELAYS_PER_CALL_MAX;
 use shared::metrics::Counter;
 use shared::net::Destination;
-use sip::sdp::{self, Description, Direction, LineChange, Rewrite, SdpError};
+use sip::sdp::{self, Allowed, Description, Direction, LineChange, Rewrite, SdpError};
 
 use super::recording::Recorded;
 use super::speech::Voice;
@@ -239,9 +239,12 @@ impl Call {
             self.legs[usize::from(leg)].last_sdp.clone_from(&body);
             return body;
         }
+        let listed = self.trunk_codecs(leg);
+        let codecs = allowed(listed.as_deref(), &self.orders.allow_codecs);
         let lines = &self.media.lines;
         let leg = &mut self.legs[usize::from(leg)];
-        let ip = desk.advertised_ip(leg.way.local.ip());
+        let peer = leg.way.peer.ip();
+        let ip = desk.advertised_ip(peer, leg.way.local.ip());
         let change = |(index, line): (usize, &sdp::MediaLine<'_>)| match lines
             .get(index)
             .and_then(Option::as_ref)
@@ -252,7 +255,7 @@ impl Call {
                 // A leg that came later may have been reached from another address of ours than the
                 // one that the relay is bound to.
                 let bound = Some(pair.ip).filter(|bound| !bound.is_unspecified());
-                let ip = bound.map_or(ip, |bound| desk.advertised_ip(bound));
+                let ip = bound.map_or(ip, |bound| desk.advertised_ip(peer, bound));
                 LineChange::Relay { ip, rtp_port: pair.rtp_port, rtcp_port }
             }
             _ => LineChange::Refuse,
@@ -264,7 +267,7 @@ impl Call {
             origin_version: leg.origin_version,
             ip,
             lines: &lines,
-            codecs: &self.orders.allow_codecs,
+            codecs,
             direction,
             hold: leg.held,
         };
@@ -288,9 +291,10 @@ impl Call {
         said: &Description<'_>,
         direction: Option<Direction>,
     ) -> Vec<u8> {
+        let listed = self.trunk_codecs(leg);
+        let codecs = allowed(listed.as_deref(), &self.orders.allow_codecs);
         let leg = &self.legs[usize::from(leg)];
         let (before, hold) = (leg.last_sdp.as_slice(), leg.held);
-        let codecs = &self.orders.allow_codecs;
         sdp::pass(said, &sdp::Pass { before, codecs, direction, hold })
     }
 
@@ -299,7 +303,7 @@ impl Call {
     pub(crate) fn choose_road(&mut self, desk: &mut Desk, theirs: IpAddr) {
         let is_new = self.media.lines.is_empty() && !self.media.past_us;
         let wanted = match self.orders.media_proxy {
-            MediaProxy::Auto => desk.settings.media.proxy,
+            MediaProxy::Auto => self.media_wish(desk).unwrap_or(desk.settings.media.proxy),
             said => said,
         };
         if !is_new || !wanted.avoids_us() {
@@ -310,6 +314,8 @@ impl Call {
             "it is to be recorded"
         } else if self.media.muted != [false; 2] {
             "one side is muted"
+        } else if self.privacy.session {
+            "its caller asks for privacy"
         } else if own.is_none_or(|own| own.is_ipv4() != theirs.is_ipv4()) {
             "its sides are of two address families"
         } else {
@@ -412,12 +418,20 @@ fn is_plain(proto: &[u8]) -> bool {
 pub(crate) fn refusal(desk: &mut Desk, way: &Destination, offer: &[u8]) -> Vec<u8> {
     let Ok(offer) = read(offer) else { return Vec::new() };
     let lines: Vec<_> = offer.media.iter().map(|_| LineChange::Refuse).collect();
-    let ip = desk.advertised_ip(way.local.ip());
+    let ip = desk.advertised_ip(way.peer.ip(), way.local.ip());
     let origin_id = desk.mint.random() & 0x7fff_ffff;
     let mut body = Vec::with_capacity(256);
     let change = Rewrite { origin_id, lines: &lines, ..Rewrite::plain(ip) };
     sdp::rewrite(&offer, &change, &mut body);
     body
+}
+
+/// What audio may speak: by the lists of the legs' trunks, in their order, else by a program's word.
+fn allowed<'c>(listed: Option<&'c [Box<str>]>, ordered: &'c [Box<str>]) -> Allowed<'c> {
+    match listed {
+        Some(names) => Allowed { names, ranked: true },
+        None => Allowed::any_order(ordered),
+    }
 }
 
 /// Reads an SDP body within its bounds.

@@ -17,12 +17,14 @@ pub(crate) mod end;
 pub(crate) mod exchange;
 pub(crate) mod forward;
 pub(crate) mod hunt;
+pub(crate) mod identity;
 pub(crate) mod join;
 pub(crate) mod keys;
 pub(crate) mod lend;
 pub(crate) mod media;
 pub(crate) mod news;
 pub(crate) mod orphan;
+pub(crate) mod parting;
 pub(crate) mod pickup;
 pub(crate) mod prack;
 pub(crate) mod recording;
@@ -34,11 +36,13 @@ pub(crate) mod secure;
 pub(crate) mod session_timer;
 pub(crate) mod setup;
 pub(crate) mod speech;
+pub(crate) mod terms;
 pub(crate) mod transfer;
 pub(crate) mod view;
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::act::HangUp;
@@ -48,6 +52,7 @@ use shared::headers::ExtraHeader;
 use shared::ids::{CallId, ShardId, Side};
 use shared::net::{Destination, Source};
 use shared::time::{Instant, Now};
+use shared::trunk_options::TrunkOptions;
 use sip::dialog::Dialog;
 use sip::wire::Message;
 
@@ -66,10 +71,12 @@ pub(crate) use dial::Dial;
 pub(crate) use exchange::Exchange;
 pub(crate) use forward::Forwards;
 pub(crate) use hunt::{Hop, Hunt};
+pub(crate) use identity::Privacy;
 pub(crate) use join::Join;
 pub(crate) use keys::Pressing;
 pub(crate) use lend::Lent;
 pub(crate) use media::Media;
+pub(crate) use parting::Parting;
 pub(crate) use prack::Early;
 pub(crate) use referral::Referral;
 pub(crate) use reliable::Reliable;
@@ -97,6 +104,7 @@ pub(crate) struct Call {
     pub is_sips: bool,
     /// Whoever asked for it has no account.
     pub is_guests: bool,
+    pub privacy: Privacy,
     pub started: Now,
     pub ringing: Option<Now>,
     pub answered: Option<Now>,
@@ -105,6 +113,8 @@ pub(crate) struct Call {
     pub hung_up: Option<HangUp>,
     /// The Reason of the BYE or CANCEL that ended it.
     pub cause: Option<Box<str>>,
+    /// The User-to-User of that BYE.
+    pub parting: Parting,
     /// What programs want of this call and have no answer to yet.
     pub acts: Vec<Act>,
     /// Keys that are sent by INFO.
@@ -241,6 +251,8 @@ pub(crate) struct Leg {
     pub user: Option<Mark>,
     /// The trunk that it goes to.
     pub trunk: Option<Box<str>>,
+    /// What that trunk asks for, or the one that it comes from, as it was when the leg was made.
+    pub terms: Option<Arc<TrunkOptions>>,
     /// A host of its own, no registered phone: its Contact is where it is reached.
     pub is_host: bool,
     pub state: LegState,

@@ -15,7 +15,7 @@ use super::compose::{Carries, SDP, carries, write_body};
 use super::media::{read, refusal};
 use super::reliable::OwedPrack;
 use super::setup::contact_way;
-use super::{AfterOpen, Call, INVITER};
+use super::{AfterOpen, Call, INVITER, terms};
 use crate::desk::Desk;
 use crate::relays::RelayOwners;
 use crate::transactions::{Asks, ClientKey};
@@ -214,6 +214,7 @@ impl Call {
         let number = leg.dialog.next_cseq();
         let mut dialog = leg.dialog.clone();
         dialog.learn(response);
+        terms::keep_recorded(leg.terms.as_deref(), &mut dialog, response);
         let elsewhere = || contact_way(response, &leg.way);
         let moves = leg.is_host && leg.way.flow.is_none();
         let way = Some(()).filter(|()| moves).and_then(|()| elsewhere()).unwrap_or(leg.way);

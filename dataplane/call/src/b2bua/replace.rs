@@ -103,7 +103,8 @@ impl Call {
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);
         let user = Mark::of_sender(request).filter(|_| trunk.is_none());
-        let mut leg = Leg { user, trunk, said: offer.text().to_vec(), ..leg };
+        let terms = desk.terms_of(trunk.as_deref());
+        let mut leg = Leg { user, trunk, terms, said: offer.text().to_vec(), ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);

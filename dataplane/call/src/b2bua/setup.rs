@@ -24,7 +24,7 @@ use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::secure::is_sips;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media,
+    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media, Privacy,
     Reliable, Round, SessionTimer, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk};
@@ -83,6 +83,7 @@ impl Call {
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
         let mut inviter = new_leg(desk, Side::Caller, dialog, way);
         inviter.timer.learn(request);
+        inviter.terms = desk.terms_of(invitation.inbound_trunk.as_deref());
         Some(Self {
             direction,
             caller: compose::party_user(&caller),
@@ -119,12 +120,14 @@ impl Call {
             user_agent: None,
             is_sips: false,
             is_guests: false,
+            privacy: Privacy::default(),
             started,
             ringing: None,
             answered: None,
             ended: None,
             hung_up: None,
             cause: None,
+            parting: None,
             acts: Vec::new(),
             pressing: None,
             legs: Vec::new(),
@@ -192,10 +195,11 @@ impl Call {
         if self.dial.is_some() {
             return self.open_dial(desk, owners, theirs);
         }
-        self.choose_road(desk, theirs);
         let ips = [self.legs[usize::from(INVITER)].way.local.ip(), theirs];
         let Some(request) = self.invite_bytes(desk) else { return self.refuse(desk, 500) };
         let Ok(request) = scan(&request) else { return self.refuse(desk, 500) };
+        self.learn_privacy(&request);
+        self.choose_road(desk, theirs);
         match carries(&request) {
             Carries::Nothing if self.has_answered_early() => self.invite_targets(desk),
             Carries::Nothing => {
@@ -281,6 +285,10 @@ impl Call {
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
             self.note_next_try(desk, leg);
+            if outgoing.offer.is_some_and(|offer| !self.can_speak(leg, offer)) {
+                self.speechless(desk, leg);
+                continue;
+            }
             let body = outgoing
                 .offer
                 .map(|offer| self.say_as(desk, leg, offer, outgoing.direction))
@@ -296,21 +304,24 @@ impl Call {
 
     fn add_leg(&mut self, desk: &mut Desk, outgoing: &Outgoing<'_>, target: &Target) -> u8 {
         let index = small(self.legs.len());
+        let terms = desk.terms_of(target.trunk.as_deref());
+        let proxy = terms.as_ref().and_then(|terms| terms.route.as_deref());
+        let routes = proxy.map_or_else(|| target.path.clone(), |route| vec![route.into()]);
         let dialog = Dialog {
             state: DialogState::Early,
             call_id: self.leg_call_id(index).into_bytes(),
             local_tag: desk.mint.tag(self.key, index),
             remote_tag: Vec::new(),
-            local_party: outgoing.from.clone(),
+            local_party: self.shown_as(outgoing, terms.as_deref()),
             remote_party: outgoing.to.clone(),
             remote_target: target.uri.clone(),
-            routes: target.path.clone(),
+            routes,
             local_cseq: 0,
             remote_cseq: None,
         };
         let leg = new_leg(desk, outgoing.side, dialog, target.way);
         let (trunk, is_host) = (target.trunk.clone(), target.is_host);
-        self.legs.push(Leg { trunk, is_host, user: target.user, ..leg });
+        self.legs.push(Leg { trunk, terms, is_host, user: target.user, ..leg });
         index
     }
 
@@ -322,6 +333,9 @@ impl Call {
     fn send_invite(&mut self, desk: &mut Desk, index: u8, outgoing: &Outgoing<'_>, body: &[u8]) {
         let (owner, max_forwards) = (self.owner(index, Asks::Invite), self.max_forwards);
         let asks_reliability = self.asks_reliability(outgoing.offer.is_some());
+        let named = self.named_to(desk, outgoing, index);
+        let terms = self.leg(index).and_then(|leg| leg.terms.as_deref());
+        let hidden = self.is_hidden(outgoing.side, terms);
         let leg = &mut self.legs[usize::from(index)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
@@ -344,10 +358,14 @@ impl Call {
                 if let Some(party) = outgoing.referred_by {
                     out.header("Referred-By", party);
                 }
+                if let Some(named) = &named {
+                    named.write(&mut out, outgoing.crossing, outgoing.headers);
+                }
                 match outgoing.crossing {
                     Some(request) => {
                         let original = outgoing.original_headers;
-                        compose::pass_and_add(&mut out, request, original, outgoing.headers);
+                        let added = outgoing.headers;
+                        compose::pass_and_add(&mut out, request, original, added, hidden);
                     }
                     None => compose::add(&mut out, outgoing.headers),
                 }
@@ -440,6 +458,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         way,
         user: None,
         trunk: None,
+        terms: None,
         is_host: false,
         state: LegState::Inviting,
         invite: None,
@@ -496,7 +515,9 @@ pub(crate) fn contact_way(message: &Message<'_>, back: &Destination) -> Option<D
         // is reached in the same way again. A WebSocket client listens nowhere (RFC 7118 5.1).
         return None;
     }
-    let route = message.values(HeaderName::RecordRoute).next();
+    // The next hop is the first that a request recorded, and the last that a response did.
+    let mut recorded = message.values(HeaderName::RecordRoute);
+    let route = if message.is_request() { recorded.next() } else { recorded.last() };
     let value = route.or_else(|| message.values(HeaderName::Contact).next())?;
     let contact = NameAddr::parse(value).ok()?;
     let uri = Uri::parse(contact.uri).ok()?;

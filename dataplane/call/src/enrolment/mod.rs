@@ -77,13 +77,18 @@ struct Place {
     port: Option<u16>,
     at: SocketAddr,
     transport: Transport,
+    /// The outbound proxy on the way there.
+    route: Option<Box<str>>,
 }
 
 impl Place {
     /// `None` while its name is not resolved.
     fn of(trunk: &Trunk) -> Option<Self> {
-        let Entrance { host, port, address, transport, .. } = trunk.entrances.first()?;
-        Some(Self { host: host.clone(), port: *port, at: *address, transport: *transport })
+        let first = trunk.entrances.first()?;
+        let (host, port) = trunk.named(first);
+        let Entrance { address: at, transport, .. } = *first;
+        let route = trunk.options.route.clone();
+        Some(Self { host: host.into(), port, at, transport, route })
     }
 }
 

@@ -33,7 +33,9 @@ pub(super) struct Wording<'w> {
 impl Wording<'_> {
     /// `sip:carrier.example:5070;transport=tcp`
     pub(super) fn registrar(&self) -> String {
-        let Place { host, port, transport, .. } = self.place;
+        let Place { host, port, transport, route, .. } = self.place;
+        // How the proxy is reached is its Route's to say.
+        let transport = if route.is_some() { &Transport::Udp } else { transport };
         let mut uri = format!("sip:{}", bracketed(host));
         if let Some(port) = port.filter(|port| *port != transport.port()) {
             write!(uri, ":{port}").expect("a String takes all");
@@ -49,6 +51,9 @@ impl Wording<'_> {
         let user = escaped(&self.account.username);
         let aor = format!("sip:{user}@{}", bracketed(&self.place.host));
         let contact = desk.advertised(way);
+        if let Some(route) = &self.place.route {
+            out.header("Route", route.as_bytes());
+        }
         out.header_fmt("From", format_args!("<{aor}>;tag={}", self.tag));
         out.header_fmt("To", format_args!("<{aor}>"));
         out.header("Call-ID", self.call_id.as_bytes());

@@ -336,16 +336,17 @@ fn choice(
     max_ring: Option<Duration>,
 ) -> Option<Choice> {
     let way = locate::way_to(outlook.desk, entrance, outlook.from)?;
+    let (named_host, named_port) = trunk.named(entrance);
     let own = |host: &Option<Vec<u8>>, before: &[u8]| match host {
         Some(host) => host.clone(),
-        None if trunk.rewrite_host => entrance.host.as_bytes().to_vec(),
+        None if trunk.rewrite_host => named_host.as_bytes().to_vec(),
         None => before.to_vec(),
     };
     let (user, host, mut port) = request_of(dialled, rewritten);
     let written = rewritten.request.host.as_ref().or(rewritten.to.host.as_ref());
     let host = own(&written.cloned(), &host);
     if written.is_none() && trunk.rewrite_host {
-        port = entrance.port.filter(|port| *port != entrance.transport.port());
+        port = named_port.filter(|port| *port != entrance.transport.port());
     }
     let address = |over: &Over, whole: &dialled::Address<'_>| {
         let user = over.user.as_deref().unwrap_or(&whole.user);

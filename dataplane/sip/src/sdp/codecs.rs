@@ -2,7 +2,7 @@
 //! Owns:  the names of the static payload types (RFC 3551 6).
 //! Gives: `keeps_codec` for the decision, `Kept` for the writing.
 //! Never: takes telephone-event away: it is no codec, and calls need it.
-//! Holds: the formats that stay keep their order and their attributes.
+//! Holds: the formats that stay keep their attributes, and their order unless the list is to give it.
 
 use super::MediaLine;
 use super::lines::{attribute, cut_word, number, words};
@@ -11,28 +11,48 @@ use super::lines::{attribute, cut_word, number, words};
 const BESIDES: [&str; 2] = ["telephone-event", "CN"];
 
 /// The payload types of a line that stay, one bit each.
-pub(super) struct Kept {
+pub(super) struct Kept<'c> {
     types: u128,
     has_codec: bool,
+    /// The order in which they are written, by name; empty: as they came.
+    order: &'c [Box<str>],
+}
+
+/// The encoding names that audio lines may keep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allowed<'c> {
+    /// Empty: all.
+    pub names: &'c [Box<str>],
+    /// What stays is written in the order of the list, the best one first (RFC 3264 5.1).
+    pub ranked: bool,
+}
+
+impl<'c> Allowed<'c> {
+    /// In whatever order they are offered.
+    pub const fn any_order(names: &'c [Box<str>]) -> Self {
+        Self { names, ranked: false }
+    }
 }
 
 /// Whether something to talk with is left of this line. Only audio lines are restricted.
 pub fn keeps_codec(line: &MediaLine<'_>, allowed: &[Box<str>]) -> bool {
-    Kept::of(line, allowed).is_none_or(|kept| kept.has_codec())
+    Kept::of(line, Allowed::any_order(allowed)).is_none_or(|kept| kept.has_codec())
 }
 
-impl Kept {
+impl<'c> Kept<'c> {
     /// `None`: this line is not restricted.
-    pub(super) fn of(line: &MediaLine<'_>, allowed: &[Box<str>]) -> Option<Self> {
+    pub(super) fn of(line: &MediaLine<'_>, allowed: Allowed<'c>) -> Option<Self> {
         let restricted = line.kind.eq_ignore_ascii_case(b"audio") && line.carries_rtp();
-        if allowed.is_empty() || !restricted {
+        let Allowed { names, ranked } = allowed;
+        if names.is_empty() || !restricted {
             return None;
         }
-        let mut kept = Self { types: 0, has_codec: false };
+        let order = if ranked { names } else { &[] };
+        let mut kept = Self { types: 0, has_codec: false, order };
         for payload_type in words(line.formats).filter_map(number::<u8>) {
             let name = encoding(line, payload_type).unwrap_or_default();
             let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-            let is_codec = allowed.iter().any(|allowed| is(allowed));
+            let is_codec = names.iter().any(|allowed| is(allowed));
             if is_codec || BESIDES.into_iter().any(is) {
                 kept.types |= 1 << payload_type;
                 kept.has_codec |= is_codec;
@@ -46,10 +66,21 @@ impl Kept {
     }
 
     pub(super) fn write_formats(&self, line: &MediaLine<'_>, out: &mut Vec<u8>) {
-        for word in words(line.formats).filter(|word| self.keeps(word)) {
-            out.push(b' ');
-            out.extend_from_slice(word);
+        let kept = words(line.formats).filter(|word| self.keeps(word));
+        if self.order.is_empty() {
+            return kept.for_each(|word| write_format(word, out));
         }
+        // What goes beside every codec is on no list, and comes last.
+        let rank = |word: &&[u8]| {
+            let name = number(word).and_then(|payload_type| encoding(line, payload_type));
+            let is = |known: &Box<str>| {
+                name.is_some_and(|name| name.eq_ignore_ascii_case(known.as_bytes()))
+            };
+            self.order.iter().position(is).unwrap_or(self.order.len())
+        };
+        let mut kept: Vec<&[u8]> = kept.collect();
+        kept.sort_by_key(rank);
+        kept.into_iter().for_each(|word| write_format(word, out));
     }
 
     /// Whether an attribute speaks of a payload type that goes.
@@ -65,6 +96,11 @@ impl Kept {
         number::<u8>(word)
             .is_some_and(|payload_type| payload_type < 128 && self.types & (1 << payload_type) != 0)
     }
+}
+
+fn write_format(word: &[u8], out: &mut Vec<u8>) {
+    out.push(b' ');
+    out.extend_from_slice(word);
 }
 
 /// The name in `a=rtpmap`, else the static one.
@@ -111,6 +147,10 @@ mod tests {
         a=fmtp:101 0-16\na=ptime:20\nm=video 4002 RTP/AVP 99\na=rtpmap:99 H264/90000\n";
 
     fn with(codecs: &[&str]) -> String {
+        allowing(codecs, false)
+    }
+
+    fn allowing(codecs: &[&str], ranked: bool) -> String {
         let codecs: Vec<Box<str>> = codecs.iter().map(|&name| name.into()).collect();
         let body = crlf(OFFER);
         let offer = parse(&body).expect("it is well-formed");
@@ -120,7 +160,11 @@ mod tests {
             rtp_port,
             rtcp_port: rtp_port + 1,
         });
-        let change = Rewrite { lines: &lines, codecs: &codecs, ..Rewrite::plain(ip) };
+        let change = Rewrite {
+            lines: &lines,
+            codecs: Allowed { names: &codecs, ranked },
+            ..Rewrite::plain(ip)
+        };
         let mut out = Vec::new();
         rewrite(&offer, &change, &mut out);
         String::from_utf8(out).expect("ASCII").replace("\r\n", "\n")
@@ -135,6 +179,13 @@ mod tests {
         }
         assert!(!text.contains(":97"), "{text}");
         assert!(text.contains("m=video 20002 RTP/AVP 99\na=rtpmap:99 H264/90000\n"), "{text}");
+    }
+
+    #[test]
+    fn a_ranked_list_gives_the_order() {
+        let text = allowing(&["opus", "G729", "pcma", "G722"], true);
+        assert!(text.contains("m=audio 20000 RTP/AVP 96 8 9 101 13\n"), "{text}");
+        assert!(text.contains("a=fmtp:96 useinbandfec=1\n") && !text.contains(":97"), "{text}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod samples;
 use std::fmt;
 use std::net::IpAddr;
 
-pub use codecs::keeps_codec;
+pub use codecs::{Allowed, keeps_codec};
 pub use narrow::narrow;
 pub use offer::{AUDIO, Codec, answer_plain, audio_after, formats_agree, offer_audio};
 pub use parse::parse;

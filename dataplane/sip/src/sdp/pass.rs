@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::codecs::Kept;
+use super::codecs::{Allowed, Kept};
 use super::lines::{Line, lines, number, words};
 use super::rewrite::write_line;
 use super::{Description, Direction, MediaLine, parse};
@@ -16,8 +16,7 @@ pub struct Pass<'p> {
     /// What the reader was told before; empty: nothing. It goes by one `o=` for the whole dialog,
     /// whoever writes, and by a version that grows with each change (RFC 3264 8).
     pub before: &'p [u8],
-    /// Encoding names that audio lines may keep; empty: all.
-    pub codecs: &'p [Box<str>],
+    pub codecs: Allowed<'p>,
     /// What every line that is not refused says instead of its own direction.
     pub direction: Option<Direction>,
     /// Who hears it is put on hold. No relay keeps its peer quiet, so nobody is to send.
@@ -69,7 +68,7 @@ impl<'a> Origin<'a> {
 }
 
 fn write(said: &Description<'_>, how: &Pass<'_>, origin: Option<Origin<'_>>) -> Vec<u8> {
-    if origin.is_none() && how.codecs.is_empty() && how.direction.is_none() && !how.hold {
+    if origin.is_none() && how.codecs.names.is_empty() && how.direction.is_none() && !how.hold {
         return said.text().to_vec();
     }
     let mut out = Vec::with_capacity(said.text().len() + 16);
@@ -188,9 +187,15 @@ mod tests {
     #[test]
     fn codecs_that_are_not_allowed_go() {
         let said = body("- 7 1 IN IP4 192.0.2.1", 4_000);
-        let told = passed(&said, &Pass { codecs: &["PCMA".into()], ..Pass::default() });
+        let told = passed(
+            &said,
+            &Pass { codecs: Allowed::any_order(&["PCMA".into()]), ..Pass::default() },
+        );
         assert!(told.contains("m=audio 4000 RTP/AVP 8 101\r\n"), "{told}");
-        let told = passed(&said, &Pass { codecs: &["opus".into()], ..Pass::default() });
+        let told = passed(
+            &said,
+            &Pass { codecs: Allowed::any_order(&["opus".into()]), ..Pass::default() },
+        );
         assert!(told.contains("m=audio 0 RTP/AVP 0 8 101\r\n"), "{told}");
     }
 

@@ -7,7 +7,7 @@
 use std::io::Write as _;
 use std::net::IpAddr;
 
-use super::codecs::Kept;
+use super::codecs::{Allowed, Kept};
 use super::lines::{Line, attribute, lines};
 use super::{Description, Direction, MediaLine};
 
@@ -28,8 +28,7 @@ pub struct Rewrite<'r> {
     pub ip: IpAddr,
     /// By media line; a line beyond the end is refused.
     pub lines: &'r [LineChange],
-    /// Encoding names that audio lines may keep; empty: all.
-    pub codecs: &'r [Box<str>],
+    pub codecs: Allowed<'r>,
     /// What every line that is not refused says instead of its own direction.
     pub direction: Option<Direction>,
     /// Who hears it is put on hold: it is asked to send nothing (RFC 3264 8.4).
@@ -45,7 +44,7 @@ impl Rewrite<'_> {
             origin_version,
             ip,
             lines: &[],
-            codecs: &[],
+            codecs: Allowed::any_order(&[]),
             direction: None,
             hold: false,
         }
@@ -97,7 +96,7 @@ fn write_head(description: &Description<'_>, change: &Rewrite<'_>, out: &mut Vec
 }
 
 /// The decisions about one media line, taken before it is written.
-struct Section {
+struct Section<'c> {
     port: u16,
     ip: IpAddr,
     /// A `c=` of its own where the peer had none: the description's is missing or another one.
@@ -108,13 +107,13 @@ struct Section {
     /// `None`: the direction stays as it is written.
     direction: Option<Direction>,
     /// `None`: every format stays.
-    kept: Option<Kept>,
+    kept: Option<Kept<'c>>,
 }
 
-impl Section {
+impl<'c> Section<'c> {
     fn new(
         description: &Description<'_>,
-        change: &Rewrite<'_>,
+        change: &Rewrite<'c>,
         line: &MediaLine<'_>,
         wanted: LineChange,
     ) -> Self {
