@@ -310,7 +310,7 @@ impl Core {
             out.header("User-Agent", desk.settings.product.as_bytes());
             out.copy(request, HeaderName::Expires);
             out.copy(request, HeaderName::ContentEncoding);
-            compose::pass_and_add(&mut out, request, None, &changes.headers);
+            compose::pass_and_add(&mut out, request, None, &changes.headers, false);
             let kind = request.first(HeaderName::ContentType).unwrap_or(b"text/plain");
             compose::write_body(out, kind, request.body());
         });
