@@ -7,12 +7,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shared::net::Transport;
 
 use crate::gateway::{Folder, spare_port};
 use crate::process::Running;
@@ -46,19 +47,37 @@ pub struct Baresip {
 
 impl Baresip {
     pub fn start(account: &Account<'_>) -> Result<Self, String> {
+        Self::start_over(account, Transport::Udp, None)
+    }
+
+    /// Over another transport, and over IPv6 where the registrar is there; a TLS server bears the
+    /// certificate that is believed.
+    pub fn start_over(
+        account: &Account<'_>,
+        transport: Transport,
+        believed: Option<&Path>,
+    ) -> Result<Self, String> {
         let folder = Folder::new("baresip")?;
-        let local = Ipv4Addr::LOCALHOST;
-        let sip = SocketAddr::from((local, spare_port(local.into())?));
-        let control = SocketAddr::from((local, spare_port(local.into())?));
-        let text = configuration(&folder.path, sip, control, account.tone_hz);
+        let local: IpAddr = match account.registrar.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let sip = SocketAddr::new(local, spare_port(local)?);
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let control = SocketAddr::new(loopback, spare_port(loopback)?);
+        let mut text = configuration(&folder.path, sip, control, account.tone_hz);
+        if let Some(path) = believed {
+            text.push_str(&format!("sip_cafile {}\n", path.display()));
+        }
         let write = |error: std::io::Error| format!("{}: {error}", folder.path.display());
         fs::write(folder.path.join("config"), text).map_err(write)?;
         fs::write(folder.path.join("contacts"), "").map_err(write)?;
         let Account { user, password, registrar, register_s, .. } = account;
+        let way = transport.uri_word();
         let line = format!(
-            "<sip:{user}@{registrar};transport=udp>;auth_user={user};auth_pass={password};\
+            "<sip:{user}@{registrar};transport={way}>;auth_user={user};auth_pass={password};\
              answermode=auto;regint={register_s};audio_codecs=PCMU/8000/1;ptime=20;\
-             outbound=\"sip:{registrar};transport=udp\"\n"
+             outbound=\"sip:{registrar};transport={way}\"\n"
         );
         fs::write(folder.path.join("accounts"), line).map_err(write)?;
         tones::write_wav(&folder.path, account.tone_hz).map_err(|error| error.to_string())?;
@@ -91,6 +110,17 @@ impl Baresip {
 
     pub fn hang_up(&mut self) -> Result<(), String> {
         self.command("hangup", "")
+    }
+
+    /// Sends the other side of its call on to somebody else, by REFER.
+    pub fn transfer(&mut self, uri: &str) -> Result<(), String> {
+        self.command("transfer", uri)
+    }
+
+    /// What happened before is not waited for.
+    pub fn forget_events(&mut self) {
+        self.read_events();
+        self.events.clear();
     }
 
     /// The next event of this type that nobody waited for before.

@@ -31,6 +31,10 @@ pub struct Plan {
     pub ip: IpAddr,
     /// Name and password.
     pub users: Vec<(String, String)>,
+    /// Further fields of a user, by name.
+    pub user_fields: Vec<(String, String)>,
+    /// Listens on every address of both families; `ip` is where it is looked for.
+    pub every_address: bool,
     /// Name and destination URI of each trunk.
     pub trunks: Vec<(String, String)>,
     /// Digest algorithms offered, in this order. SIPp 3.6 reads only the first challenge and
@@ -62,6 +66,8 @@ impl Default for Plan {
         Self {
             ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
             users: vec![user("1001"), user("1002"), user("1003")],
+            user_fields: Vec::new(),
+            every_address: false,
             trunks: Vec::new(),
             digest_algorithms: vec!["MD5"],
             recording: false,
@@ -352,15 +358,17 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
         "http_addr = \"127.0.0.1:{http_port}\"\n\
          database_url = {database:?}\n\
          rtp_start_port = {rtp_first}\nrtp_end_port = {}\n\n\
-         [proxy]\naddr = \"{}\"\nudp_port = {sip_port}\ntcp_port = {sip_port}\n\
+         [proxy]\nudp_port = {sip_port}\ntcp_port = {sip_port}\n\
          realms = [\"ringgate.test\"]\n",
-        rtp_first + plan.rtp_ports,
-        plan.ip
+        rtp_first + plan.rtp_ports
     );
     let mut line = |words: String| {
         text.push_str(&words);
         text.push('\n');
     };
+    if !plan.every_address {
+        line(format!("addr = \"{}\"", plan.ip));
+    }
     let quoted: Vec<String> =
         plan.digest_algorithms.iter().map(|name| format!("{name:?}")).collect();
     line(format!("digest_algorithms = [{}]", quoted.join(", ")));
@@ -371,11 +379,12 @@ fn configuration(plan: &Plan, folder: &Path, sip_port: u16, http_port: u16) -> S
         line(format!("max_ring_time = {seconds}"));
     }
     plan.proxy_lines.iter().cloned().for_each(&mut line);
-    let users: Vec<String> = plan
-        .users
-        .iter()
-        .map(|(name, password)| format!("{{ username = {name:?}, password = {password:?} }}"))
-        .collect();
+    let user = |(name, password): &(String, String)| {
+        let more = plan.user_fields.iter().filter(|(of, _)| of == name);
+        let more: String = more.map(|(_, fields)| format!(", {fields}")).collect();
+        format!("{{ username = {name:?}, password = {password:?}{more} }}")
+    };
+    let users: Vec<String> = plan.users.iter().map(user).collect();
     line(format!("\n[[proxy.user_backends]]\ntype = \"memory\"\nusers = [{}]", users.join(", ")));
     for (name, destination) in &plan.trunks {
         line(format!("\n[proxy.trunks.{name}]\ndest = {destination:?}"));

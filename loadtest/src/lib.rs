@@ -6,9 +6,11 @@
 //! Holds: every wait has a deadline, every child process is ended by its id.
 
 pub mod baresip;
+pub mod certificate;
 pub mod commands;
 pub mod digest;
 pub mod dnsmasq;
+pub mod flow;
 pub mod gateway;
 pub mod host;
 pub mod http;
@@ -29,6 +31,7 @@ pub mod sdp;
 pub mod sipp;
 pub mod sippy;
 pub mod storm;
+pub mod text;
 pub mod tones;
 pub mod voice;
 pub mod wait;

@@ -5,11 +5,15 @@
 //! Holds: every failure says what the peers saw on the wire.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use shared::cdr::Cdr;
+use shared::ids::Side;
+use shared::net::Transport;
 
+use crate::baresip::{Account, Baresip};
 use crate::gateway::{Gateway, Plan, spare_port};
 use crate::sipp::{Run, Sipp, Transcript};
 use crate::wav::{Stereo, longest_gap_ms, loudest_share, spoken, steady_share};
@@ -56,6 +60,35 @@ impl Scene {
         let at = self.spare()?;
         self.register(user, at)?;
         scenario.calls(1).start(at, self.gateway.sip)
+    }
+
+    /// A registered baresip, which answers whoever calls it.
+    pub fn baresip(&self, user: &str, tone_hz: u16) -> Result<Baresip, String> {
+        self.baresip_over(Transport::Udp, self.gateway.sip, None, user, tone_hz)
+    }
+
+    /// The same at another listener; one of TLS bears the certificate that is believed.
+    pub fn baresip_over(
+        &self,
+        transport: Transport,
+        registrar: SocketAddr,
+        believed: Option<&Path>,
+        user: &str,
+        tone_hz: u16,
+    ) -> Result<Baresip, String> {
+        let password = self.gateway.password(user);
+        let account = Account { user, password, registrar, register_s: 300, tone_hz };
+        let phone = Baresip::start_over(&account, transport, believed)?;
+        phone.await_registered(SOON)?;
+        Ok(phone)
+    }
+
+    /// Waits until so many further packets of RTP went on to the other side: 100 a second are both
+    /// sides of a call.
+    pub fn talk(&self, packets: u32) -> Result<(), String> {
+        const FORWARDED: &str = "rtp_forwarded_total";
+        let wanted = self.gateway.metric(FORWARDED)? + f64::from(packets);
+        self.gateway.await_metric(FORWARDED, |count| count >= wanted).map(drop)
     }
 
     /// `scenario` with the caller's name and credentials.
@@ -153,6 +186,17 @@ pub fn assert_record(record: &Value, expected: &Expected<'_>) {
         }
     }
     assert!(cdr.ring_time.is_some() || expected.ring_ms.is_none(), "no ring time: {record}");
+}
+
+/// Each side was heard, and so many packets of it went on to the other one.
+pub fn assert_both_spoke(record: &Value, packets: u64) {
+    let streams = record["mediaQuality"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for side in [Side::Caller, Side::Callee] {
+        let of_side = |stream: &&Value| stream["side"] == serde_json::json!(side);
+        let forwarded = |stream: &Value| stream["forwarded"].as_u64().unwrap_or(0);
+        let went_on: u64 = streams.iter().filter(of_side).map(forwarded).sum();
+        assert!(went_on >= packets, "{went_on} packets of the {side:?} went on: {record}");
+    }
 }
 
 /// Stereo within 100 ms of the talk time, 440 Hz of the caller on the left, 1000 Hz of the callee

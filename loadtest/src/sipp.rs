@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use crate::gateway::Folder;
 use crate::process::Running;
-use crate::tones;
+use crate::{text, tones};
+
+/// What SIPp writes above each message.
+const RULE: &str = "-----------------------------------------------";
 
 /// How to run one scenario of the `sipp` folder.
 #[derive(Clone, Debug)]
@@ -44,6 +47,22 @@ impl Run {
         self.text = self
             .text
             .replace("sip:[service]@[remote_ip]:[remote_port]", &format!("sip:[service]@{host}"));
+        self
+    }
+
+    /// Speaks no tone. All streams of SIPp have one SSRC: a phone that heard one takes the next for its late packets.
+    pub fn silent(mut self) -> Self {
+        let lines = self.text.lines().filter(|line| !line.contains("rtp_stream="));
+        self.text = lines.map(|line| format!("{line}\n")).collect();
+        self
+    }
+
+    /// One more line in every INVITE of a caller's scenario.
+    pub fn in_invites(mut self, line: &str) -> Self {
+        for number in [1, 2] {
+            let cseq = format!("CSeq: {number} INVITE\n");
+            self.text = self.text.replace(&cseq, &format!("{cseq}{line}\n"));
+        }
         self
     }
 
@@ -145,7 +164,8 @@ impl Sipp {
         self.process.is_running()
     }
 
-    fn transcript(&self) -> Transcript {
+    /// What it saw so far, and said.
+    pub fn transcript(&self) -> Transcript {
         Transcript { text: read(&self.folder.path.join("messages.log")) }
     }
 
@@ -191,6 +211,30 @@ impl Transcript {
 
     pub fn sent(&self, start: &str) -> usize {
         self.count("message sent", start)
+    }
+
+    /// The received messages whose start line begins so, whole, with their repeats.
+    pub fn all_received<'t>(&'t self, start: &'t str) -> impl Iterator<Item = &'t str> {
+        self.all("message received", start)
+    }
+
+    pub fn all_sent<'t>(&'t self, start: &'t str) -> impl Iterator<Item = &'t str> {
+        self.all("message sent", start)
+    }
+
+    fn all<'t>(&'t self, kind: &'t str, start: &'t str) -> impl Iterator<Item = &'t str> {
+        self.text.split(RULE).filter_map(move |block| {
+            let (head, message) = block.split_once("\n\n")?;
+            (head.contains(kind) && message.starts_with(start)).then_some(message)
+        })
+    }
+
+    /// What NOTIFY told of a transfer, line by line; a repeat tells nothing new.
+    pub fn notified(&self) -> Vec<String> {
+        let mut lines: Vec<String> =
+            self.all_received("NOTIFY ").map(|one| text::body(one).trim().to_owned()).collect();
+        lines.dedup();
+        lines
     }
 
     fn count(&self, kind: &str, start: &str) -> usize {

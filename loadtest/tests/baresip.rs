@@ -41,20 +41,8 @@ fn the_peers_alone_carry_both_tones() {
 fn a_baresip_call_of_ten_seconds_leaves_a_right_cdr_and_a_right_recording() {
     let scene = Scene::start(Plan { recording: true, ..Plan::default() }).expect("a gateway");
     let gateway = &scene.gateway;
-    let registered = |user, tone_hz| {
-        let account = Account {
-            user,
-            password: gateway.password(user),
-            registrar: gateway.sip,
-            register_s: 300,
-            tone_hz,
-        };
-        let phone = Baresip::start(&account).expect("baresip starts");
-        phone.await_registered(LIMIT).expect("registered");
-        phone
-    };
-    let mut callee = registered("1002", 1_000);
-    let mut caller = registered("1001", 440);
+    let mut callee = scene.baresip("1002", 1_000).expect("a callee");
+    let mut caller = scene.baresip("1001", 440).expect("a caller");
     caller.dial(&format!("sip:1002@{}", gateway.sip)).expect("dialled");
     let established = caller.await_event("CALL_ESTABLISHED", LIMIT).expect("answered");
     let talking = Instant::now();

@@ -6,7 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use loadtest::baresip::{Account, Baresip};
 use loadtest::gateway::{Gateway, Plan};
 use loadtest::scene::{Expected, Scene, assert_record, assert_recording};
 use loadtest::{wait, wav};
@@ -14,19 +13,6 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(10);
 const TALK: Duration = Duration::from_secs(8);
-
-fn registered(gateway: &Gateway, user: &str, tone_hz: u16) -> Baresip {
-    let account = Account {
-        user,
-        password: gateway.password(user),
-        registrar: gateway.sip,
-        register_s: 300,
-        tone_hz,
-    };
-    let phone = Baresip::start(&account).expect("baresip starts");
-    phone.await_registered(LIMIT).expect("registered");
-    phone
-}
 
 fn ask(gateway: &Gateway, path: &str, body: &Value) -> (u16, Value) {
     let answer = gateway.post(path, body).expect("an answer");
@@ -38,8 +24,8 @@ fn ask(gateway: &Gateway, path: &str, body: &Value) -> (u16, Value) {
 fn two_baresip_phones_are_called_and_joined() {
     let scene = Scene::start(Plan { recording: true, ..Plan::default() }).expect("a gateway");
     let gateway = &scene.gateway;
-    let mut second = registered(gateway, "1002", 1_000);
-    let mut first = registered(gateway, "1001", 440);
+    let mut second = scene.baresip("1002", 1_000).expect("a phone");
+    let mut first = scene.baresip("1001", 440).expect("a phone");
     let body = json!({"action": "originate", "from": "1001", "to": "1002", "timeout": 20});
     let (status, answer) = ask(gateway, "/api/v1/commands", &body);
     assert_eq!(status, 202, "{answer}");
@@ -71,7 +57,7 @@ fn two_baresip_phones_are_called_and_joined() {
 fn a_call_that_cannot_be_made_is_refused_and_leaves_nothing() {
     let scene = Scene::start(Plan::default()).expect("a gateway");
     let gateway = &scene.gateway;
-    let phone = registered(gateway, "1001", 440);
+    let phone = scene.baresip("1001", 440).expect("a phone");
     for (from, to, status, code) in [
         ("1003", "1001", 409, "not_registered"),
         ("7777", "1001", 404, "party_unknown"),

@@ -21,7 +21,7 @@ use shared::net::Transport;
 use crate::plane::{DEADLINE, rtp, value, vias};
 
 pub const NAME: &str = "pbx.test";
-const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/phones/web_client.py");
+const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../loadtest/peers/web_client.py");
 
 trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
