@@ -17,9 +17,9 @@ use controlplane::store::{
 use shared::config::{Archive as Rules, Database, Sources, load};
 use shared::ids::CallId;
 use shared::time::WallMs;
+use stand_ins::archiving::{Running, until, until_so};
 use stand_ins::bucket::{BucketServer, Fault};
 use stand_ins::{Folder, call_id, cdr};
-use tokio::task::JoinHandle;
 
 /// Nobody waits so long for a request to a server on the same machine.
 const QUICK: Duration = Duration::from_millis(400);
@@ -29,18 +29,6 @@ struct Desk {
     server: BucketServer,
     store: Arc<Db>,
     board: Arc<Board>,
-}
-
-/// An archive that works until this is dropped.
-struct Running {
-    archive: Arc<Archive>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 fn rules(lines: &str) -> Rules {
@@ -71,9 +59,7 @@ impl Desk {
         let targets =
             Targets { call_records: Some(bucket), recordings_beside: true, recordings: None };
         let store: Arc<dyn Store> = self.store.clone();
-        let archive = Archive::new(store, Arc::clone(&self.board), targets, rules);
-        let task = archive.start();
-        Running { archive, task }
+        Running::start(store, &self.board, targets, rules)
     }
 
     fn recording(&self, number: u64, bytes: &[u8]) -> Recording {
@@ -105,25 +91,13 @@ impl Desk {
         self.store.recording(call).await.expect("it is read").expect("it has a row").state
     }
 
-    /// Waits until the board says so; the deadline is for a hang and not a measure of speed.
     async fn until(&self, what: &str, done: impl Fn(&Counts) -> bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
-            let mut look = tokio::time::interval(Duration::from_millis(10));
-            while !done(&self.board.counts) {
-                look.tick().await;
-            }
-        });
-        waited.await.unwrap_or_else(|_| panic!("not within a minute: {what}"));
+        until(&self.board, what, done).await;
     }
 
     async fn until_uploaded(&self, call: CallId) {
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
-            let mut look = tokio::time::interval(Duration::from_millis(10));
-            while self.state(call).await != RecordingState::Uploaded {
-                look.tick().await;
-            }
-        });
-        waited.await.expect("the recording is uploaded within a minute");
+        let is_gone = async || self.state(call).await == RecordingState::Uploaded;
+        until_so("the recording is uploaded", is_gone).await;
     }
 }
 

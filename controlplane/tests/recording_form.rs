@@ -5,10 +5,9 @@ mod stand_ins;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::to_bytes;
-use controlplane::archive::{Archive, Targets};
+use controlplane::archive::Targets;
 use controlplane::board::{Board, Counts};
 use controlplane::store::{
     Db, Found, Recording, RecordingState, Recordings, Records, Section, Store, Uploads,
@@ -16,9 +15,9 @@ use controlplane::store::{
 use controlplane::webhooks::Client;
 use shared::config::Database;
 use shared::ids::CallId;
+use stand_ins::archiving::{Running, until, until_so};
 use stand_ins::deciding::{Behaviour, Heard, Program};
 use stand_ins::{Folder, call_id, cdr, config};
-use tokio::task::JoinHandle;
 
 const SOUND: &str = "RIFF....some sound";
 
@@ -26,18 +25,6 @@ struct Desk {
     folder: Folder,
     store: Arc<Db>,
     board: Arc<Board>,
-}
-
-/// An archive that works until this is dropped.
-struct Running {
-    archive: Arc<Archive>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 impl Desk {
@@ -60,9 +47,7 @@ impl Desk {
         let targets = Targets::of(config.archive(), &client).expect("targets");
         assert_eq!(targets.sections(), [Section::Recording]);
         let store: Arc<dyn Store> = self.store.clone();
-        let archive = Archive::new(store, Arc::clone(&self.board), targets, config.archive());
-        let task = archive.start();
-        Running { archive, task }
+        Running::start(store, &self.board, targets, config.archive())
     }
 
     /// A recording that is ready, of a call whose record is not stored.
@@ -93,25 +78,13 @@ impl Desk {
         self.store.recording(call).await.expect("it is read").expect("it has a row").state
     }
 
-    /// Waits until the board says so; the deadline is for a hang and not a measure of speed.
     async fn until(&self, what: &str, done: impl Fn(&Counts) -> bool) {
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
-            let mut look = tokio::time::interval(Duration::from_millis(10));
-            while !done(&self.board.counts) {
-                look.tick().await;
-            }
-        });
-        waited.await.unwrap_or_else(|_| panic!("not within a minute: {what}"));
+        until(&self.board, what, done).await;
     }
 
     async fn until_gone(&self, recording: &Recording) {
-        let waited = tokio::time::timeout(Duration::from_secs(60), async {
-            let mut look = tokio::time::interval(Duration::from_millis(10));
-            while self.state(recording.call).await != RecordingState::Uploaded {
-                look.tick().await;
-            }
-        });
-        waited.await.expect("the local copy goes within a minute");
+        let is_gone = async || self.state(recording.call).await == RecordingState::Uploaded;
+        until_so("the local copy goes", is_gone).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stand-ins that the integration tests share: a plane without shards, a store that can fail, calls.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses its part")]
 
+pub(crate) mod archiving;
 pub(crate) mod asking;
 #[cfg(feature = "s3")]
 pub(crate) mod bucket;

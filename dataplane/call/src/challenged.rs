@@ -16,6 +16,7 @@ use shared::net::Destination;
 use sip::auth::{Challenge, Credentials, Tries, answer, header_names};
 use sip::wire::{HeaderName, Message, Method, Start, scan};
 
+use crate::b2bua::compose::write_line;
 use crate::core::Core;
 use crate::desk::Desk;
 use crate::transactions::{Client, ClientKey, Owner};
@@ -93,10 +94,8 @@ impl Desk {
                 // A proxy's credentials stay beside the server's; those that were stale do not.
                 let is_replaced = name == again.header
                     && Credentials::parse(value).is_ok_and(|old| *old.realm_text() == *realm);
-                match name {
-                    _ if is_replaced => {}
-                    HeaderName::Other => drop(out.line(written, value)),
-                    known => drop(out.header(known.as_str(), value)),
+                if !is_replaced {
+                    write_line(&mut out, name, written, value);
                 }
             }
             out.header_fmt("CSeq", format_args!("{} {}", again.number, method.as_str()));
@@ -211,8 +210,8 @@ impl Core {
     }
 }
 
-/// What a request that is sent again does not have from the one before.
-const fn is_made_anew(name: HeaderName) -> bool {
+/// What a request that is sent again does not have from the one before, whyever it is sent again.
+pub(crate) const fn is_made_anew(name: HeaderName) -> bool {
     matches!(
         name,
         HeaderName::Via

@@ -6,6 +6,7 @@
 //! Holds: every shard that a test starts is joined by it.
 
 mod plane;
+mod tls_ends;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,27 +17,14 @@ use std::thread::JoinHandle;
 
 use plane::{DEADLINE, Phone, Plane, audio, folder, options, settings, value, vias};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use shard::{Keys, spawn};
 use shared::metrics::Counter;
 use shared::net::Transport;
 use shared::settings::{ShardSettings, TlsFiles};
 use shared::snapshot::{Secret, Snapshot, Trunk, User};
-
-const NAME: &str = "pbx.test";
-
-/// Writes a certificate of its own authority for `NAME`.
-fn certify(folder: &Path) -> TlsFiles {
-    std::fs::create_dir_all(folder).expect("a folder");
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
-    let (certificate, private_key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&private_key, made.signing_key.serialize_pem()).expect("written");
-    TlsFiles { authorities: vec![certificate.clone()], certificate, private_key }
-}
+use tls_ends::{NAME, certify, next_message, secure};
 
 fn start(test: &str, count: u8, snapshot: Snapshot, first_port: u16) -> (Plane, TlsFiles) {
     let files = certify(&folder(test).join("tls"));
@@ -52,18 +40,9 @@ struct Secure(BufReader<StreamOwned<ClientConnection, TcpStream>>);
 
 impl Secure {
     fn dial(at: SocketAddr, believed: &Path) -> Self {
-        let mut roots = RootCertStore::empty();
-        let certificate = CertificateDer::from_pem_file(believed).expect("a certificate");
-        roots.add(certificate).expect("it can be believed");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().expect("versions");
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
         let stream = TcpStream::connect(at).expect("connected");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
-        let name = ServerName::try_from(NAME).expect("a name");
-        let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-        Self(BufReader::new(StreamOwned::new(connection, stream)))
+        Self(BufReader::new(secure(stream, believed)))
     }
 
     /// Whether whoever listens there bears this certificate.
@@ -83,7 +62,7 @@ impl Secure {
 
     /// The next message, which starts so.
     fn hear(&mut self, start: &str) -> String {
-        next_message(&mut self.0, start)
+        starting(&mut self.0, start)
     }
 
     fn register(&mut self, user: &str) {
@@ -109,16 +88,8 @@ impl Secure {
 }
 
 /// The next message of a stream, which starts so.
-fn next_message(stream: &mut impl BufRead, start: &str) -> String {
-    let mut text = String::new();
-    while !text.ends_with("\r\n\r\n") {
-        let read = stream.read_line(&mut text).unwrap_or_else(|e| panic!("no {start}: {e}"));
-        assert!(read > 0, "no {start}: the end came after {text:?}");
-    }
-    let length = value(&text, "Content-Length").parse().expect("a length");
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).expect("the body");
-    text.push_str(&String::from_utf8(body).expect("text"));
+fn starting(stream: &mut impl BufRead, start: &str) -> String {
+    let text = next_message(stream, start);
     assert!(text.starts_with(start), "{text}");
     text
 }
@@ -214,7 +185,7 @@ fn busy_trunk(listener: TcpListener, files: &TlsFiles) -> JoinHandle<String> {
         let (stream, _) = listener.accept().expect("a connection");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-        let invite = next_message(&mut stream, "INVITE ");
+        let invite = starting(&mut stream, "INVITE ");
         let busy = format!(
             "SIP/2.0 486 Busy Here\r\n{}From: {}\r\nTo: {};tag=trunk\r\nCall-ID: {}\r\n\
              CSeq: {}\r\nContent-Length: 0\r\n\r\n",
@@ -225,7 +196,7 @@ fn busy_trunk(listener: TcpListener, files: &TlsFiles) -> JoinHandle<String> {
             value(&invite, "CSeq")
         );
         stream.get_mut().write_all(busy.as_bytes()).expect("sent");
-        next_message(&mut stream, "ACK ");
+        starting(&mut stream, "ACK ");
         invite
     })
 }

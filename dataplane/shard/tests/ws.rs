@@ -7,32 +7,23 @@
 
 mod phones;
 mod plane;
+mod tls_ends;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 
-use phones::{NAME, Phone, Talk};
+use phones::{Phone, Talk};
 use plane::{DEADLINE, Plane, folder, options, value};
 use shared::event::Event;
 use shared::metrics::Counter;
 use shared::net::Transport;
 use shared::settings::{PortSlice, ShardSettings, TlsFiles, WebListeners};
 use shared::snapshot::{Secret, Snapshot, User};
+use tls_ends::certify;
 
 const ALL: [Transport; 5] =
     [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws, Transport::Wss];
-
-/// Writes a certificate of its own authority for `NAME`.
-fn certify(folder: &Path) -> TlsFiles {
-    std::fs::create_dir_all(folder).expect("a folder");
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
-    let (certificate, private_key) = (folder.join("certificate.pem"), folder.join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&private_key, made.signing_key.serialize_pem()).expect("written");
-    TlsFiles { authorities: vec![certificate.clone()], certificate, private_key }
-}
 
 fn snapshot(users: &[String]) -> Snapshot {
     let user = |name: &String| {

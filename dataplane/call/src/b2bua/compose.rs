@@ -70,7 +70,8 @@ pub(crate) fn renamed(address: NameAddr<'_>, uri: Option<&[u8]>) -> Vec<u8> {
     party(&NameAddr { uri: uri.unwrap_or(address.uri), ..address })
 }
 
-fn write_line(out: &mut Writer<'_>, name: HeaderName, written: &[u8], value: &[u8]) {
+/// A line of another message as it was, but for who warns.
+pub(crate) fn write_line(out: &mut Writer<'_>, name: HeaderName, written: &[u8], value: &[u8]) {
     match name {
         HeaderName::Other => out.line(written, value),
         HeaderName::Warning => out.header(name.as_str(), &from_us(value)),

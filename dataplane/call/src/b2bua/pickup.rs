@@ -13,8 +13,9 @@ use sip::sdp::{Description, MediaLine, narrow};
 use sip::wire::{Message, scan};
 
 use super::answer::ELSEWHERE;
-use super::compose::{Carries, carries};
 use super::media::read;
+use super::replace::offer_of_newcomer;
+use super::secure::asks_tls;
 use super::setup::new_leg;
 use super::{Aim, Call, INVITER, Leg, LegState, small};
 use crate::desk::Desk;
@@ -42,11 +43,8 @@ impl Call {
     ) -> Result<(), u16> {
         let bytes = self.invite_bytes(desk).ok_or(481_u16)?;
         let invite = scan(&bytes).map_err(|_| 481_u16)?;
-        let has_offers = carries(&invite) == Carries::Sdp && carries(request) == Carries::Sdp;
-        let (Ok(asked), Ok(offer), true) = (read(invite.body()), read(request.body()), has_offers)
-        else {
-            return Err(488);
-        };
+        let offer = offer_of_newcomer(request)?;
+        let asked = offer_of_newcomer(&invite).map_err(|_| 488_u16)?;
         let side = self.legs[usize::from(goes)].side;
         if !meet(&asked, &offer) || !self.faces(side, &way) {
             return Err(488);
@@ -62,9 +60,9 @@ impl Call {
         let trunk = self.legs[usize::from(goes)].trunk.clone();
         let user = Mark::of_sender(request).filter(|_| trunk.is_none());
         self.legs.push(Leg { state: LegState::Up, user, trunk, ..leg });
-        self.is_sips |= asks_tls(request);
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
+        self.is_sips |= asks_tls(request);
         self.joined[side.index()] = Some(index);
         (self.ring_until, self.setup_until) = (None, None);
         self.hunt.stop();
@@ -77,11 +75,11 @@ impl Call {
         let keeps_to_first = self.media.past_us && !before.is_empty() && !body.is_empty();
         self.answer_caller(desk, request, &body, None);
         let body = self.say(desk, index, &to_newcomer);
+        self.answer_newcomer(desk, index, server, &body);
         // Early media of the phone that rang was promised to it, and no relay of ours hides the change.
         if keeps_to_first && self.legs[usize::from(INVITER)].last_sdp != before {
             self.restate_peer(desk, INVITER);
         }
-        self.answer_newcomer(desk, index, server, &body);
         desk.count(Counter::LegsReplaced);
         self.arm(desk);
         Ok(())

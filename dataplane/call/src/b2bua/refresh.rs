@@ -19,6 +19,7 @@ use super::media::read;
 use super::prack::OPTION;
 use super::session_timer::Out;
 use super::{Call, Failure, INVITER, LegState, OwedAck, Unacked, small};
+use crate::challenged;
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::transactions::{Asks, ClientKey, ServerKey};
 
@@ -301,10 +302,7 @@ impl Call {
         let timer = &leg.timer;
         let sent = desk.request(Method::Invite, uri, leg.way, max_forwards, owner, |_, mut out| {
             for (name, written, value) in before.lines().filter(|line| !is_made_anew(line.0)) {
-                match name {
-                    HeaderName::Other => out.line(written, value),
-                    known => out.header(known.as_str(), value),
-                };
+                compose::write_line(&mut out, name, written, value);
             }
             out.header_fmt("CSeq", format_args!("{cseq} INVITE"));
             timer.write_request(&mut out, &rules);
@@ -319,21 +317,17 @@ impl Call {
     }
 }
 
-/// What an INVITE that is sent again does not have from the one before.
+/// What an INVITE for a longer interval does not have from the one before.
 const fn is_made_anew(name: HeaderName) -> bool {
-    matches!(
+    let asks_anew = matches!(
         name,
-        HeaderName::Via
-            | HeaderName::MaxForwards
-            | HeaderName::CSeq
-            | HeaderName::Authorization
+        HeaderName::Authorization
             | HeaderName::ProxyAuthorization
             | HeaderName::Supported
             | HeaderName::SessionExpires
             | HeaderName::MinSe
-            | HeaderName::ContentType
-            | HeaderName::ContentLength
-    )
+    );
+    asks_anew || challenged::is_made_anew(name)
 }
 
 /// Whether what a leg was told last is an answer to what it says: the same lines, no format that it does

@@ -5,6 +5,7 @@
 //! Holds: the INVITE gets exactly one final answer; one that fails leaves the call as it was.
 
 use shared::cdr::{HangupReason, LegEventType};
+use shared::ids::Side;
 use shared::limits::TRANSFERS_PER_CALL_MAX;
 use shared::metrics::Counter;
 use shared::net::Destination;
@@ -15,8 +16,8 @@ use sip::wire::{HeaderName, Message};
 use super::compose::{self, Carries, SDP, carries, readable};
 use super::join::lines_for;
 use super::media::read;
-use super::setup::new_leg;
 use super::secure::asks_tls;
+use super::setup::new_leg;
 use super::{Call, Leg, LegState, State, Unacked, small};
 use crate::desk::{ALLOW, Desk, Reply};
 use crate::notifier::dialogs::Mark;
@@ -29,9 +30,9 @@ pub(crate) struct Replacing {
     goes: u8,
     stays: u8,
     server: ServerKey,
-}
     /// Its Request-URI asks for TLS.
     is_sips: bool,
+}
 
 impl Replacing {
     pub(crate) const fn is_for(&self, leg: u8) -> bool {
@@ -83,15 +84,10 @@ impl Call {
         if self.transfers_made >= TRANSFERS_PER_CALL_MAX {
             return Err(603);
         }
-        let offer = match carries(request) {
-            Carries::Sdp => read(request.body()).map_err(|error| error.status())?,
-            Carries::Other => return Err(415),
-            Carries::Nothing => return Err(488), // nobody could say what its peer has to agree to
-        };
+        let offer = offer_of_newcomer(request)?;
         let side = self.legs[usize::from(goes)].side;
-        let has_family = |ip: std::net::IpAddr| ip.is_ipv4() == way.local.is_ipv4();
         let fits = lines_for(offer.text(), &self.legs[usize::from(stays)].last_sdp).is_some();
-        if !fits || !self.can_carry(&offer) || !self.bound_ip(side).is_none_or(has_family) {
+        if !fits || !self.can_carry(&offer) || !self.faces(side, &way) {
             return Err(488);
         }
         let comes = small(self.legs.len());
@@ -113,6 +109,11 @@ impl Call {
         self.replacing = Some(Box::new(Replacing { comes, goes, stays, server, is_sips }));
         self.ask_for_newcomer(desk, stays);
         Ok(())
+    }
+
+    /// Whether somebody who is reached this way can have its media on this side.
+    pub(super) fn faces(&self, side: Side, way: &Destination) -> bool {
+        self.bound_ip(side).is_none_or(|ip| ip.is_ipv4() == way.local.is_ipv4())
     }
 
     /// What the leg that stays is offered: what the one that comes says, in as many lines as it knows.
@@ -143,8 +144,8 @@ impl Call {
             return self.restate_peer(desk, stays);
         };
         let side = self.legs[usize::from(goes)].side;
-        self.heard(desk, stays, said);
         self.is_sips |= replacing.is_sips;
+        self.heard(desk, stays, said);
         self.joined[side.index()] = Some(comes);
         self.hush(desk, side);
         self.stop_pressing(desk, goes);
@@ -248,6 +249,15 @@ impl Call {
             self.end_aligning();
         }
         self.arm(desk);
+    }
+}
+
+/// What a newcomer's INVITE offers. Without an offer nobody could say what its peer has to agree to.
+pub(super) fn offer_of_newcomer<'m>(request: &Message<'m>) -> Result<Description<'m>, u16> {
+    match carries(request) {
+        Carries::Sdp => read(request.body()).map_err(|error| error.status()),
+        Carries::Other => Err(415),
+        Carries::Nothing => Err(488),
     }
 }
 

@@ -5,22 +5,18 @@
 //! Holds: a WebSocket client is another program, so that no framing of ours meets itself.
 #![allow(dead_code, missing_debug_implementations, unreachable_pub)] // each test uses its part
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use shared::net::Transport;
 
 use crate::plane::{DEADLINE, rtp, value, vias};
+use crate::tls_ends::{NAME, next_message, secure};
 
-pub const NAME: &str = "pbx.test";
 const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../loadtest/peers/web_client.py");
 
 trait Stream: Read + Write {}
@@ -104,19 +100,7 @@ impl Phone {
                 bytes.truncate(length.unwrap_or_else(|e| panic!("{who}: no {wanted}: {e}")));
                 String::from_utf8(bytes).expect("text")
             }
-            Wire::Stream(stream) => {
-                let mut text = String::new();
-                while !text.ends_with("\r\n\r\n") {
-                    let read = stream.read_line(&mut text);
-                    let read = read.unwrap_or_else(|e| panic!("{who}: no {wanted}: {e}"));
-                    assert!(read > 0, "{who}: the end came instead of {wanted}: {text}");
-                }
-                let length = value(&text, "Content-Length").parse().expect("a length");
-                let mut body = vec![0; length];
-                stream.read_exact(&mut body).expect("the body");
-                text.push_str(&String::from_utf8(body).expect("text"));
-                text
-            }
+            Wire::Stream(stream) => next_message(stream, &format!("{who}: {wanted}")),
             Wire::Web(client) => client.next(wanted),
         }
     }
@@ -205,19 +189,6 @@ impl Phone {
         socket.set_read_timeout(Some(DEADLINE)).expect("a time-out");
         socket
     }
-}
-
-fn secure(stream: TcpStream, believed: &Path) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_file(believed).expect("a certificate");
-    roots.add(certificate).expect("it can be believed");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider);
-    let builder = builder.with_safe_default_protocol_versions().expect("versions");
-    let config = builder.with_root_certificates(roots).with_no_client_auth();
-    let name = ServerName::try_from(NAME).expect("a name");
-    let connection = ClientConnection::new(Arc::new(config), name).expect("a client");
-    StreamOwned::new(connection, stream)
 }
 
 /// The other program, and a thread that reads what it says.
