@@ -155,7 +155,8 @@ impl Core {
             return Some(483);
         }
         let ours = |value: &[u8]| {
-            Via::parse(value).is_ok_and(|via| via.branch.and_then(mint::shard_of_branch).is_some())
+            // The whole form: what a peer draws by chance may begin like one of ours.
+            Via::parse(value).is_ok_and(|via| via.branch.and_then(mint::parse_branch).is_some())
         };
         if request.values(HeaderName::Via).any(ours) {
             return Some(482);

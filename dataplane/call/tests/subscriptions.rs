@@ -251,7 +251,10 @@ fn what_is_refused_says_why_and_leaves_nothing() {
     bench.say(PANEL, &again.text(&format!("Authorization: {own}\r\n")));
     bench.only(PANEL, "SIP/2.0 403");
     // A dialog that is not there (RFC 6665 4.1.2.2), and one that is no subscription.
-    let gone = Ask { to_tag: "rg000000000000000000ff0123456789abcdef", ..ask("f", "sip:1002@pbx.test", BUSY) };
+    let gone = Ask {
+        to_tag: "rg000000000000000000ff0123456789abcdef",
+        ..ask("f", "sip:1002@pbx.test", BUSY)
+    };
     bench.say(PANEL, &gone.text(""));
     bench.only(PANEL, "SIP/2.0 481");
     assert_eq!(bench.core.counters().of(Counter::SubscriptionsBegun), 0);

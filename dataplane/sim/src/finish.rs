@@ -76,6 +76,7 @@ impl World {
         self.run_for(QUIET)?;
         self.check(|world| world.check_phones())?;
         self.check(|world| world.check_cores())?;
+        self.check(|world| world.check_texts())?;
         let reports = self.reports();
         self.check(|world| world.ledger.close(&reports))?;
         self.run_for(EXPIRY)?;
@@ -98,8 +99,26 @@ impl World {
                 let facts = format!("phone {number}, {:?}: {:?}", usage.phase(), usage.report);
                 return Err(Breach::new("phone left in a call", facts));
             }
+            if let Some(lamp) = seat.phone.lamps_left().next() {
+                let facts = format!("phone {number} shows calls that are over: {lamp:?}");
+                return Err(Breach::new("lamp left on", facts));
+            }
         }
         Ok(())
+    }
+
+    /// Whoever heard 2xx for a text has a reader.
+    fn check_texts(&self) -> Verdict {
+        let phones = || self.seats.iter().map(|seat| &seat.phone);
+        let texts = phones().flat_map(|phone| phone.texts());
+        let taken = texts.filter(|text| matches!(text.status, Some(200..=299)));
+        let is_heard = |call_id: &String| phones().any(|one| one.heard_texts().contains(call_id));
+        match taken.map(|text| &text.call_id).find(|call_id| !is_heard(call_id)) {
+            None => Ok(()),
+            Some(call_id) => {
+                Err(Breach::new("text lost", format!("{call_id} was heard by nobody")))
+            }
+        }
     }
 
     fn check_cores(&self) -> Verdict {
@@ -110,7 +129,9 @@ impl World {
             bindings += census.bindings;
             aors += census.aors;
             // Timers of old refreshes are not cancelled; they are bounded by the longest expiry.
-            let left = Census { bindings: 0, aors: 0, timers: 0, ..census };
+            // Who watches goes on watching.
+            let left = Census { subscriptions: 0, watched: 0, ..census };
+            let left = Census { bindings: 0, aors: 0, timers: 0, ..left };
             if left != Census::default() {
                 return Err(Breach::new("leak", format!("shard {shard} after quiet: {census:?}")));
             }

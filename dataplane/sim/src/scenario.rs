@@ -70,6 +70,7 @@ pub fn run(seed: u64, options: Options) -> Result<Summary, Failure> {
     lay_out_wishes(&mut world, &specs, &mut random);
     lay_out_accidents(&mut world, &specs, &mut random);
     lay_out_commands(&mut world, &mut random);
+    lay_out_lamps(seed, &mut world, &specs);
     world.run_for(EVENING)?;
     world.finish()
 }
@@ -303,6 +304,24 @@ fn lay_out_accidents(world: &mut World, specs: &[PhoneSpec], random: &mut Random
     }
     for _ in 0..3 {
         sometimes(40, Act::TurnJournal, world);
+    }
+}
+
+/// Who watches whom and writes to whom, from dice of their own.
+fn lay_out_lamps(seed: u64, world: &mut World, specs: &[PhoneSpec]) {
+    let mut random = Random::new(seed ^ 0x4235);
+    let users: Vec<usize> = (0..specs.len()).filter(|number| !specs[*number].is_trunk).collect();
+    for _ in 0..random.below(5) {
+        let (watcher, watched) = (*random.pick(&users), *random.pick(&users));
+        let at = random.millis(6_000, 120_000);
+        let target = format!("sip:{}@{DOMAIN}", specs[watched].user);
+        world.after(at, Act::Watch(watcher, target));
+    }
+    for _ in 0..random.below(5) {
+        let writer = *random.pick(&users);
+        let at = random.millis(6_000, 120_000);
+        let target = draw_target(specs, writer, &mut random);
+        world.after(at, Act::Text(writer, target));
     }
 }
 

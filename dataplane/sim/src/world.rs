@@ -35,6 +35,8 @@ use crate::trace::Trace;
 
 /// Steps of one run; a healthy one takes some tens of thousands.
 const STEPS_MAX: u64 = 5_000_000;
+/// How long phones watch: on into the quiet time, and not to its end.
+const WATCH: Duration = Duration::from_secs(3_600);
 /// The id that answers to programs' wishes carry here.
 const WISH: u64 = u64::MAX;
 /// 2026-11-24 in UTC, for people.
@@ -129,7 +131,11 @@ pub enum Act {
     StopRegistering(usize),
     /// The journal of every shard goes on in a new segment.
     TurnJournal,
+    /// A phone writes to a user or a number.
+    Text(usize, String),
     Vanish(usize),
+    /// A phone watches a user.
+    Watch(usize, String),
     WipeBindings(usize),
 }
 
@@ -391,9 +397,21 @@ impl World {
                     self.feed(shard, Input::JournalTurned)?;
                 }
             }
+            Act::Text(number, target) => {
+                let phone = &mut self.seats[number].phone;
+                if !phone.is_gone() {
+                    phone.text(now, &target);
+                }
+            }
             Act::Vanish(number) => {
                 self.break_flow_of(number)?;
                 self.seats[number].phone.vanish(now);
+            }
+            Act::Watch(number, target) => {
+                let phone = &mut self.seats[number].phone;
+                if !phone.is_gone() {
+                    phone.watch(now, &target, WATCH);
+                }
             }
             Act::WipeBindings(number) => self.seats[number].phone.wipe_bindings(now),
         }

@@ -50,8 +50,10 @@ impl Phone {
         }
         match (heard.method, &heard.to_tag) {
             (Method::Cancel, _) => self.hear_cancel(now, &key, &heard),
+            (Method::Notify, Some(_)) if self.hear_lamp(now, &key, &heard) => {}
             (_, Some(_)) => self.hear_in_dialog(now, &key, &heard),
             (Method::Invite, None) => self.hear_invite(now, &key, &heard),
+            (Method::Message, None) => self.hear_text(now, &key, &heard),
             (Method::Options, None) => self.answer(now, &key, Reply { status: 200, ..reply() }),
             (Method::Register, None) => self.take_registration(now, &key, &heard),
             (_, None) => self.answer(now, &key, Reply { status: 481, ..reply() }),

@@ -119,6 +119,8 @@ impl Phone {
             Purpose::Prack(id) => self.hear_prack_answer(id, heard),
             Purpose::ReInvite(id) => self.hear_change_answer(now, id, heard, asked),
             Purpose::Register => self.hear_registrar(now, heard, asked),
+            Purpose::Subscribe(id) => self.hear_notifier(now, id, heard),
+            Purpose::Text(id) => self.hear_text_answer(now, id, heard),
             Purpose::Update(id) => self.hear_update_answer(now, id, heard, asked),
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rsip::Method;
 use shared::time::Instant;
 
-use crate::phone::UsageId;
+use crate::phone::{LampId, TextId, UsageId};
 use crate::speech::heard::Heard;
 
 pub(crate) const T1: Duration = Duration::from_millis(500);
@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Prack(UsageId),
     ReInvite(UsageId),
     Register,
+    Subscribe(LampId),
+    Text(TextId),
     Update(UsageId),
 }
 

@@ -15,8 +15,10 @@ pub mod plan;
 mod registration;
 pub mod reliable;
 pub mod talk;
+mod texting;
 pub mod timers;
 mod usage;
+mod watching;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -38,7 +40,9 @@ use crate::speech::digest::Challenge;
 use crate::speech::heard::{Heard, address_of};
 use crate::speech::{Ask, Body, Party, Reply, in_dialect, request};
 
+pub use crate::phone::texting::{Text, TextId};
 pub use crate::phone::usage::{Ending, Phase, Report};
+pub use crate::phone::watching::{Lamp, LampId};
 
 /// Place of a call in its phone's list; calls are never taken out of it.
 pub type UsageId = usize;
@@ -59,6 +63,9 @@ pub struct Phone {
     servers: BTreeMap<String, Server>,
     usages: Vec<Usage>,
     registration: Registration,
+    lamps: Vec<Lamp>,
+    texts: Vec<Text>,
+    heard_texts: Vec<String>,
     plans: VecDeque<CalleePlan>,
     /// Calls that it does not hear: Call-IDs of a silent plan.
     unheard: BTreeSet<String>,
@@ -80,6 +87,9 @@ impl Phone {
             servers: BTreeMap::new(),
             usages: Vec::new(),
             registration,
+            lamps: Vec::new(),
+            texts: Vec::new(),
+            heard_texts: Vec::new(),
             plans: VecDeque::new(),
             unheard: BTreeSet::new(),
             outputs: VecDeque::new(),
@@ -134,6 +144,7 @@ impl Phone {
         self.clients.clear();
         self.servers.clear();
         self.counter.forget();
+        self.lose_lamps();
         for usage in &mut self.usages {
             if usage.phase != Phase::Over {
                 usage.close(now, Ending::Lost);
@@ -263,7 +274,11 @@ impl Phone {
             | Purpose::Prack(id)
             | Purpose::ReInvite(id)
             | Purpose::Update(id) => self.target_of(&self.usages[id]),
-            Purpose::Cancel(_) | Purpose::Invite(_) | Purpose::Register => self.settings.gateway,
+            Purpose::Cancel(_)
+            | Purpose::Invite(_)
+            | Purpose::Register
+            | Purpose::Subscribe(_)
+            | Purpose::Text(_) => self.settings.gateway,
         }
     }
 

@@ -104,6 +104,7 @@ impl Phone {
             }
         }
         self.servers.clear();
+        self.lose_lamps();
         self.registration.pending = false;
         for id in 0..self.usages.len() {
             match self.usages[id].phase {

@@ -88,6 +88,7 @@ impl Heard {
             ("Contact", Header::Contact(value)) => Some(value.value()),
             ("Expires", Header::Expires(value)) => Some(value.value()),
             ("Min-Expires", Header::MinExpires(value)) => Some(value.value()),
+            ("Subscription-State", Header::SubscriptionState(value)) => Some(value.value()),
             ("Retry-After", Header::RetryAfter(value)) => Some(value.value()),
             ("Content-Type", Header::ContentType(value)) => Some(value.value()),
             ("Supported", Header::Supported(value)) => Some(value.value()),
