@@ -29,9 +29,9 @@ use crate::faces::Faces;
 use crate::health::{self, Watches};
 use crate::io::{Input, MeshMessage, Output, Rung};
 use crate::loan::Moved;
-use crate::prelude::Preludes;
 use crate::message::Page;
 use crate::notifier::Notifier;
+use crate::prelude::Preludes;
 use crate::registrar::Registrar;
 use crate::relays::RelayOwners;
 use crate::restate::Round;
@@ -300,7 +300,7 @@ impl Core {
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
-        let mut shares = std::mem::take(&mut call.shares_returned);
+        let mut shares = std::mem::take(&mut call.shares.returned);
         if call.ended.is_none() {
             let is_due = call.hunt.take_due();
             self.give_back(shares);
@@ -311,7 +311,7 @@ impl Core {
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
         let asked = std::mem::take(&mut call.hunt.asked);
-        shares.append(&mut call.trunk_shares);
+        shares.append(&mut call.shares.held);
         shares.append(&mut call.hunt.shares);
         self.give_back(shares);
         decision.map(|key| self.pending.remove(key));
@@ -679,7 +679,7 @@ impl Core {
                 call.drop_acts(&mut self.desk);
                 self.call_over(&call);
                 self.forget_names(&call);
-                let shares = [&mut call.shares_returned, &mut call.trunk_shares];
+                let shares = [&mut call.shares.returned, &mut call.shares.held];
                 let shares = shares.map(std::mem::take);
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));

@@ -69,7 +69,7 @@ impl Core {
                 other.again = true;
             }
             if counts && let Some(call) = self.calls.find_mut(slot) {
-                call.trunk_shares.push(choice.trunk.clone());
+                call.shares.held.push(choice.trunk.clone());
             }
             return Some(choice);
         }
@@ -89,7 +89,7 @@ impl Core {
         if let Some(failed) = failed.as_deref().filter(|_| counts) {
             call.return_share(failed);
         }
-        let shares = std::mem::take(&mut call.shares_returned);
+        let shares = std::mem::take(&mut call.shares.returned);
         self.give_back(shares);
         let choice = self.first_with_room(slot, &mut left);
         self.with_call(Some(slot), |call, desk, _| {

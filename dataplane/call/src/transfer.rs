@@ -104,7 +104,7 @@ impl Core {
                 return;
             };
             let side = call.legs[usize::from(leaves)].side;
-            let (id, transfer) = (call.id, call.transfers_made);
+            let (id, transfer) = (call.id, call.made.transfers);
             let ask = Ask {
                 borrower: Borrower { shard, call: call.key, id, transfer },
                 replaces,

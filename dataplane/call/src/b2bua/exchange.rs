@@ -262,8 +262,8 @@ impl Call {
             desk.refuse(server, 500);
             return None;
         }
-        self.exchanges_made += 1;
-        let number = self.exchanges_made;
+        self.made.exchanges += 1;
+        let number = self.made.exchanges;
         let give_up_at = desk.now.mono + EXCHANGE_WAIT;
         let exchange = Exchange {
             number,

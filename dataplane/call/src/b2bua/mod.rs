@@ -87,6 +87,22 @@ pub(crate) use transfer::Transfer;
 /// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
 pub(crate) const INVITER: u8 = 0;
 
+/// The trunks whose limits a call counts against.
+#[derive(Debug, Default)]
+pub(crate) struct Shares {
+    /// While it stands; those of the group that is called are with the hunt.
+    pub held: Vec<Box<str>>,
+    /// Those that it needs no more, for the core to give back.
+    pub returned: Vec<Box<str>>,
+}
+
+/// How many of each a call has had.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    pub transfers: u8,
+    pub exchanges: u32,
+}
+
 #[derive(Debug)]
 pub(crate) struct Call {
     pub key: Key,
@@ -132,7 +148,7 @@ pub(crate) struct Call {
     pub dial: Option<Box<Dial>>,
     /// Somebody is called to take a leg's place.
     pub transfer: Option<Box<Transfer>>,
-    pub transfers_made: u8,
+    pub made: Made,
     /// Another call has the leg of a side on loan.
     pub lent: Option<Box<Lent>>,
     /// The leg that was with another shard when this call ended: if it was on its way back by then, its
@@ -157,7 +173,6 @@ pub(crate) struct Call {
     pub offerless: bool,
     pub media: Media,
     pub exchanges: Vec<Exchange>,
-    pub exchanges_made: u32,
     /// What goes on when the relays that were asked for are open.
     pub after_open: Option<AfterOpen>,
     /// Targets that wait for the relays, or for the first party.
@@ -175,11 +190,7 @@ pub(crate) struct Call {
     pub armed: Option<Instant>,
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
-    /// The trunks whose limits this call counts against, while it stands; those of the group that
-    /// is called are with the hunt.
-    pub(crate) trunk_shares: Vec<Box<str>>,
-    /// Those that it needs no more, for the core to give back.
-    pub(crate) shares_returned: Vec<Box<str>>,
+    pub(crate) shares: Shares,
     /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
     pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.

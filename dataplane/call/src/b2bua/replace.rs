@@ -67,7 +67,7 @@ impl Call {
             .filter(|stays| self.leg(*stays).is_some_and(|leg| leg.state == LegState::Up));
         match stays {
             Some(stays) if self.state == State::Talking && !is_moving && !is_busy => Ok(stays),
-            _ if self.transfers_made >= TRANSFERS_PER_CALL_MAX => Err(603),
+            _ if self.made.transfers >= TRANSFERS_PER_CALL_MAX => Err(603),
             _ => Err(491),
         }
     }
@@ -81,7 +81,7 @@ impl Call {
         way: Destination,
     ) -> Result<(), u16> {
         let stays = self.may_replace(goes, false)?;
-        if self.transfers_made >= TRANSFERS_PER_CALL_MAX {
+        if self.made.transfers >= TRANSFERS_PER_CALL_MAX {
             return Err(603);
         }
         let offer = offer_of_newcomer(request)?;
@@ -94,7 +94,7 @@ impl Call {
         let tag = desk.mint.tag(self.key, comes);
         let dialog = Dialog::from_request(request, tag).ok_or(400_u16)?;
         desk.respond(server, Reply::new(100), |_, _, out| out.end());
-        self.transfers_made += 1;
+        self.made.transfers += 1;
         let leg = new_leg(desk, side, dialog, way);
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);

@@ -24,8 +24,8 @@ use super::compose::{self, Carries, SDP, carries};
 use super::media::read;
 use super::secure::is_sips;
 use super::{
-    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Media, Privacy,
-    Reliable, Round, SessionTimer, State, Target, small,
+    AfterOpen, Aim, Call, Changes, Failure, Forwards, Hunt, INVITER, Leg, LegState, Made, Media,
+    Privacy, Reliable, Round, SessionTimer, Shares, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk};
 use crate::notifier::dialogs::Unwatched;
@@ -136,7 +136,7 @@ impl Call {
             round: None,
             dial: None,
             transfer: None,
-            transfers_made: 0,
+            made: Made::default(),
             lent: None,
             unreturned: None,
             replacing: None,
@@ -151,7 +151,6 @@ impl Call {
             offerless: false,
             media: Media::default(),
             exchanges: Vec::new(),
-            exchanges_made: 0,
             after_open: None,
             targets: Vec::new(),
             changes: Changes::default(),
@@ -165,8 +164,7 @@ impl Call {
             armed: None,
             inbound_trunk: None,
             outbound_trunk: None,
-            trunk_shares: Vec::new(),
-            shares_returned: Vec::new(),
+            shares: Shares::default(),
             caller_hash: None,
             abandoned: Vec::new(),
             hunt: Hunt::default(),

@@ -60,7 +60,7 @@ impl Call {
         if self.state != State::Talking || is_busy {
             return Err(Unmoved::NotNow);
         }
-        let transfers = self.transfers_made;
+        let transfers = self.made.transfers;
         if transfers >= TRANSFERS_PER_CALL_MAX {
             return Err(Unmoved::TooOften);
         }
@@ -72,7 +72,7 @@ impl Call {
 
     pub(crate) fn begin_transfer(&mut self, desk: &Desk, transfer: Transfer) {
         let target = readable(&transfer.target);
-        self.transfers_made += 1;
+        self.made.transfers += 1;
         self.best_failure = None; // of those who were called before
         self.changes = Changes::default();
         self.hunt.left = None;
@@ -217,12 +217,12 @@ impl Call {
     /// A trunk is used no more by a leg that counted against its limit.
     pub(crate) fn return_share(&mut self, trunk: &str) {
         let share = self.cede_share(trunk);
-        self.shares_returned.extend(share);
+        self.shares.returned.extend(share);
     }
 
     /// What a leg counts against is no longer this call's.
     pub(crate) fn cede_share(&mut self, trunk: &str) -> Option<Box<str>> {
-        [&mut self.trunk_shares, &mut self.hunt.shares].into_iter().find_map(|shares| {
+        [&mut self.shares.held, &mut self.hunt.shares].into_iter().find_map(|shares| {
             let index = shares.iter().position(|share| **share == *trunk)?;
             Some(shares.swap_remove(index))
         })
