@@ -747,7 +747,7 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     let document = json!({
         "name": "full", "sip_server": "sip:192.0.2.30:5070", "auth_username": "4930",
         "auth_password": "hush-hush", "realm": "carrier.example", "register_enabled": true,
-        "register_expires": 600, "register_extra_headers": { "X-Site": "north" },
+        "register_expires": 600, "register_extra_headers": { "X-Site": "north-key" },
         "backup_dest": "sip:192.0.2.31", "failover_codes": ["503"], "setup_timeout_ms": 2000,
         "health_check_enabled": true, "health_check_probe_count": 4,
     });
@@ -761,7 +761,7 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     assert_eq!((&*account.username, account.password.expose()), ("4930", "hush-hush"));
     assert_eq!(account.realm.as_deref(), Some("carrier.example"));
     let registers = account.registers.as_ref().expect("it registers");
-    assert_eq!((registers.expires.as_secs(), registers.headers[0].value()), (600, "north"));
+    assert_eq!((registers.expires.as_secs(), registers.headers[0].value()), (600, "north-key"));
     assert_eq!(
         first.entrances.get(1).map(|backup| backup.address.to_string()).as_deref(),
         Some("192.0.2.31:5060")
@@ -774,6 +774,13 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     let shown = gate.get(&path).await;
     assert_eq!(shown["has_password"], true);
     assert!(!shown.to_string().contains("hush-hush"), "{shown}");
+    // A header may be a key: its value goes out as little as the password, and comes back as it was.
+    assert_eq!(shown["register_extra_headers"], json!({ "X-Site": "********" }));
+    let listed = gate.get("/console/sip-trunk").await;
+    assert!(!listed.to_string().contains("north-key"), "{listed}");
+    let (status, body) = gate.ask(Method::PUT, &path, Some(shown)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert!(!body.to_string().contains("north-key"), "{body}");
     // The password stays where nothing is said of it.
     let (status, body) =
         gate.ask(Method::PATCH, &path, Some(json!({ "register_expires": 900 }))).await;
@@ -782,7 +789,11 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
         trunk().account.as_ref().map(|one| one.password.expose().to_owned()).as_deref(),
         Some("hush-hush")
     );
+    let registers = trunk().account.as_ref().and_then(|one| one.registers.clone());
+    let header = registers.expect("it still registers").headers[0].value().to_owned();
+    assert_eq!(header, "north-key");
     for (body, pointer) in [
+        (json!({ "register_extra_headers": { "X-New": "********" } }), "/register_extra_headers"),
         (json!({ "backup_dest": "sip:me@192.0.2.31" }), "/backup_dest"),
         (json!({ "failover_codes": ["503", "5xx"] }), "/failover_codes/1"),
         (json!({ "register_extra_headers": { "Via": "x" } }), "/register_extra_headers"),
@@ -798,7 +809,8 @@ async fn a_stored_trunk_has_what_a_trunk_of_a_file_has() {
     assert_eq!(refused["errors"][0]["pointer"], "/register_enabled");
     let search = AuditSearch { limit: 100, ..Default::default() };
     let log = gate.store.audit(&search).await.expect("read");
-    assert!(!format!("{log:?}").contains("hush-hush"), "the audit log names no secret");
+    let log = format!("{log:?}");
+    assert!(!log.contains("hush-hush") && !log.contains("north-key"), "no secret is logged");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ mod replace;
 mod resolve;
 mod routes;
 mod secrets;
+mod trunk_headers;
 mod trunk_options;
 mod trunk_terms;
 mod trunks;

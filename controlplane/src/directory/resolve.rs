@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
@@ -13,13 +14,18 @@ use shared::config::{Config, HostPort, Network, TrunkConfig, TrunkSource};
 use shared::limits::{ENTRANCES_PER_TRUNK_MAX, SOURCES_PER_NAME_MAX};
 use shared::net::Transport;
 use shared::snapshot::{Entrance, InboundHost, Trunk};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::names::Surroundings;
 use crate::names::{self, Answer, Found, Hop, Records, Serves};
 
 /// A name server that needs longer is not there.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(5);
+/// An error that took so long is nobody's answer.
+const SILENCE: Duration = Duration::from_secs(1);
+/// After so many of them in a row nobody is asked in this round any more: thousands of names would
+/// otherwise keep a start waiting for minutes.
+const SILENT_MAX: usize = 64;
 
 /// What of this host a trunk has to fit.
 #[derive(Clone, Debug)]
@@ -28,6 +34,8 @@ pub(super) struct Resolver {
     serves: Serves,
     /// A name that is not resolved is waited for; otherwise its trunk is refused.
     patient: bool,
+    /// Names in a row that nobody answered about.
+    silent: Arc<AtomicUsize>,
 }
 
 /// A trunk with the addresses of now.
@@ -50,7 +58,8 @@ impl Resolver {
             ipv4: sip.addr().is_none_or(|own| own.is_ipv4()),
             ipv6: sip.addr().map_or(around.ipv6, |own| own.is_ipv6()),
         };
-        Self { records: Arc::clone(&around.records), serves, patient: false }
+        let (records, silent) = (Arc::clone(&around.records), Arc::default());
+        Self { records, serves, patient: false, silent }
     }
 
     /// For what is in force already, or has to be: a name server that is gone keeps nobody from
@@ -124,17 +133,36 @@ impl Resolver {
 
     async fn find(&self, dest: &HostPort, named: Option<Transport>) -> Result<Found, String> {
         let found = names::find(&*self.records, dest, named, self.serves);
-        timeout(LOOKUP_DEADLINE, found).await.unwrap_or_else(|_| Err(late()))
+        match dest.host.parse::<IpAddr>() {
+            Ok(_) => found.await,
+            Err(_) => self.in_time(found).await,
+        }
+    }
+
+    /// What a name server says, if there is one.
+    async fn in_time<T>(
+        &self,
+        asking: impl Future<Output = Result<T, String>>,
+    ) -> Result<T, String> {
+        if self.silent.load(Ordering::Relaxed) >= SILENT_MAX {
+            return Err(late());
+        }
+        let began = Instant::now();
+        let answer = timeout(LOOKUP_DEADLINE, asking).await.unwrap_or_else(|_| Err(late()));
+        if answer.is_err() && began.elapsed() >= SILENCE {
+            self.silent.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.silent.store(0, Ordering::Relaxed);
+        }
+        answer
     }
 
     async fn addresses(&self, host: &HostPort) -> Result<Answer<IpAddr>, String> {
         if let Ok(ip) = host.host.parse::<IpAddr>() {
             return Ok(Answer { records: vec![ip], valid: names::FOR_EVER });
         }
-        match timeout(LOOKUP_DEADLINE, self.records.addresses(host.host.clone())).await {
-            Ok(answer) => answer.map_err(|missing| missing.to_string()),
-            Err(_) => Err(late()),
-        }
+        let asking = self.records.addresses(host.host.clone());
+        self.in_time(async { asking.await.map_err(|missing| missing.to_string()) }).await
     }
 }
 
@@ -281,4 +309,52 @@ pub(crate) fn local_towards(address: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(address).ok()?;
     socket.local_addr().ok().map(|local| local.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{StreamExt, stream};
+
+    use super::*;
+    use crate::names::{Asking, Naptr, Srv};
+
+    /// Nobody is there.
+    #[derive(Debug)]
+    struct Silent;
+
+    impl Records for Silent {
+        fn naptr(&self, _: String) -> Asking<Naptr> {
+            Box::pin(std::future::pending())
+        }
+        fn srv(&self, _: String) -> Asking<Srv> {
+            Box::pin(std::future::pending())
+        }
+        fn addresses(&self, _: String) -> Asking<IpAddr> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    fn resolver() -> Resolver {
+        let serves = Serves { udp: true, tcp: true, tls: false, ipv4: true, ipv6: false };
+        Resolver { records: Arc::new(Silent), serves, patient: true, silent: Arc::default() }
+    }
+
+    /// Thousands of trunks by name and no name server: a start waits for some names, not for each.
+    #[tokio::test(start_paused = true)]
+    async fn a_start_without_a_name_server_does_not_wait_for_every_name() {
+        let (resolver, began) = (resolver(), Instant::now());
+        let hosts = (0..5_000).map(|number| HostPort::parse(&format!("gw{number}.test")));
+        let hosts: Vec<_> = hosts.map(|host| host.expect("a host")).collect();
+        let asked = hosts.iter().map(|host| resolver.find(host, None));
+        let failed = stream::iter(asked).buffered(64).filter(|found| {
+            let failed = found.is_err();
+            async move { failed }
+        });
+        assert_eq!(failed.count().await, hosts.len());
+        assert!(began.elapsed() <= 3 * LOOKUP_DEADLINE, "{:?}", began.elapsed());
+        // An address needs nobody, whatever happened before.
+        let number = HostPort::parse("192.0.2.7:5070").expect("an address");
+        let found = resolver.find(&number, None).await.expect("it is one already");
+        assert_eq!(found.hops[0].address.to_string(), "192.0.2.7:5070");
+    }
 }

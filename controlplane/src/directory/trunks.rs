@@ -1,7 +1,8 @@
 //! Trunks as documents: the original's form, field by field.
 //! Owns:  the fields of a trunk and what each becomes.
 //! Gives: columns from a document, a document from columns, a `TrunkConfig` from columns.
-//! Never: a password in a document that goes out; a name server, which is `resolve`'s.
+//! Never: a password or the value of a REGISTER header in a document that goes out; a name server, which
+//!        is `resolve`'s.
 //! Holds: a trunk of the database means what the same trunk in a file means.
 
 use std::time::Duration;
@@ -12,7 +13,7 @@ use shared::document::{Fields, FlawKind, Flaws, Path};
 use shared::net::Transport;
 use shared::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
-use super::{trunk_options, trunk_terms};
+use super::{trunk_headers, trunk_options, trunk_terms};
 use crate::store::Row;
 
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
@@ -87,9 +88,11 @@ pub(super) fn read(
     for field in ["allowed_ips", "did_numbers"] {
         set(field, fields.texts(field, flaws).map(|texts| json!(texts)));
     }
-    for field in KEPT.into_iter().chain(["register_extra_headers"]) {
+    for field in KEPT {
         set(field, fields.json(field));
     }
+    let headers = fields.json("register_extra_headers");
+    set("register_extra_headers", headers.map(|headers| trunk_headers::kept(headers, before)));
     let password = fields.text("auth_password", flaws).filter(|text| !text.is_empty());
     let password = password.or_else(|| before.and_then(|row| row.text("auth_password")));
     set("auth_password", password.map(Into::into));
@@ -160,6 +163,9 @@ pub(super) fn way(
 pub(super) fn show(row: &Row) -> Map<String, Value> {
     let mut shown = row.fields.clone();
     let has_password = shown.remove("auth_password").is_some();
+    if let Some(headers) = shown.get_mut("register_extra_headers") {
+        trunk_headers::mask(headers);
+    }
     let others = ["outbound_proxy", "auth_username", "max_concurrent"];
     let terms = trunk_terms::FIELDS.into_iter().chain(trunk_options::FIELDS);
     for field in TEXTS.into_iter().chain(others).chain(terms) {

@@ -1,25 +1,30 @@
 //! The name servers that are asked: those of the system, or those that the configuration names.
 //! Owns:  the resolver with its cache.
 //! Gives: `Records`.
-//! Never: waits longer than `QUESTION_TIMEOUT` for one try.
+//! Never: waits longer than `QUESTION_TIMEOUT` for one try; takes the refusal of one server (SERVFAIL,
+//!        REFUSED) for an answer as long as another may know.
 //! Holds: what a server answered is used no longer than it allows.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::lookup::Lookup;
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 
 use super::{ASK_AGAIN, Answer, Asking, KNOWN_MAX, Missing, Naptr, Records, Srv};
 
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Tries of one question after the first.
 const ATTEMPTS: usize = 2;
+/// Servers that are asked one by one when one of all has refused; `/etc/resolv.conf` has three at most.
+const ALONE_MAX: usize = 4;
 /// "There is no such record" is believed so long at most: a carrier adds one, and waits for us.
 const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 
@@ -27,6 +32,8 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct NameServers {
     resolver: TokioResolver,
+    /// Each of several by itself.
+    alone: Arc<[TokioResolver]>,
     servers: Vec<SocketAddr>,
 }
 
@@ -39,21 +46,26 @@ impl std::fmt::Debug for NameServers {
 impl NameServers {
     /// Empty: those of the system (`/etc/resolv.conf`). The error is one line.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, String> {
-        let provider = TokioRuntimeProvider::default();
-        let builder = if servers.is_empty() {
-            // A host without a name server still has /etc/hosts.
-            match TokioResolver::builder(provider.clone()) {
-                Ok(builder) => builder,
-                Err(_) => TokioResolver::builder_with_config(ResolverConfig::default(), provider),
-            }
+        // A host without a name server still has /etc/hosts.
+        let (config, options) = if servers.is_empty() {
+            read_system_conf().unwrap_or_default()
         } else {
             let named = servers.iter().map(name_server).collect();
-            let config = ResolverConfig::from_name_servers(named);
-            TokioResolver::builder_with_config(config, provider)
+            (ResolverConfig::from_name_servers(named), ResolverOpts::default())
         };
-        let resolver = bounded(builder).build();
-        let resolver = resolver.map_err(|error| format!("name servers: {error}"))?;
-        Ok(Self { resolver, servers: servers.to_vec() })
+        let built = |config: ResolverConfig| {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config, provider);
+            *builder.options_mut() = options.clone();
+            bounded(builder).build().map_err(|error| format!("name servers: {error}"))
+        };
+        let (domain, search, all) = config.clone().into_parts();
+        let one = |server| {
+            built(ResolverConfig::from_parts(domain.clone(), search.clone(), vec![server]))
+        };
+        let each = if all.len() > 1 { all } else { Vec::new() };
+        let alone: Result<Vec<_>, _> = each.into_iter().take(ALONE_MAX).map(one).collect();
+        Ok(Self { resolver: built(config)?, alone: alone?.into(), servers: servers.to_vec() })
     }
 
     fn ask<T: Send + 'static>(
@@ -62,10 +74,17 @@ impl NameServers {
         kind: RecordType,
         read: impl Fn(&RData) -> Option<T> + Send + 'static,
     ) -> Asking<T> {
-        let resolver = self.resolver.clone();
+        let (resolver, alone) = (self.resolver.clone(), Arc::clone(&self.alone));
         Box::pin(async move {
             let name = whole(&name)?;
-            let found: Lookup = resolver.lookup(name, kind).await.map_err(missing)?;
+            let mut found = resolver.lookup(name.clone(), kind).await;
+            for other in alone.iter() {
+                if !found.as_ref().is_err_and(is_refusal) {
+                    break;
+                }
+                found = other.lookup(name.clone(), kind).await;
+            }
+            let found: Lookup = found.map_err(missing)?;
             let records = found.answers().iter().filter_map(|record| read(&record.data)).collect();
             some(Answer { records, valid: valid(found.valid_until()) })
         })
@@ -171,6 +190,11 @@ fn some<T>(answer: Answer<T>) -> Result<Answer<T>, Missing> {
 
 fn valid(until: std::time::Instant) -> Duration {
     until.saturating_duration_since(std::time::Instant::now())
+}
+
+/// The server is there and does not say: SERVFAIL, REFUSED. The resolver takes that for the last word.
+const fn is_refusal(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::ResponseCode(_)))
 }
 
 fn missing(error: NetError) -> Missing {

@@ -360,3 +360,41 @@ fn a_call_to_a_registered_contact_is_of_the_trunk_that_registered_it() {
     bench.register("1002", BEN);
     stop(bench);
 }
+
+/// After a restart the Call-ID is another one and the carrier still has the binding of before, under the
+/// same Contact and under one of ours that is no more: the time of the one that was just made counts, and
+/// its call comes in.
+#[test]
+fn a_restart_registers_anew_beside_what_the_carrier_still_has() {
+    let mut before = bench();
+    let (first, _) = next_register(&mut before);
+    accept(&mut before, &first, 3_600);
+    let settings = ShardSettings { random_seed: [8; 32], ..settings() };
+    let mut bench = Bench::with(settings, of(vec![trunk("carrier", account("4930", PASSWORD))]));
+    let (again, _) = next_register(&mut bench);
+    assert_ne!(header(&again, "Call-ID"), header(&first, "Call-ID"));
+    assert_eq!(header(&again, "Contact"), header(&first, "Contact"));
+    let stale = "Contact: <sip:4930@10.0.0.1:5099>;expires=3000\r\n";
+    let own = "Contact: <sip:4930@10.0.0.1:5060>;expires=60\r\n";
+    refuse(&mut bench, &again, "200 OK", &format!("{stale}{own}"));
+    assert_eq!(bench.core.counters().of(Counter::TrunksRegistered), 1);
+    let (renewed, after) = next_register(&mut bench);
+    assert!(after < 60 * S, "its own time counts: {after:?}");
+    assert_eq!(header(&renewed, "Call-ID"), header(&again, "Call-ID"));
+    accept(&mut bench, &renewed, 3_600);
+    stop(bench);
+}
+
+/// RFC 3261 10.2.4: the answer decides how long it holds, but a second is no rhythm to be asked in.
+#[test]
+fn a_carrier_that_grants_a_second_is_asked_every_five() {
+    let mut bench = bench();
+    let (mut last, _) = next_register(&mut bench);
+    for _ in 0..3 {
+        accept(&mut bench, &last, 1);
+        let (next, after) = next_register(&mut bench);
+        assert!(after >= 5 * S && after <= 6 * S, "{after:?}");
+        last = next;
+    }
+    stop(bench);
+}

@@ -3,7 +3,7 @@
 //! Gives: durations, from a random word that the caller drew.
 //! Never: a clock.
 //! Holds: a refresh is due before the time is over, with a transaction's time to spare where the time
-//!        is long enough; no wait is longer than `WAIT_MAX`.
+//!        is long enough; no wait is longer than `WAIT_MAX`, and none shorter than `REFRESH_MIN`.
 
 use std::time::Duration;
 
@@ -16,13 +16,16 @@ const REFUSED_BASE: Duration = Duration::from_secs(300);
 const WAIT_MAX: Duration = Duration::from_secs(1_800);
 /// An answer may ask for more than our own steps.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// A carrier that grants a second or two is not asked all day: between two refreshes it may have none.
+const REFRESH_MIN: Duration = Duration::from_secs(5);
 /// Timer F: how long the answer to a refresh may take (RFC 3261 17.1.2.2).
 const TRANSACTION: Duration = Duration::from_secs(32);
 
 /// From the answer on: at 75 to 90 of 100, so that registrations do not fall into step.
 pub(super) fn refresh_after(granted: Duration, random: u64) -> Duration {
     let wait = granted * 3 / 4 + part(granted * 3 / 20, random);
-    if granted >= 4 * TRANSACTION { wait.min(granted - TRANSACTION) } else { wait }
+    let wait = if granted >= 4 * TRANSACTION { wait.min(granted - TRANSACTION) } else { wait };
+    wait.max(REFRESH_MIN)
 }
 
 /// What a failure means for the next try.
@@ -69,6 +72,13 @@ mod tests {
                 let wait = refresh_after(granted * S, random);
                 assert!(wait >= low * S && wait <= high * S, "{granted} s: {wait:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_carrier_that_grants_next_to_nothing_is_not_asked_all_day() {
+        for granted in [1, 2, 5] {
+            assert_eq!(refresh_after(granted * S, 0), REFRESH_MIN, "{granted} s");
         }
     }
 
