@@ -36,6 +36,7 @@ mod replace;
 mod restate;
 mod router;
 mod slots;
+mod stateless;
 mod steer;
 mod transactions;
 mod transfer;
