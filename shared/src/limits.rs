@@ -66,6 +66,8 @@ pub const MAX_FORWARDS: u8 = 70;
 /// TCP flows of one shard, and of one source address.
 pub const FLOWS_PER_SHARD_MAX: usize = 20_000;
 pub const FLOWS_PER_SOURCE_MAX: usize = 64;
+/// The same of a source that is a trunk, is named by the acl, or is this host.
+pub const FLOWS_PER_KNOWN_SOURCE_MAX: usize = 4_096;
 /// Bytes waiting for a slow TCP reader before its flow is cut.
 pub const FLOW_SEND_BYTES_MAX: usize = 262_144;
 /// Events that wait in a shard for a slow control plane; beyond it new calls are refused.

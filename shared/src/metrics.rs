@@ -174,6 +174,12 @@ counters! {
     FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
     TlsHandshakes "tls_handshakes_total" Total "TLS handshakes that ended well, of either side";
     TlsHandshakesFailed "tls_handshakes_failed_total" Total "TLS handshakes that failed or took too long";
+    TlsFailedCertificate "tls_failed_certificate_total" Total "Of these: one side refused the certificate of the other";
+    TlsFailedClosed "tls_failed_closed_total" Total "Of these: the peer went";
+    TlsFailedIncompatible "tls_failed_incompatible_total" Total "Of these: no version or cipher in common";
+    TlsFailedNotTls "tls_failed_not_tls_total" Total "Of these: what came was no TLS";
+    TlsFailedOther "tls_failed_other_total" Total "Of these: another reason";
+    TlsFailedTimedOut "tls_failed_timed_out_total" Total "Of these: it took too long";
     WsHandshakes "ws_handshakes_total" Total "WebSocket handshakes that ended well";
     WsHandshakesFailed "ws_handshakes_failed_total" Total "WebSocket handshakes that were refused or took too long";
     WsPings "ws_pings_total" Total "Pings sent over WebSocket flows";
@@ -185,6 +191,7 @@ counters! {
     SipFlowBytes "sip_flow_kept_bytes_total" Total "Bytes kept for the SIP flow, with their frames";
     SipFlowFailures "sip_flow_failures_total" Total "Writes of the SIP flow that failed; each is tried again";
     NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
+    SecuritySuppressed "security_lines_suppressed_total" Total "Lines of the security log left out by their limit";
     EventsLost "events_lost_total" Total "Events dropped because too many waited; never the end of a call";
 }
 

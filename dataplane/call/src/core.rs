@@ -220,6 +220,7 @@ impl Core {
         match input {
             Input::Command(command) => self.obey(command),
             Input::FlowClosed(flow) => self.flow_closed(flow, true),
+            Input::HandshakeFailed(failure) => self.handshake_failed(&failure),
             Input::JournalTurned => self.journal_turned(),
             Input::Mesh { from, message } => self.mesh(from, message),
             Input::Moved { from, bytes } => self.receive(from, bytes, false),

@@ -20,12 +20,26 @@ use shared::time::Instant;
 
 pub use crate::loan::Loan;
 
+/// What the shell knows of a TLS handshake that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeFailure {
+    pub with: Source,
+    /// We connected.
+    pub is_ours: bool,
+    /// One of a few words.
+    pub why: &'static str,
+    /// For people; bounded.
+    pub detail: String,
+}
+
 /// What the shell feeds to the core.
 #[derive(Debug)]
 pub enum Input<'a> {
     Command(Command),
     /// The flow is gone: closed by the peer, cut by us, or never connected.
     FlowClosed(FlowKey),
+    /// A TLS handshake did not come to its end.
+    HandshakeFailed(Box<HandshakeFailure>),
     /// The journal goes on in a new segment: calls that stand have to be in it, too.
     JournalTurned,
     /// Of another shard. A shell that looks at a `Message` afterwards feeds it as `Moved`.

@@ -8,6 +8,7 @@
 mod acts;
 mod ask;
 mod b2bua;
+mod budget;
 mod challenged;
 mod core;
 mod desk;
