@@ -30,4 +30,5 @@ pub mod settings;
 pub mod sipflow;
 pub mod snapshot;
 pub mod time;
+pub mod toll;
 pub mod trunk_view;

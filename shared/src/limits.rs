@@ -83,6 +83,8 @@ pub const JOURNAL_SEGMENTS_MAX: u64 = 256;
 pub const COMMAND_QUEUE_LEN: usize = 1_024;
 pub const EVENT_QUEUE_LEN: usize = 8_192;
 pub const MESH_QUEUE_LEN: usize = 4_096;
+/// Accounts that called over trunks today, with `[proxy.toll_fraud]`; beyond it new ones are refused.
+pub const TOLL_ACCOUNTS_MAX: usize = 65_536;
 /// Nonces whose count a shard remembers.
 pub const NONCES_MAX: usize = 65_536;
 /// Ports rest before they serve another call, so late packets of the old one die first.

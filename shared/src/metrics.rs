@@ -122,6 +122,9 @@ counters! {
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
     Forwards "forwards_total" Total "Calls that went on elsewhere for a user's forwarding";
     ForwardsRefused "forwards_refused_total" Total "Forwards not followed: a loop, too many, nowhere to go";
+    TollNumbersRefused "toll_numbers_refused_total" Total "Calls over trunks refused for the number that they call";
+    TollLimitsRefused "toll_limits_refused_total" Total "Calls over trunks refused for a limit of their account";
+    TollCallsEnded "toll_calls_ended_total" Total "Calls ended because the minutes of an account are used up";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, without those after a challenge";

@@ -82,6 +82,8 @@ pub struct Census {
     pub asks: usize,
     /// Calls that count against the limit of a trunk.
     pub trunk_calls: usize,
+    /// Calls on the account of somebody who is held to caps, once for each account.
+    pub toll_calls: usize,
     /// Legs whose tag names another call than the one that they are in.
     pub moved_legs: usize,
 }
@@ -212,6 +214,7 @@ impl Core {
             events_waiting: 0,
             asks: self.pending.len() + self.asks.len(),
             trunk_calls: self.desk.trunks.standing(),
+            toll_calls: self.desk.toll.standing(),
             moved_legs: self.moved.len(),
         }
     }
@@ -287,10 +290,12 @@ impl Core {
             return;
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
+        let (bill, answered) = (call.bill.take(), call.answered);
         let asked = std::mem::take(&mut call.hunt.asked);
         shares.append(&mut call.trunk_shares);
         shares.append(&mut call.hunt.shares);
         self.give_back(shares);
+        self.settle_bill(bill, answered);
         decision.map(|key| self.pending.remove(key));
         for ask in asked {
             self.asks.remove(ask);
@@ -455,6 +460,9 @@ impl Core {
             MeshMessage::Loan(loan) => self.hear_loan(from, loan),
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
+            }
+            MeshMessage::Toll { account, tally, has_begun } => {
+                self.desk.toll.hear(self.desk.now, from, &account, tally, has_begun);
             }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {
                 self.health_heard(&trunk, at, is_down);
@@ -636,6 +644,7 @@ impl Core {
             if let Some(mut call) = self.calls.remove(key) {
                 call.drop_acts(&mut self.desk);
                 self.call_over(&call);
+                self.settle_bill(call.bill.take(), call.answered);
             }
         }
     }

@@ -30,6 +30,7 @@ use crate::outbox::Outbox;
 use crate::overload::Load;
 use crate::slots::Key;
 use crate::stateless;
+use crate::toll::Ledger;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
 use crate::trunks::Trunks;
 use crate::wheel::Wheel;
@@ -101,6 +102,7 @@ pub(crate) struct Desk {
     pub load: Load,
     pub timers: Timers,
     pub trunks: Trunks,
+    pub toll: Ledger,
     pub intake: Intake,
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
@@ -131,6 +133,7 @@ impl Desk {
                 t4: settings.timers.t4,
             },
             trunks: Trunks::default(),
+            toll: Ledger::default(),
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),

@@ -63,11 +63,15 @@ impl Core {
             }
             Hop::Nowhere { uri, status } => self.note(slot, Failure::ours(status, uri)),
             Hop::Target(target) => {
-                if let Some(trunk) = &target.trunk
-                    && !self.take_trunk_share(trunk)
-                {
-                    let uri = String::from_utf8_lossy(&target.uri).into_owned();
-                    return self.note(slot, Failure::ours(503, uri));
+                if let Some(trunk) = &target.trunk {
+                    if !self.has_trunk_room(trunk) {
+                        let uri = String::from_utf8_lossy(&target.uri).into_owned();
+                        return self.note(slot, Failure::ours(503, uri));
+                    }
+                    if !self.pays(slot, trunk, &target.uri) {
+                        return;
+                    }
+                    self.take_trunk_share(trunk);
                 }
                 if let Some(call) = self.calls.find_mut(slot) {
                     call.hunt.shares.extend(target.trunk.clone());

@@ -19,6 +19,7 @@ use shared::net::{Destination, Source};
 use shared::time::Instant;
 
 pub use crate::loan::Loan;
+pub use crate::toll::{Account, Tally};
 
 /// What the shell knows of a TLS handshake that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,6 +156,12 @@ pub enum MeshMessage {
     Onward {
         from: Source,
         bytes: Vec<u8>,
+    },
+    /// What an account has called over trunks on the sending shard. `has_begun`: by a call just now.
+    Toll {
+        account: Account,
+        tally: Tally,
+        has_begun: bool,
     },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.
     TrunkHealth {

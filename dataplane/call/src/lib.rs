@@ -39,6 +39,7 @@ mod router;
 mod slots;
 mod stateless;
 mod steer;
+mod toll;
 mod transactions;
 mod transfer;
 mod trunk_views;

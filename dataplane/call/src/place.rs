@@ -17,7 +17,7 @@ use sip::wire::{Message, NameAddr, Start, scan};
 
 use crate::b2bua::answer::direction;
 use crate::b2bua::secure::is_sips;
-use crate::b2bua::{Failure, Hop, Hunt};
+use crate::b2bua::{Call, Failure, Hop, Hunt};
 use crate::core::Core;
 use crate::enrolment;
 use crate::gate;
@@ -195,7 +195,7 @@ impl Core {
             }
             let Some(choice) = choice else {
                 call.outbound_trunk = wanted;
-                return call.refuse(desk, 503);
+                return call.refuse(desk, call.unplaced_status());
             };
             call.outbound_trunk = Some(choice.trunk);
             call.changes = choice.changes;
@@ -243,10 +243,14 @@ impl Core {
         let asked = choices.len();
         let mut counted = false;
         let free = choices.into_iter().find(|choice| {
-            counted = !emergency && self.take_trunk_share(&choice.trunk);
+            counted = !emergency
+                && self.has_trunk_room(&choice.trunk)
+                && self.pays(slot, &choice.trunk, &choice.target.uri)
+                && self.take_trunk_share(&choice.trunk);
             emergency || counted
         });
-        if free.is_none() {
+        let is_full = |call: &Call| call.unplaced_status() == 503;
+        if free.is_none() && self.calls.find(slot).is_some_and(is_full) {
             self.trunks_are_full(asked, rule.as_deref());
         }
         let free = free?;

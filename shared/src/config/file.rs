@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::deciders::HttpRouterFile;
 use super::events::LocatorWebhookFile;
 use super::tls::Paths;
+use super::toll::TollFile;
 use super::webhooks::WebhooksFile;
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +100,7 @@ pub(super) struct ProxyFile {
     pub(super) routes: Option<Vec<toml::Value>>,
     pub(super) emergency: EmergencyFile,
     pub(super) follow_redirects: Option<String>,
+    pub(super) toll_fraud: Option<TollFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]

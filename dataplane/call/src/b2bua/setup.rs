@@ -160,6 +160,7 @@ impl Call {
             outbound_trunk: None,
             trunk_shares: Vec::new(),
             shares_returned: Vec::new(),
+            bill: None,
             caller_hash: None,
             abandoned: Vec::new(),
             hunt: Hunt::default(),
