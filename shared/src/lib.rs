@@ -30,5 +30,6 @@ pub mod settings;
 pub mod sipflow;
 pub mod snapshot;
 pub mod time;
+pub mod toll;
 pub mod trunk_options;
 pub mod trunk_view;

@@ -79,6 +79,8 @@ pub const MAX_FORWARDS: u8 = 70;
 /// TCP flows of one shard, and of one source address.
 pub const FLOWS_PER_SHARD_MAX: usize = 20_000;
 pub const FLOWS_PER_SOURCE_MAX: usize = 64;
+/// The same of a source that is a trunk, is named by the acl, or is this host.
+pub const FLOWS_PER_KNOWN_SOURCE_MAX: usize = 4_096;
 /// Bytes waiting for a slow TCP reader before its flow is cut.
 pub const FLOW_SEND_BYTES_MAX: usize = 262_144;
 /// Events that wait in a shard for a slow control plane; beyond it new calls are refused.
@@ -94,6 +96,8 @@ pub const JOURNAL_SEGMENTS_MAX: u64 = 256;
 pub const COMMAND_QUEUE_LEN: usize = 1_024;
 pub const EVENT_QUEUE_LEN: usize = 8_192;
 pub const MESH_QUEUE_LEN: usize = 4_096;
+/// Accounts that called over trunks today, with `[proxy.toll_fraud]`; beyond it new ones are refused.
+pub const TOLL_ACCOUNTS_MAX: usize = 65_536;
 /// Nonces whose count a shard remembers.
 pub const NONCES_MAX: usize = 65_536;
 /// Ports rest before they serve another call, so late packets of the old one die first.

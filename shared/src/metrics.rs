@@ -124,6 +124,9 @@ counters! {
     TrunkFailovers "trunk_failovers_total" Total "Tries at a trunk that failed and went on to the next destination";
     Forwards "forwards_total" Total "Calls that went on elsewhere for a user's forwarding";
     ForwardsRefused "forwards_refused_total" Total "Forwards not followed: a loop, too many, nowhere to go";
+    TollNumbersRefused "toll_numbers_refused_total" Total "Calls over trunks refused for the number that they call";
+    TollLimitsRefused "toll_limits_refused_total" Total "Calls over trunks refused for a limit of their account";
+    TollCallsEnded "toll_calls_ended_total" Total "Calls ended because the minutes of an account are used up";
     TrunkPings "trunk_pings_total" Total "OPTIONS sent to trunks whose health is checked";
     TrunkPingsFailed "trunk_pings_failed_total" Total "Of these, how many got no answer, or a failure";
     TrunkRegisters "trunk_registers_total" Total "REGISTER requests sent to carriers, without those after a challenge";
@@ -183,6 +186,12 @@ counters! {
     FlowsCut "flows_cut_total" Total "TCP connections cut: idle, slow reader or bad framing";
     TlsHandshakes "tls_handshakes_total" Total "TLS handshakes that ended well, of either side";
     TlsHandshakesFailed "tls_handshakes_failed_total" Total "TLS handshakes that failed or took too long";
+    TlsFailedCertificate "tls_failed_certificate_total" Total "Of these: one side refused the certificate of the other";
+    TlsFailedClosed "tls_failed_closed_total" Total "Of these: the peer went";
+    TlsFailedIncompatible "tls_failed_incompatible_total" Total "Of these: no version or cipher in common";
+    TlsFailedNotTls "tls_failed_not_tls_total" Total "Of these: what came was no TLS";
+    TlsFailedOther "tls_failed_other_total" Total "Of these: another reason";
+    TlsFailedTimedOut "tls_failed_timed_out_total" Total "Of these: it took too long";
     WsHandshakes "ws_handshakes_total" Total "WebSocket handshakes that ended well";
     WsHandshakesFailed "ws_handshakes_failed_total" Total "WebSocket handshakes that were refused or took too long";
     WsPings "ws_pings_total" Total "Pings sent over WebSocket flows";
@@ -194,6 +203,7 @@ counters! {
     SipFlowBytes "sip_flow_kept_bytes_total" Total "Bytes kept for the SIP flow, with their frames";
     SipFlowFailures "sip_flow_failures_total" Total "Writes of the SIP flow that failed; each is tried again";
     NoticesSuppressed "notices_suppressed_total" Total "Operator notices left out by their limit";
+    SecuritySuppressed "security_lines_suppressed_total" Total "Lines of the security log left out by their limit";
     EventsLost "events_lost_total" Total "Events dropped because too many waited; never the end of a call";
 }
 

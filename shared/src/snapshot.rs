@@ -19,6 +19,7 @@ use crate::failover::Failover;
 use crate::forwarding::{Forwarding, Redirects};
 use crate::net::Transport;
 use crate::route::RouteTable;
+use crate::toll::TollRules;
 use crate::trunk_options::TrunkOptions;
 
 /// By user name, exactly as in the AOR's user part.
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub remote_users: Option<RemoteUsers>,
     /// Whose 3xx sends a call on.
     pub redirects: Redirects,
+    /// What calls over trunks are held to, when that was asked for.
+    pub toll: Option<Arc<TollRules>>,
 }
 
 impl Snapshot {

@@ -188,6 +188,7 @@ impl Contents {
             http_router: self.config.http_router().map(HttpRouter::rules),
             remote_users: self.config.remote_users(),
             redirects: self.config.redirects(),
+            toll: self.config.toll().cloned(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! Never: a shard's wait: shards get addresses, not names.
 //! Holds: "there is no such name" and "nobody answered" are told apart.
 
+#[cfg(test)]
+mod forged;
 mod next_hop;
 mod server;
 

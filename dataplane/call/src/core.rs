@@ -91,6 +91,8 @@ pub struct Census {
     pub asks: usize,
     /// Calls that count against the limit of a trunk.
     pub trunk_calls: usize,
+    /// Calls on the account of somebody who is held to caps, once for each account.
+    pub toll_calls: usize,
     /// Legs whose tag names another call than the one that they are in.
     pub moved_legs: usize,
     pub subscriptions: usize,
@@ -230,6 +232,7 @@ impl Core {
             events_waiting: 0,
             asks: self.pending.len() + self.asks.len(),
             trunk_calls: self.desk.trunks.standing(),
+            toll_calls: self.desk.toll.standing(),
             moved_legs: self.moved.len(),
             subscriptions: self.notifier.len(),
             watched: self.notifier.traces(),
@@ -241,6 +244,7 @@ impl Core {
         match input {
             Input::Command(command) => self.obey(command),
             Input::FlowClosed(flow) => self.flow_closed(flow, true),
+            Input::HandshakeFailed(failure) => self.handshake_failed(&failure),
             Input::JournalTurned => self.journal_turned(),
             Input::Mesh { from, message } => self.mesh(from, message),
             Input::Moved { from, bytes } => self.receive(from, bytes, false),
@@ -310,10 +314,12 @@ impl Core {
             return;
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
+        let (bill, answered) = (call.bill.take(), call.answered);
         let asked = std::mem::take(&mut call.hunt.asked);
         shares.append(&mut call.shares.held);
         shares.append(&mut call.hunt.shares);
         self.give_back(shares);
+        self.settle_bill(bill, answered);
         decision.map(|key| self.pending.remove(key));
         for ask in asked {
             self.asks.remove(ask);
@@ -493,6 +499,9 @@ impl Core {
             MeshMessage::Loan(loan) => self.hear_loan(from, loan),
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
+            }
+            MeshMessage::Toll { account, tally, has_begun } => {
+                self.desk.toll.hear(self.desk.now, from, &account, tally, has_begun);
             }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {
                 self.health_heard(&trunk, at, is_down);
@@ -683,6 +692,7 @@ impl Core {
                 let shares = shares.map(std::mem::take);
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));
+                self.settle_bill(call.bill.take(), call.answered);
             }
             self.notifier.watched.forget(key);
         }

@@ -26,10 +26,12 @@ use crate::b2bua::secure::is_sips;
 use crate::edge::Edge;
 use crate::faces::Faces;
 use crate::io::Rung;
-use crate::mint::{LegName, Mint};
+use crate::mint::{self, LegName, Mint};
 use crate::outbox::Outbox;
 use crate::overload::Load;
 use crate::slots::Key;
+use crate::stateless;
+use crate::toll::Ledger;
 use crate::transactions::{Client, ClientKey, ClientMachine, Owner, ServerKey, Transactions};
 use crate::trunks::Trunks;
 use crate::wheel::Wheel;
@@ -109,6 +111,7 @@ pub(crate) struct Desk {
     pub timers: Timers,
     pub trunks: Trunks,
     pub faces: Faces,
+    pub toll: Ledger,
     pub intake: Intake,
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
@@ -140,6 +143,7 @@ impl Desk {
             },
             trunks: Trunks::default(),
             faces: Faces::of(&snapshot.trunks),
+            toll: Ledger::default(),
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),
@@ -335,7 +339,7 @@ impl Desk {
         fill: impl FnOnce(&Self, &Message<'_>, Writer<'_>),
     ) -> Option<Rc<Vec<u8>>> {
         let server = self.transactions.servers.find(key)?;
-        let (request, peer) = (Rc::clone(&server.request), server.from.peer);
+        let (request, peer, hash) = (Rc::clone(&server.request), server.from.peer, server.hash);
         let request = scan(&request).ok()?;
         self.is_sips =
             matches!(request.start(), sip::wire::Start::Request { uri, .. } if is_sips(uri));
@@ -344,7 +348,9 @@ impl Desk {
         let mut stray = None;
         let tag = match answer.to_tag {
             Some(tag) => Some(tag.as_bytes()),
-            None if answer.status > 100 => Some(stray.insert(self.mint.stray_tag()).as_bytes()),
+            None if answer.status > 100 => {
+                Some(stray.insert(mint::refusal_tag(self.settings.shard, hash)).as_bytes())
+            }
             None => None,
         };
         let mut out = reply(bytes, &request, answer.status, tag, peer);
@@ -353,7 +359,12 @@ impl Desk {
         if !answer.reason.is_empty() {
             replace_reason(bytes, answer.status, answer.reason);
         }
-        self.respond_with(key, answer.status, Rc::clone(&buffer));
+        let server = self.transactions.servers.find(key)?;
+        if stateless::is_forgotten(server, &request, answer.status) {
+            self.answer_once(key, answer.status, Rc::clone(&buffer));
+        } else {
+            self.respond_with(key, answer.status, Rc::clone(&buffer));
+        }
         Some(buffer)
     }
 

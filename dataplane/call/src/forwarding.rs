@@ -136,6 +136,9 @@ impl Core {
         }
         let groups = self.place_forward(slot, due, &to, false)?;
         if let Some(call) = self.calls.find_mut(slot) {
+            if let Forwarder::User(user) = &due.by {
+                call.forwarded_by(&self.desk, user);
+            }
             call.take_step(&self.desk, Step { cause: due.cause, from, to });
         }
         self.desk.count(Counter::Forwards);

@@ -13,7 +13,7 @@ use sip::wire::{HeaderName, Message, Start, scan};
 
 use crate::ask::Pending;
 use crate::core::Core;
-use crate::desk::{Reply, TimerKey};
+use crate::desk::TimerKey;
 use crate::gate::{self, Asked};
 use crate::io::MeshMessage;
 use crate::locate::{self, Place};
@@ -45,7 +45,6 @@ impl Core {
                 if let Some(server) = self.desk.transactions.servers.find_mut(key) {
                     server.decision = Some(ask);
                 }
-                self.desk.respond(key, Reply::new(100), |_, _, out| out.end());
                 let question = MeshMessage::AskGuests { ask: ask.to_bits(), aor: user };
                 self.desk.out.mesh(shard, question);
             }

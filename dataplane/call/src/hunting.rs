@@ -68,11 +68,16 @@ impl Core {
             }
             Hop::Nowhere { uri, status } => self.note(slot, Failure::ours(status, uri)),
             Hop::Target(target) => {
-                if let Some(trunk) = &target.trunk
-                    && !self.begin_at(slot, trunk)
-                {
-                    let uri = String::from_utf8_lossy(&target.uri).into_owned();
-                    return self.note(slot, Failure::ours(503, uri));
+                if let Some(trunk) = &target.trunk {
+                    let again = self.has_begun_at(slot, trunk);
+                    if !self.has_trunk_room(trunk, again) {
+                        let uri = String::from_utf8_lossy(&target.uri).into_owned();
+                        return self.note(slot, Failure::ours(503, uri));
+                    }
+                    if !self.pays(slot, trunk, &target.uri) {
+                        return;
+                    }
+                    self.begin_at(slot, trunk, again);
                 }
                 self.add_target(slot, target);
             }
@@ -93,21 +98,23 @@ impl Core {
         }
     }
 
-    /// Counts the call against the trunk's limits while its group is called. Where another of the
-    /// trunk's destinations was tried before, it has begun there already.
-    fn begin_at(&mut self, slot: Key, trunk: &str) -> bool {
-        let begun = self.calls.find(slot).map(|call| call.hunt.begun.iter());
-        let again = begun.is_some_and(|mut begun| begun.any(|known| **known == *trunk));
-        if !self.take_trunk_share(trunk, again) {
-            return false;
-        }
-        if let Some(call) = self.calls.find_mut(slot) {
+    /// Whether another of the trunk's destinations was tried for this call before.
+    fn has_begun_at(&self, slot: Key, trunk: &str) -> bool {
+        let call = self.calls.find(slot);
+        call.is_some_and(|call| call.hunt.begun.iter().any(|known| **known == *trunk))
+    }
+
+    /// Counts the call against the limits of a trunk that has room, while its group is called.
+    /// `again`: `has_begun_at`.
+    fn begin_at(&mut self, slot: Key, trunk: &str, again: bool) {
+        if self.take_trunk_share(trunk, again)
+            && let Some(call) = self.calls.find_mut(slot)
+        {
             call.hunt.shares.push(trunk.into());
             if !again && call.hunt.has_more() {
                 call.hunt.begun.push(trunk.into());
             }
         }
-        true
     }
 
     /// Counts a call against its trunk's limits, to be given back; `false` when the trunk is full.
@@ -120,10 +127,10 @@ impl Core {
     }
 
     /// Whether a call would be counted, without counting one.
-    pub(crate) fn has_trunk_room(&self, name: &str) -> bool {
+    pub(crate) fn has_trunk_room(&self, name: &str, again: bool) -> bool {
         let Desk { trunks, snapshot, settings, now, .. } = &self.desk;
         let trunk = snapshot.trunks.iter().find(|trunk| *trunk.name == *name);
-        trunks.has_room(now.mono, name, trunk, settings.shards, false)
+        trunks.has_room(now.mono, name, trunk, settings.shards, again)
     }
 
     pub(crate) fn give_back(&mut self, shares: Vec<Box<str>>) {

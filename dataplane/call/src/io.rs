@@ -20,6 +20,19 @@ use shared::time::Instant;
 
 pub use crate::loan::Loan;
 pub use crate::notifier::dialogs::DialogNews;
+pub use crate::toll::{Account, Tally};
+
+/// What the shell knows of a TLS handshake that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HandshakeFailure {
+    pub with: Source,
+    /// We connected.
+    pub is_ours: bool,
+    /// One of a few words.
+    pub why: &'static str,
+    /// For people; bounded.
+    pub detail: String,
+}
 
 /// What the shell feeds to the core.
 #[derive(Debug)]
@@ -27,6 +40,8 @@ pub enum Input<'a> {
     Command(Command),
     /// The flow is gone: closed by the peer, cut by us, or never connected.
     FlowClosed(FlowKey),
+    /// A TLS handshake did not come to its end.
+    HandshakeFailed(Box<HandshakeFailure>),
     /// The journal goes on in a new segment: calls that stand have to be in it, too.
     JournalTurned,
     /// Of another shard. A shell that looks at a `Message` afterwards feeds it as `Moved`.
@@ -144,6 +159,12 @@ pub enum MeshMessage {
     Onward {
         from: Source,
         bytes: Vec<u8>,
+    },
+    /// What an account has called over trunks on the sending shard. `has_begun`: by a call just now.
+    Toll {
+        account: Account,
+        tally: Tally,
+        has_begun: bool,
     },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.
     TrunkHealth {

@@ -8,6 +8,7 @@
 mod acts;
 mod ask;
 mod b2bua;
+mod budget;
 mod challenged;
 mod core;
 mod desk;
@@ -41,7 +42,9 @@ mod restate;
 mod router;
 mod slots;
 mod stand_ins;
+mod stateless;
 mod steer;
+mod toll;
 mod transactions;
 mod transfer;
 mod trunk_views;

@@ -94,6 +94,13 @@ impl Mint {
     }
 }
 
+/// A To tag for an answer that creates no dialog, the same for each repeat of its request (RFC 3261
+/// 8.2.7). `hash`: the keyed one of the transaction; folded, so that neither half of it is told.
+pub(crate) fn refusal_tag(shard: ShardId, hash: u128) -> String {
+    let folded = (hash >> 64) ^ (hash & u128::from(u64::MAX));
+    format!("rg{:02x}-{folded:016x}", shard.0)
+}
+
 pub(crate) fn shard_of_tag(tag: &[u8]) -> Option<ShardId> {
     hex(tag.strip_prefix(TAG_PREFIX)?.get(..2)?).and_then(|n| u8::try_from(n).ok()).map(ShardId)
 }
@@ -155,6 +162,9 @@ mod tests {
         let stray = mint.stray_tag();
         assert_eq!(shard_of_tag(stray.as_bytes()), Some(ShardId(7)));
         assert_eq!(parse_tag(stray.as_bytes()), None);
+        let refusal = refusal_tag(ShardId(7), u128::MAX - 5);
+        assert_eq!(shard_of_tag(refusal.as_bytes()), Some(ShardId(7)));
+        assert_eq!((parse_tag(refusal.as_bytes()), refusal.len()), (None, stray.len()));
     }
 
     #[test]

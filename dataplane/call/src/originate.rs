@@ -189,7 +189,8 @@ impl Core {
             call.outbound_trunk = choice.as_ref().map(|one| one.trunk.clone()).or(wanted);
         }
         let Some(choice) = choice else {
-            return self.with_call(Some(slot), |call, desk, _| call.refuse(desk, 503));
+            return self
+                .with_call(Some(slot), |call, desk, _| call.refuse(desk, call.unplaced_status()));
         };
         let call = self.calls.find_mut(slot);
         if let Some(dial) = call.and_then(|call| call.dial.as_mut()) {

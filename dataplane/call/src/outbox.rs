@@ -1,12 +1,11 @@
 //! What the core wants done, in order, with the buffers it is written into.
-//! Owns:  the output queue, the pool of message buffers, the notice limit.
+//! Owns:  the output queue, the pool of message buffers, the limits of lines per second.
 //! Gives: `send`, `event`, `journal`, `relay`; buffers that come back through `recycle`.
 //! Never: decides anything.
 //! Holds: outputs leave in the order they were put in.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Duration;
 
 use media::edit::RelayEdit;
 use shared::event::{Event, Notice, Severity};
@@ -16,13 +15,12 @@ use shared::metrics::{Counter, Counters};
 use shared::net::Destination;
 use shared::time::Instant;
 
+use crate::budget::Budget;
 use crate::io::{MeshMessage, Output, Rung};
 
 /// Buffers kept for reuse, and the size above which one is not worth keeping.
 const POOL_MAX: usize = 1_024;
 const POOLED_BYTES_MAX: usize = 4_096;
-/// Notices per second and shard; the rest is counted.
-const NOTICES_PER_SECOND: u32 = 50;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -30,9 +28,8 @@ pub(crate) struct Outbox {
     queue: VecDeque<Output>,
     pool: Vec<Rc<Vec<u8>>>,
     pub counters: Counters,
-    notice_window: Instant,
-    notices: u32,
-    suppressed: u32,
+    notices: Budget,
+    security: Budget,
 }
 
 impl Outbox {
@@ -42,9 +39,8 @@ impl Outbox {
             queue: VecDeque::new(),
             pool: Vec::new(),
             counters: Counters::default(),
-            notice_window: Instant::ZERO,
-            notices: 0,
-            suppressed: 0,
+            notices: Budget::new(),
+            security: Budget::new(),
         }
     }
 
@@ -121,18 +117,26 @@ impl Outbox {
         code: &'static str,
         detail: impl FnOnce() -> String,
     ) {
-        if now.since(self.notice_window) >= Duration::from_secs(1) {
-            self.notice_window = now;
-            self.notices = 0;
-        }
-        if self.notices >= NOTICES_PER_SECOND {
-            self.suppressed += 1;
-            self.counters.bump(Counter::NoticesSuppressed);
-            return;
-        }
-        self.notices += 1;
-        let suppressed = std::mem::take(&mut self.suppressed);
+        let Some(suppressed) = self.notices.take(now) else {
+            return self.counters.bump(Counter::NoticesSuppressed);
+        };
         let shard = self.shard;
+        let notice = Notice { shard, severity, code, detail: detail(), suppressed };
+        self.event(Event::Notice(notice));
+    }
+
+    /// A line of the security log, which has a limit of its own: a flood of other lines hides none of
+    /// it, and a flood of it hides no other line.
+    pub(crate) fn security(
+        &mut self,
+        now: Instant,
+        code: &'static str,
+        detail: impl FnOnce() -> String,
+    ) {
+        let Some(suppressed) = self.security.take(now) else {
+            return self.counters.bump(Counter::SecuritySuppressed);
+        };
+        let (shard, severity) = (self.shard, Severity::Warning);
         let notice = Notice { shard, severity, code, detail: detail(), suppressed };
         self.event(Event::Notice(notice));
     }

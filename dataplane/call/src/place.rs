@@ -198,7 +198,7 @@ impl Core {
             }
             let Some(choice) = choice else {
                 call.outbound_trunk = wanted;
-                return call.refuse(desk, 503);
+                return call.refuse(desk, call.unplaced_status());
             };
             call.outbound_trunk = Some(choice.trunk);
             call.changes = choice.changes;
@@ -209,7 +209,7 @@ impl Core {
     fn hunt_trunks(&mut self, slot: Key, to: ToTrunks) {
         self.count_forwarded(&to);
         let ToTrunks { mut choices, emergency, rule, .. } = to;
-        let has_room = |choice: &Choice| emergency || self.has_trunk_room(&choice.trunk);
+        let has_room = |choice: &Choice| emergency || self.has_trunk_room(&choice.trunk, false);
         let Some(first) = choices.iter().position(has_room) else {
             self.trunks_are_full(choices.len(), rule.as_deref());
             let wanted = choices.into_iter().next().map(|choice| choice.trunk);

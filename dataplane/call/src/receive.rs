@@ -223,7 +223,7 @@ impl Core {
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
         let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         let Some(parts) = tag else {
-            if known.is_none() {
+            if known.is_none() && !self.is_ack_of_refusal(request) {
                 self.desk.count(Counter::SipStrays);
             }
             return;

@@ -46,7 +46,8 @@ impl Core {
         let stand_in = |choice| StandIn { aim, choice, counts, again: false };
         let mut left = choices.into_iter().map(stand_in).collect();
         let first = self.first_with_room(slot, &mut left);
-        if first.is_none() {
+        let is_full = |call: &Call| call.unplaced_status() == 503;
+        if first.is_none() && self.calls.find(slot).is_some_and(is_full) {
             self.trunks_are_full(asked, rule.as_deref());
         }
         if let Some(call) = self.calls.find_mut(slot) {
@@ -61,7 +62,11 @@ impl Core {
 
     fn first_with_room(&mut self, slot: Key, left: &mut VecDeque<StandIn>) -> Option<Choice> {
         while let Some(StandIn { choice, counts, again, .. }) = left.pop_front() {
-            if counts && !self.take_trunk_share(&choice.trunk, again) {
+            let may_go = !counts
+                || self.has_trunk_room(&choice.trunk, again)
+                    && self.pays(slot, &choice.trunk, &choice.target.uri)
+                    && self.take_trunk_share(&choice.trunk, again);
+            if !may_go {
                 left.retain(|other| other.choice.trunk != choice.trunk);
                 continue;
             }

@@ -117,7 +117,7 @@ pub(crate) struct Server {
     /// The question about its sender, while it waits for the answer.
     pub decision: Option<Key>,
     pub armed: Option<Instant>,
-    hash: u128,
+    pub hash: u128,
 }
 
 #[derive(Debug)]

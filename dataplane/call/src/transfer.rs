@@ -149,7 +149,7 @@ impl Core {
                 let choice = self.pick_trunk(slot, Aim::Transfer, to);
                 self.with_call(Some(slot), |call, desk, owners| {
                     let Some(choice) = choice else {
-                        return call.transfer_failed(desk, 503, b"");
+                        return call.transfer_failed(desk, call.unplaced_status(), b"");
                     };
                     if let Some(transfer) = &mut call.transfer {
                         transfer.trunk = counts.then(|| choice.trunk.clone());

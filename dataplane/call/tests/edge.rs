@@ -402,3 +402,29 @@ fn a_full_gateway_answers_503_and_takes_emergency_calls() {
         assert!(heard[0].starts_with("SIP/2.0 100"), "calls that are over leave room: {heard:?}");
     }
 }
+
+/// The security log and the other lines have a limit each.
+#[test]
+fn a_flood_of_other_lines_hides_none_of_the_security_log_and_what_is_left_out_is_told() {
+    let rules = EdgeRules { agents_refused: vec!["evil".into()], ..EdgeRules::default() };
+    let mut bench = bench(EdgeRules { ban: Duration::ZERO, ..rules });
+    for number in 0..200 {
+        bench.say(STRANGER, &options(STRANGER, number).replace("1 OPTIONS", "1 THING"));
+    }
+    assert_eq!(count(&mut bench, Counter::NoticesSuppressed), 150);
+    let evil = |bench: &mut Bench, number: usize| {
+        let text = options(STRANGER, number).replace("X-Case: 42", "User-Agent: Evil phone");
+        bench.say(STRANGER, &text);
+    };
+    (0..80).for_each(|number| evil(&mut bench, 1_000 + number));
+    assert_eq!(lines(&bench).len(), 50);
+    assert_eq!(count(&mut bench, Counter::SecuritySuppressed), 30);
+    assert_eq!(count(&mut bench, Counter::NoticesSuppressed), 150, "none of the others");
+    bench.pass(Duration::from_secs(1));
+    evil(&mut bench, 2_000);
+    let last = bench.events.iter().rev().find_map(|event| match event {
+        Event::Notice(notice) => Some(notice.suppressed),
+        _ => None,
+    });
+    assert_eq!(last, Some(30));
+}

@@ -56,7 +56,8 @@ impl Shell {
                 }
                 if !more {
                     let alive = result != 0 && self.goes_on(result);
-                    self.tcp.disarmed(&mut self.ring, seat, alive);
+                    let counters = self.core.plain_counters();
+                    self.tcp.disarmed(&mut self.ring, seat, alive, counters);
                     self.settle(now);
                 }
             }

@@ -128,6 +128,9 @@ impl Shell {
             match news {
                 News::Closed(flow) => self.feedback.push_back(Input::FlowClosed(flow)),
                 News::Failed(to) => self.feedback.push_back(Input::SendFailed(to)),
+                News::HandshakeFailed(failure) => {
+                    self.feedback.push_back(Input::HandshakeFailed(failure));
+                }
                 News::Sent(bytes) => self.core.recycle(bytes),
             }
         }

@@ -129,6 +129,7 @@ impl Shell {
         let udp = SipUdp::new(std::mem::take(&mut listeners.udp));
         let mut tcp = SipTcp::new(settings.shard, listeners, start.keys);
         tcp.expect_names(&snapshot.trunks);
+        tcp.expect_sources(&snapshot);
         tcp.serve(&settings.web.path);
         let pools = Pools::new().map_err(|error| SetupError::Register("memory", error))?;
         let groups = [&pools.datagrams, &pools.media, &pools.streams];

@@ -84,7 +84,10 @@ impl Shell {
         for count in 0..COMMANDS_MAX {
             let Some(command) = self.link.commands.pop() else { return count };
             match &command {
-                Command::Publish(snapshot) => self.tcp.expect_names(&snapshot.trunks),
+                Command::Publish(snapshot) => {
+                    self.tcp.expect_names(&snapshot.trunks);
+                    self.tcp.expect_sources(snapshot);
+                }
                 Command::Stop => self.stop(now.mono),
                 Command::Intake(intake) => self.flow(|flow, _| flow.set_taking(intake.messages)),
                 _ => {}

@@ -187,6 +187,7 @@ impl WorldSettings {
             http_router: self.http_router,
             remote_users: self.remote_users,
             redirects: self.redirects,
+            toll: None,
         }
     }
 

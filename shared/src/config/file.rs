@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::deciders::HttpRouterFile;
 use super::events::LocatorWebhookFile;
 use super::tls::Paths;
+use super::toll::TollFile;
 use super::trunk_options::TrunkOptionsFile;
 use super::webhooks::WebhooksFile;
 
@@ -100,6 +101,7 @@ pub(super) struct ProxyFile {
     pub(super) routes: Option<Vec<toml::Value>>,
     pub(super) emergency: EmergencyFile,
     pub(super) follow_redirects: Option<String>,
+    pub(super) toll_fraud: Option<TollFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]

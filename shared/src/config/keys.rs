@@ -60,6 +60,7 @@ pub(super) const fn key(
 }
 
 const PORT: Kind = Int(0, 65_535);
+const CAP: Kind = Int(0, 10_000_000);
 
 /// The keys that do something, in the order in which `--effective` prints them.
 pub(super) const USED: &[Key] = &[
@@ -211,6 +212,20 @@ pub(super) const USED: &[Key] = &[
     key("proxy.emergency.enabled", Bool, Reload, "false"),
     key("proxy.emergency.numbers", Texts, Reload, "[]"),
     key("proxy.emergency.emergency_trunk", Text, Reload, ""),
+    key("proxy.toll_fraud.enabled", Bool, Reload, "false"),
+    key("proxy.toll_fraud.country", Text, Reload, ""),
+    key("proxy.toll_fraud.international_prefixes", Texts, Reload, "[\"+\", \"00\"]"),
+    key("proxy.toll_fraud.allowed_destination_countries", Texts, Reload, "[]"),
+    key("proxy.toll_fraud.premium_prefixes", Texts, Reload, ""),
+    key("proxy.toll_fraud.extension.max_calls", CAP, Reload, "0"),
+    key("proxy.toll_fraud.extension.max_international", CAP, Reload, "2"),
+    key("proxy.toll_fraud.extension.calls_per_minute", Int(0, 10_000), Reload, "5"),
+    key("proxy.toll_fraud.extension.daily_limit", CAP, Reload, "0"),
+    key("proxy.toll_fraud.extension.daily_minutes", CAP, Reload, "0"),
+    key("proxy.toll_fraud.trunk.max_international", CAP, Reload, "0"),
+    key("proxy.toll_fraud.trunk.calls_per_minute", Int(0, 10_000), Reload, "0"),
+    key("proxy.toll_fraud.trunk.daily_limit", CAP, Reload, "0"),
+    key("proxy.toll_fraud.trunk.daily_minutes", CAP, Reload, "0"),
     key("recording.enabled", Bool, Start, "false"),
     key("recording.auto_start", Bool, Start, "true"),
     key("recording.path", Text, Start, "\"./data/recordings\""),

@@ -28,6 +28,7 @@ mod sip;
 mod sipflow;
 mod storage;
 mod tls;
+mod toll;
 mod tree;
 mod trunk_options;
 mod trunks;
@@ -75,6 +76,7 @@ use crate::forwarding::Redirects;
 use crate::route::Emergency;
 use crate::settings::{PortSlice, TlsFiles};
 use crate::snapshot::RemoteUsers;
+use crate::toll::TollRules;
 use file::ConfigFile;
 use problem::Report;
 use rules::{Rules, Walk};
@@ -126,6 +128,7 @@ pub struct Config {
     locator_webhook: Option<LocatorWebhook>,
     routes: Vec<RouteConfig>,
     emergency: Option<Emergency>,
+    toll: Option<Arc<TollRules>>,
     redirects: Redirects,
     call_record_push: Option<CallRecordPush>,
     archive: Archive,
@@ -260,15 +263,21 @@ impl Config {
         self.redirects
     }
 
+    /// `[proxy.toll_fraud]`, when it is enabled.
+    pub const fn toll(&self) -> Option<&Arc<TollRules>> {
+        self.toll.as_ref()
+    }
+
     pub const fn emergency(&self) -> Option<&Emergency> {
         self.emergency.as_ref()
     }
 
-    /// The same with the sources that another configuration admits, and what strangers may do.
+    /// The same with the sources that another configuration admits, and what strangers and accounts may
+    /// do.
     #[must_use]
     pub fn with_acl_of(&self, other: &Self) -> Self {
-        let (acl, edge) = (other.acl.clone(), Arc::clone(&other.edge));
-        Self { acl, edge, ..self.clone() }
+        let (acl, edge, toll) = (other.acl.clone(), Arc::clone(&other.edge), other.toll.clone());
+        Self { acl, edge, toll, ..self.clone() }
     }
 
     /// The same with the dial plan of another configuration.
@@ -315,6 +324,7 @@ impl Config {
         let http_router = http_router.and_then(|router| HttpRouter::check(router, read, report));
         let routes = routes::check(file.proxy.routes.unwrap_or_default(), &trunks, report);
         let emergency = routes::emergency(file.proxy.emergency, report);
+        let toll = toll::check(file.proxy.toll_fraud.as_ref(), report);
         let redirects = file.proxy.follow_redirects.as_deref().and_then(Redirects::parse);
         let call_record_push = CallRecordPush::check(&file.callrecord, read, report);
         Self {
@@ -333,6 +343,7 @@ impl Config {
             locator_webhook,
             routes,
             emergency,
+            toll,
             redirects: redirects.unwrap_or_default(),
             call_record_push,
             archive,

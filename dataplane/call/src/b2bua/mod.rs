@@ -63,6 +63,7 @@ use crate::mint::LegName;
 use crate::notifier::dialogs::{Mark, Unwatched};
 use crate::slots::Key;
 use crate::stand_ins::StandIns;
+use crate::toll::Bill;
 use crate::transactions::{Asks, ClientKey, Owner, ServerKey};
 
 pub(crate) use acts::Act;
@@ -191,6 +192,8 @@ pub(crate) struct Call {
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
     pub(crate) shares: Shares,
+    /// What it costs somebody (`toll`).
+    pub(crate) bill: Option<Box<Bill>>,
     /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
     pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.
@@ -518,7 +521,7 @@ impl Call {
         let reliable = self.reliable.as_ref().and_then(|reliable| reliable.deadline());
         let rings = [self.ring_until, self.setup_until, reliable];
         let own = [self.end_at, self.give_up_at, aligning, self.acts_deadline()];
-        let loans = [self.loan_deadline(), self.join_deadline()];
+        let loans = [self.loan_deadline(), self.join_deadline(), self.toll_deadline()];
         let own =
             rings.into_iter().chain(own).chain([self.refresh_deadline()]).chain(loans).flatten();
         resend.chain(exchanges).chain(own).min()
@@ -556,6 +559,7 @@ impl Call {
         if self.end_at.take_if(|at| *at <= now).is_some() {
             self.end(desk, HangupReason::Autohangup, 200, None);
         }
+        self.toll_timeout(desk);
         if self.give_up_at.is_some_and(|at| at <= now) {
             self.give_up(desk);
         }

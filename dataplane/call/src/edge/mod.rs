@@ -5,6 +5,7 @@
 //! Holds: without a ban and without `dos_enabled` a message costs two comparisons.
 
 mod agents;
+mod handshakes;
 mod ours;
 mod table;
 mod watch;

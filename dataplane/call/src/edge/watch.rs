@@ -192,7 +192,7 @@ impl Core {
         if is_known || self.knows(source) {
             self.desk.edge.vouch(now, source);
             self.desk.count(Counter::SourcesSpared);
-            return self.desk.notice(Severity::Warning, "spared", || {
+            return self.desk.out.security(now, "spared", || {
                 format!("security event=spared source={shown} why={word}")
             });
         }
@@ -281,7 +281,7 @@ impl Desk {
     ) {
         let (source, port, transport) =
             (from.peer.ip().to_canonical(), from.peer.port(), from.transport.via_word());
-        self.notice(Severity::Warning, event, || {
+        self.out.security(self.now.mono, event, || {
             let rest = rest();
             format!(
                 "security event={event} source={source} port={port} transport={transport}{rest}"

@@ -7,6 +7,8 @@
 mod connect;
 pub(crate) mod cutter;
 mod flow;
+mod handshake;
+mod known;
 mod sealed;
 mod send_queue;
 #[cfg(test)]
@@ -22,6 +24,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use call::io::HandshakeFailure;
 use rustc_hash::FxHashMap;
 use rustls::pki_types::ServerName;
 use shared::ids::{FlowKey, ShardId};
@@ -36,6 +39,8 @@ use crate::listeners::{Listener, Listeners};
 use crate::ring::token::{Seat, Token};
 use crate::ring::{Full, Ring};
 use flow::{DRAIN_WAIT, Flow, Overdue, State};
+use handshake::{Flaw, Why};
+use known::{Known, source_of};
 use sealed::Hellos;
 use send_queue::Piece;
 use tls::Tls;
@@ -45,6 +50,7 @@ use tls::Tls;
 pub(crate) enum News {
     Closed(FlowKey),
     Failed(Destination),
+    HandshakeFailed(Box<HandshakeFailure>),
     /// Bytes that went out: their buffer may be used again.
     Sent(Rc<Vec<u8>>),
 }
@@ -64,6 +70,7 @@ pub(crate) struct SipTcp {
     names: FxHashMap<SocketAddr, ServerName<'static>>,
     by_peer: FxHashMap<(Transport, SocketAddr), u32>,
     per_source: FxHashMap<IpAddr, usize>,
+    known: Known,
     hellos: Hellos,
     /// Handshakes that each source has begun since the last sweep.
     hellos_of: FxHashMap<IpAddr, u32>,
@@ -97,6 +104,7 @@ impl SipTcp {
             names: FxHashMap::default(),
             by_peer: FxHashMap::default(),
             per_source: FxHashMap::default(),
+            known: Known::default(),
             hellos: Hellos::new(Instant::ZERO),
             hellos_of: FxHashMap::default(),
             stalled: Vec::new(),
@@ -149,8 +157,9 @@ impl SipTcp {
         else {
             return; // it was reset before we looked
         };
-        let of_source = self.per_source.get(&peer.ip()).copied().unwrap_or(0);
-        if self.open >= limits::FLOWS_PER_SHARD_MAX || of_source >= limits::FLOWS_PER_SOURCE_MAX {
+        let source = source_of(peer.ip());
+        let of_source = self.per_source.get(&source).copied().unwrap_or(0);
+        if self.open >= limits::FLOWS_PER_SHARD_MAX || self.holds_too_many(peer.ip(), of_source) {
             return counters.bump(Counter::FlowsRefused);
         }
         // A small message must not wait for the acknowledgement of the one before (RFC 9293 3.7.4).
@@ -167,7 +176,7 @@ impl SipTcp {
             flow.await_upgrade(now);
         }
         flow.counted = true;
-        *self.per_source.entry(peer.ip()).or_default() += 1;
+        *self.per_source.entry(source).or_default() += 1;
         let seat = self.seat(flow);
         self.pump(ring, seat);
     }
@@ -280,7 +289,13 @@ impl SipTcp {
     }
 
     /// The receive request of a flow ended: with the flow when `alive` is false.
-    pub(crate) fn disarmed(&mut self, ring: &mut Ring, seat: Seat, alive: bool) {
+    pub(crate) fn disarmed(
+        &mut self,
+        ring: &mut Ring,
+        seat: Seat,
+        alive: bool,
+        counters: &mut Counters,
+    ) {
         let Some(flow) = self.flow_mut(seat) else { return };
         flow.receiving = false;
         match flow.state {
@@ -288,7 +303,13 @@ impl SipTcp {
             State::Open if alive => self.stalled.push(seat),
             State::Draining { .. } if alive => {}
             // A peer that closed its side may still read, but in SIP it waits for nothing.
-            _ => self.end(ring, seat),
+            state => {
+                if state == State::Open && flow.is_amid_handshake() {
+                    let flaw = Flaw::new(Why::Closed, "the connection ended");
+                    self.handshake_failed(seat, flaw, counters);
+                }
+                self.end(ring, seat);
+            }
         }
     }
 
@@ -317,7 +338,8 @@ impl SipTcp {
             let seat = self.seat_at(index);
             match self.flow(seat).and_then(|flow| flow.overdue(now)) {
                 Some(Overdue::Handshake) => {
-                    counters.bump(Counter::TlsHandshakesFailed);
+                    let flaw = Flaw::new(Why::TimedOut, "it did not end within its time");
+                    self.handshake_failed(seat, flaw, counters);
                     counters.bump(Counter::FlowsCut);
                     self.end(ring, seat);
                 }
@@ -419,7 +441,7 @@ impl SipTcp {
         if self.by_peer.get(&way) == Some(&seat.index) {
             self.by_peer.remove(&way);
         }
-        let source = way.1.ip();
+        let source = source_of(way.1.ip());
         if counted && let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {

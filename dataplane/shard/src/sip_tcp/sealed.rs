@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::{Flow, HANDSHAKE_WAIT, State};
+use super::handshake::{Flaw, Why};
+use super::known::source_of;
 use super::send_queue::Piece;
 use super::tls::Step;
 use super::{Counter, Counters, Instant, Keys, Ring, Seat, SipTcp};
@@ -40,7 +42,7 @@ impl SipTcp {
         let open = self.flow_mut(seat).filter(|flow| flow.state == State::Open);
         let Some(flow) = open else { return false };
         if flow.says_hello() {
-            let source = flow.peer.ip();
+            let source = source_of(flow.peer.ip());
             let own = self.hellos_of.entry(source).or_default();
             *own += 1;
             if *own > Hellos::PER_SOURCE || !self.hellos.take(now) {
@@ -59,8 +61,12 @@ impl SipTcp {
             counters.bump(Counter::TlsHandshakes);
             flow.handshake_by = None;
         }
+        let closed = || Flaw::new(Why::Closed, "the peer ended it");
         match step {
-            Step::Over { .. } if is_handshaking => counters.bump(Counter::TlsHandshakesFailed),
+            Step::Over { .. } if is_handshaking => {
+                let flaw = tls.take_flaw().unwrap_or_else(closed);
+                self.handshake_failed(seat, flaw, counters);
+            }
             Step::Over { broken: true } => counters.bump(Counter::FlowsCut),
             Step::GoesOn | Step::Over { broken: false } | Step::Ready => {}
         }
@@ -142,6 +148,12 @@ impl Flow {
         let is_first = is_first && !self.greeted;
         self.greeted |= is_first;
         is_first
+    }
+
+    /// Something was said of a handshake, and it is not over.
+    pub(super) fn is_amid_handshake(&self) -> bool {
+        let is_handshaking = self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        is_handshaking && (self.greeted || !self.counted)
     }
 
     /// Of a TLS or WebSocket flow that says goodbye, or broke, nobody would read another message.

@@ -35,6 +35,7 @@ struct Bench {
     received: Vec<(Seat, Vec<u8>)>,
     closed: Vec<FlowKey>,
     failed: Vec<Destination>,
+    unshaken: Vec<HandshakeFailure>,
     sent: usize,
 }
 
@@ -68,6 +69,7 @@ impl Bench {
             received: Vec::new(),
             closed: Vec::new(),
             failed: Vec::new(),
+            unshaken: Vec::new(),
             sent: 0,
         };
         bench.tcp.listen(&mut bench.ring);
@@ -88,6 +90,7 @@ impl Bench {
             match news {
                 News::Closed(key) => self.closed.push(key),
                 News::Failed(to) => self.failed.push(to),
+                News::HandshakeFailed(failure) => self.unshaken.push(*failure),
                 News::Sent(_) => self.sent += 1,
             }
         }
@@ -110,7 +113,8 @@ impl Bench {
                     self.streams.give_back(loan);
                 }
                 if !more {
-                    self.tcp.disarmed(&mut self.ring, seat, result > 0);
+                    let counters = &mut self.counters;
+                    self.tcp.disarmed(&mut self.ring, seat, result > 0, counters);
                 }
             }
             Token::FlowSend(seat) => self.tcp.sent(&mut self.ring, seat, result),
@@ -307,6 +311,17 @@ fn one_source_has_so_many_flows_and_no_more() {
     bench.until("one ended", |bench| bench.closed.len() == 1);
     bench.dial();
     assert_eq!(bench.tcp.open_count(), limits::FLOWS_PER_SOURCE_MAX);
+}
+
+/// A proxy beside us, an office behind one address that the acl names, a trunk.
+#[test]
+fn a_known_source_may_have_many_flows() {
+    let mut bench = Bench::new();
+    bench.tcp.expect_sources(&shared::snapshot::Snapshot::default());
+    let count = limits::FLOWS_PER_SOURCE_MAX + 8;
+    let _streams: Vec<TcpStream> = (0..count).map(|_| bench.dial()).collect();
+    assert_eq!(bench.tcp.open_count(), count);
+    assert_eq!(bench.counters.of(Counter::FlowsRefused), 0);
 }
 
 #[test]

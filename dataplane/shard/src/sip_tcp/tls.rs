@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection};
 
+use super::handshake::{Flaw, Why};
 use super::send_queue::SendQueue;
 
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Tls {
     connection: Connection,
     /// Nothing but an alert goes out any more.
     broken: bool,
+    /// What went wrong, until it is told.
+    flaw: Option<Flaw>,
     /// Messages from before the end of the handshake, as they are.
     pub(super) waiting: SendQueue,
 }
@@ -49,11 +52,16 @@ impl Tls {
     fn of(mut connection: Connection) -> Self {
         // What is written is taken out at once, and a message has its own bound.
         connection.set_buffer_limit(None);
-        Self { connection, broken: false, waiting: SendQueue::default() }
+        Self { connection, broken: false, flaw: None, waiting: SendQueue::default() }
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
         self.connection.is_handshaking()
+    }
+
+    /// Why the handshake failed, where that is known.
+    pub(super) const fn take_flaw(&mut self) -> Option<Flaw> {
+        self.flaw.take()
     }
 
     /// The peer broke TLS: it would read nothing more of us.
@@ -74,10 +82,17 @@ impl Tls {
             match self.connection.read_tls(&mut piece) {
                 Ok(0) => return Step::Over { broken: false }, // after its goodbye nothing counts
                 Ok(_) => {}
-                Err(_) => return Step::Over { broken: true }, // more than any record may have
+                Err(_) => {
+                    self.flaw = Some(Flaw::new(Why::NotTls, "more than any record may have"));
+                    return Step::Over { broken: true };
+                }
             }
-            let Ok(state) = self.connection.process_new_packets() else {
-                return Step::Over { broken: true };
+            let state = match self.connection.process_new_packets() {
+                Ok(state) => state,
+                Err(error) => {
+                    self.flaw = Some(Flaw::of(&error));
+                    return Step::Over { broken: true };
+                }
             };
             let length = stream.len();
             stream.resize(length + state.plaintext_bytes_to_read(), 0);

@@ -174,6 +174,7 @@ fn a_handshake_that_stalls_is_cut_after_five_seconds() {
     bench.until("both are cut", |bench| bench.closed.len() == 2);
     assert!(ended(&mut silent) && ended(&mut drip));
     assert_eq!(bench.counters.of(Counter::TlsHandshakesFailed), 2);
+    assert_eq!(bench.counters.of(Counter::TlsFailedTimedOut), 2);
     assert_eq!(bench.counters.of(Counter::FlowsCut), 2);
 }
 
@@ -201,6 +202,35 @@ fn who_does_not_speak_tls_hears_an_alert_and_no_message() {
     assert_eq!((heard[0], heard[5]), (21, 2), "a fatal alert");
     assert_eq!(bench.received, []);
     assert_eq!(bench.counters.of(Counter::TlsHandshakesFailed), 1);
+    assert_eq!(bench.counters.of(Counter::TlsFailedNotTls), 1);
+    let own = phone.local_addr().expect("bound");
+    let [failure] = &bench.unshaken[..] else { panic!("{:?}", bench.unshaken) };
+    assert_eq!((failure.with.peer, failure.is_ours, failure.why), (own, false, "not_tls"));
+}
+
+#[test]
+fn a_phone_that_does_not_believe_our_certificate_is_told_apart_from_one_that_hangs_up() {
+    let mut bench = Bench::with_keys(Some(keys("unbelieved", "pbx.test")));
+    let phone =
+        bench.phone(&keys("stranger", "pbx.test"), |mut peer| peer.write_all(b"x").is_err());
+    assert!(bench.join("it refused", phone));
+    bench.until("it closed", |bench| bench.closed.len() == 1);
+    let whys = |bench: &Bench| bench.unshaken.iter().map(|one| one.why).collect::<Vec<_>>();
+    assert_eq!(whys(&bench), ["certificate"]);
+    // The head of a handshake, then nothing.
+    let mut phone = TcpStream::connect(bench.at_tls).expect("connected");
+    phone.write_all(&[22, 3, 1, 1, 0]).expect("sent");
+    bench.until("it is taken", |bench| bench.tcp.hellos_of.values().sum::<u32>() == 2);
+    drop(phone);
+    bench.until("it closed", |bench| bench.closed.len() == 2);
+    assert_eq!(whys(&bench), ["certificate", "closed"]);
+    // Nothing at all: somebody looks whether the port is open.
+    drop(TcpStream::connect(bench.at_tls).expect("connected"));
+    bench.until("it closed", |bench| bench.closed.len() == 3);
+    assert_eq!(bench.unshaken.len(), 2);
+    assert_eq!(bench.counters.of(Counter::TlsHandshakesFailed), 2);
+    assert_eq!(bench.counters.of(Counter::TlsFailedCertificate), 1);
+    assert_eq!(bench.counters.of(Counter::TlsFailedClosed), 1);
 }
 
 #[test]
@@ -255,6 +285,8 @@ fn a_server_with_another_name_gets_no_message() {
     bench.until("it closed", |bench| bench.closed.len() == 1);
     assert_eq!(bench.failed, [to, to]);
     assert_eq!(bench.counters.of(Counter::TlsHandshakesFailed), 1);
+    let [failure] = &bench.unshaken[..] else { panic!("{:?}", bench.unshaken) };
+    assert_eq!((failure.with.peer, failure.is_ours, failure.why), (at, true, "certificate"));
 }
 
 #[test]

@@ -1,0 +1,291 @@
+//! Calls over trunks are paid for by somebody: where they may go, and how many of them (toll fraud).
+//! Owns:  whose account a call is on, the refusal, the look at a standing call's minutes.
+//! Gives: `Core::pays` before a trunk is called; `settle_bill` when the call is over.
+//! Never: holds up an emergency call, a call within the house, or anything without `[proxy.toll_fraud]`.
+//! Holds: what one shard counts all shards hear at once; two of them that decide within the same
+//!        moment may let one call more each through than the cap says, and no more.
+
+mod ledger;
+
+use std::time::Duration;
+
+use shared::act::HangUp;
+use shared::cdr::HangupReason;
+use shared::ids::ShardId;
+use shared::metrics::Counter;
+use shared::time::{Instant, Now};
+use shared::toll::{Caps, Number, TollRules, Verdict};
+
+use crate::b2bua::compose::readable;
+use crate::b2bua::forward::user_in;
+use crate::b2bua::{Call, Failure};
+use crate::core::Core;
+use crate::desk::Desk;
+use crate::edge::key_of;
+use crate::io::MeshMessage;
+use crate::place::uri_of;
+use crate::slots::Key;
+
+use ledger::Cap;
+pub(crate) use ledger::Ledger;
+pub use ledger::{Account, Tally};
+
+/// A standing call's minutes are looked at this often, since other calls use them, too.
+const LOOK_MIN: Duration = Duration::from_secs(1);
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// What a call has on whose account. Most calls have none.
+#[derive(Debug, Default)]
+pub(crate) struct Bill {
+    items: Vec<Item>,
+    /// The user whose forwarding sends the call out.
+    forwarder: Option<Box<str>>,
+    /// Some number was refused.
+    is_refused: bool,
+    /// When the minutes are looked at again.
+    look_at: Option<Instant>,
+}
+
+/// One number that was called, on one account; further tries at it are no further calls.
+#[derive(Debug)]
+struct Item {
+    account: Account,
+    number: Number,
+    began: Now,
+}
+
+/// Why a number is not called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Cap(Cap),
+    Country,
+    Premium,
+}
+
+impl Why {
+    /// The key of the configuration that it is for.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Cap(Cap::Calls) => "max_calls",
+            Self::Cap(Cap::Daily) => "daily_limit",
+            Self::Cap(Cap::International) => "max_international",
+            Self::Cap(Cap::Minute) => "calls_per_minute",
+            Self::Cap(Cap::Minutes) => "daily_minutes",
+            Self::Cap(Cap::Room) => "too_many_accounts",
+            Self::Country => "allowed_destination_countries",
+            Self::Premium => "premium_prefixes",
+        }
+    }
+
+    const fn counter(self) -> Counter {
+        match self {
+            Self::Cap(_) => Counter::TollLimitsRefused,
+            Self::Country | Self::Premium => Counter::TollNumbersRefused,
+        }
+    }
+}
+
+impl Core {
+    /// Whether the call may go to this address over that trunk; if so it is on its accounts from now on,
+    /// until it ends. Else the call has the failure that its caller hears.
+    pub(crate) fn pays(&mut self, slot: Key, trunk: &str, uri: &[u8]) -> bool {
+        let Some(rules) = self.desk.snapshot.toll.clone() else { return true };
+        let Some(call) = self.calls.find(slot) else { return false };
+        let number = rules.read(&user_in(uri).unwrap_or_default());
+        let accounts = payer(call, &self.desk).into_iter().chain([Account::Trunk(trunk.into())]);
+        let is_new = |account: &Account| {
+            let same = |item: &Item| item.account == *account && item.number == number;
+            !call.bill.as_ref().is_some_and(|bill| bill.items.iter().any(same))
+        };
+        let accounts: Vec<Account> = accounts.filter(is_new).collect();
+        let outcome = self.try_accounts(&rules, &number, &accounts);
+        if let Err((why, account)) = outcome {
+            let account = account.or(accounts.into_iter().next());
+            self.refuse_toll(slot, why, account.as_ref(), trunk, uri);
+            return false;
+        }
+        let (now, is_abroad) = (self.desk.now, number.is_abroad);
+        let mut items = Vec::with_capacity(accounts.len());
+        let mut full = None;
+        for account in accounts {
+            if let Err(cap) = self.desk.toll.begin(now, &account, is_abroad) {
+                full = Some((cap, account));
+                break;
+            }
+            self.tell_tally(&account, true);
+            items.push(Item { account, number: number.clone(), began: now });
+        }
+        if let Some(call) = self.calls.find_mut(slot) {
+            let bill = call.bill.get_or_insert_default();
+            bill.items.append(&mut items);
+            bill.look_at = bill.next_look(&self.desk);
+        }
+        if let Some((cap, account)) = full {
+            self.refuse_toll(slot, Why::Cap(cap), Some(&account), trunk, uri);
+            return false;
+        }
+        true
+    }
+
+    fn try_accounts(
+        &self,
+        rules: &TollRules,
+        number: &Number,
+        accounts: &[Account],
+    ) -> Result<(), (Why, Option<Account>)> {
+        match rules.verdict(number) {
+            Verdict::Closed => return Err((Why::Country, None)),
+            Verdict::Premium => return Err((Why::Premium, None)),
+            Verdict::Open => {}
+        }
+        let (ledger, now) = (&self.desk.toll, self.desk.now);
+        for account in accounts {
+            let outcome = ledger.check(now, account, caps_of(rules, account), number.is_abroad);
+            outcome.map_err(|cap| (Why::Cap(cap), Some(account.clone())))?;
+        }
+        Ok(())
+    }
+
+    fn refuse_toll(
+        &mut self,
+        slot: Key,
+        why: Why,
+        account: Option<&Account>,
+        trunk: &str,
+        uri: &[u8],
+    ) {
+        let Some(call) = self.calls.find_mut(slot) else { return };
+        let reason = format!("Toll limit: {}", why.word()).into_bytes();
+        call.note_failure(Failure { reason, ..Failure::ours(403, readable(uri)) });
+        call.bill.get_or_insert_default().is_refused = true;
+        let is_trunks = matches!((why, account), (Why::Cap(_), Some(Account::Trunk(_))));
+        if !is_trunks {
+            // Another trunk would be paid by the same account, for the same number.
+            call.hunt.drop_stand_ins();
+        }
+        let (id, source) = (call.id, call.source);
+        self.desk.count(why.counter());
+        self.desk.security("toll_refused", &source, || {
+            let account = account.map(ToString::to_string).unwrap_or_default();
+            let (why, number) = (why.word(), readable(uri));
+            format!(" why={why} call={id} account={account:?} trunk={trunk:?} number={number:?}")
+        });
+    }
+
+    /// What a call that is over had on its accounts.
+    pub(crate) fn settle_bill(&mut self, bill: Option<Box<Bill>>, answered: Option<Now>) {
+        let Some(bill) = bill else { return };
+        let now = self.desk.now;
+        for Item { account, number, began } in bill.items {
+            let talked = answered.map(|at| now.mono.since(at.mono.max(began.mono)));
+            let talked = talked.unwrap_or_default();
+            self.desk.toll.end(now, &account, began.wall, number.is_abroad, talked);
+            self.tell_tally(&account, false);
+        }
+    }
+
+    fn tell_tally(&mut self, account: &Account, has_begun: bool) {
+        let (me, shards) = (self.desk.settings.shard.0, self.desk.settings.shards);
+        if shards == 1 {
+            return;
+        }
+        let tally = self.desk.toll.own(account);
+        for other in (0..shards).filter(|&other| other != me) {
+            let message = MeshMessage::Toll { account: account.clone(), tally, has_begun };
+            self.desk.out.mesh(ShardId(other), message);
+        }
+    }
+}
+
+impl Call {
+    /// A user's forwarding sends the call on: what it costs is that user's.
+    pub(crate) fn forwarded_by(&mut self, desk: &Desk, user: &str) {
+        if desk.snapshot.toll.is_some() {
+            self.bill.get_or_insert_default().forwarder = Some(user.into());
+        }
+    }
+
+    /// The status for a call that has no trunk to go by: none has room, or nobody may pay for it.
+    pub(crate) fn unplaced_status(&self) -> u16 {
+        if self.bill.as_ref().is_some_and(|bill| bill.is_refused) { 403 } else { 503 }
+    }
+
+    pub(crate) fn toll_deadline(&self) -> Option<Instant> {
+        self.bill.as_ref()?.look_at
+    }
+
+    /// The minutes that are left are looked at: with none the call ends.
+    pub(crate) fn toll_timeout(&mut self, desk: &mut Desk) {
+        let Some(bill) = &mut self.bill else { return };
+        if bill.look_at.take_if(|at| *at <= desk.now.mono).is_none() {
+            return;
+        }
+        let Some((left, account)) = bill.left(desk) else { return };
+        if !left.is_zero() {
+            bill.look_at = bill.next_look(desk);
+            return;
+        }
+        let (id, source, account) = (self.id, self.source, account.to_string());
+        let word = Why::Cap(Cap::Minutes).word();
+        desk.count(Counter::TollCallsEnded);
+        desk.security("toll_ended", &source, || {
+            format!(" why={word} call={id} account={account:?}")
+        });
+        let reason = Some(format!("Toll limit: {word}").into());
+        self.hung_up = Some(HangUp { code: None, reason, by: "toll_fraud".into() });
+        let status = if self.answered.is_some() { 200 } else { 403 };
+        self.end(desk, HangupReason::Autohangup, status, None);
+    }
+}
+
+impl Bill {
+    /// The least that any of its accounts has left of its minutes, and whose that is.
+    fn left(&self, desk: &Desk) -> Option<(Duration, &Account)> {
+        let rules = desk.snapshot.toll.as_ref()?;
+        let left = self.items.iter().filter_map(|Item { account, .. }| {
+            let left = desk.toll.left(desk.now, account, caps_of(rules, account))?;
+            Some((left, account))
+        });
+        left.min_by_key(|(left, _)| *left)
+    }
+
+    fn next_look(&self, desk: &Desk) -> Option<Instant> {
+        self.left(desk).map(|(left, _)| desk.now.mono + left.clamp(LOOK_MIN, LOOK_MAX))
+    }
+}
+
+const fn caps_of<'r>(rules: &'r TollRules, account: &Account) -> &'r Caps {
+    match account {
+        Account::Extension(_) | Account::Source(_) => &rules.extension,
+        Account::Trunk(_) => &rules.trunk,
+    }
+}
+
+/// Who pays, beside the trunk: who sends the call out of the house. For a call from trunk to trunk
+/// nobody does.
+fn payer(call: &Call, desk: &Desk) -> Option<Account> {
+    let named = |party: &[u8]| {
+        let user = user_in(uri_of(party)).unwrap_or_default();
+        Account::Extension(String::from_utf8_lossy(&user).into())
+    };
+    if let Some(transfer) = &call.transfer {
+        if transfer.act.is_none() && call.trunk_of(transfer.leaves).is_some() {
+            return None;
+        }
+        return call.leg(transfer.leaves).map(|leg| named(&leg.dialog.remote_party));
+    }
+    if let Some(user) = call.bill.as_ref().and_then(|bill| bill.forwarder.as_ref()) {
+        return Some(Account::Extension(user.clone()));
+    }
+    if let Some(dial) = &call.dial {
+        return Some(named(&dial.caller));
+    }
+    if call.inbound_trunk.is_some() {
+        return None;
+    }
+    if desk.settings.call_auth {
+        return Some(Account::Extension(call.caller.as_str().into()));
+    }
+    // Anybody may call itself anything here.
+    Some(Account::Source(key_of(call.source.peer.ip())))
+}
