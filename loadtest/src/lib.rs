@@ -6,7 +6,9 @@
 //! Holds: every wait has a deadline, every child process is ended by its id.
 
 pub mod baresip;
+pub mod certificate;
 pub mod commands;
+pub mod connected;
 pub mod digest;
 pub mod dnsmasq;
 pub mod gateway;
@@ -19,11 +21,14 @@ pub mod message;
 pub mod mutate;
 pub mod netns;
 pub mod outage;
+pub mod overload;
 pub mod peers;
 pub mod phone;
 pub mod postgres;
 pub mod process;
+pub mod quiet;
 pub mod receiver;
+pub mod registrations;
 pub mod scene;
 pub mod sdp;
 pub mod sipp;
