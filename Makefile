@@ -12,7 +12,7 @@ help:
 	@echo "make test     install what the tests need, then run all of them"
 	@echo "make check    formatting, lints, style"
 	@echo "make sim      simulate SEEDS=$(SEEDS) runs over a bad network (SEED=n replays one)"
-	@echo "make bench    measure parsing, relaying and calls on this host"
+	@echo "make bench    measure parsing, relaying, calls, registrations and overload on this host"
 	@echo "make torture-run  200 000 broken datagrams against a running gateway"
 	@echo "make kills    500 times kill -9 under load, then every answered call against its record"
 	@echo "make reloads  100 reloads and 300 changes over HTTP under 200 calls a second"
@@ -58,6 +58,8 @@ bench: test-tools
 	$(CARGO) bench -p benches
 	./target/release/relay
 	./target/release/calls
+	./target/release/registrations
+	./target/release/overload
 
 torture-run:
 	$(CARGO) build --release --workspace

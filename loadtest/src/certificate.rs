@@ -1,6 +1,7 @@
 //! A certificate of its own authority for the gateway, made by openssl, which we did not write.
 //! Owns:  a folder with the certificate and its key, and a copy of each one that there was.
-//! Gives: the lines of `[proxy]` that name them, another certificate in their place, what openssl is shown.
+//! Gives: the lines of `[proxy]` that name them, another certificate in their place, clients that believe
+//!        it, what openssl is shown.
 //! Never: a certificate that anybody else believes.
 //! Holds: certificate and key belong together whenever the gateway is told to read them.
 
@@ -8,6 +9,12 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::gateway::Folder;
 
@@ -69,6 +76,17 @@ impl Certificate {
         let line = |key: &str, file: &str| format!("{key} = {:?}", self.folder.path.join(file));
         vec![line("ssl_certificate", "certificate.pem"), line("ssl_private_key", "key.pem")]
     }
+}
+
+/// A client that believes the certificate in this file and nobody else.
+pub fn client(believed: &Path) -> Result<Arc<ClientConfig>, String> {
+    let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", believed.display());
+    let authority = CertificateDer::from_pem_file(believed).map_err(|error| fail(&error))?;
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).map_err(|error| fail(&error))?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| fail(&error))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// Whether openssl, which believes this certificate alone, accepts whoever listens there.

@@ -36,3 +36,13 @@ pub fn until_every<T>(
 pub fn pause(wait: Duration) {
     std::thread::park_timeout(wait);
 }
+
+/// Lets time pass, all of it.
+pub fn pass(time: Duration) {
+    let over_at = Instant::now() + time;
+    while let Some(left) =
+        over_at.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    {
+        pause(left);
+    }
+}

@@ -78,7 +78,7 @@ impl Reading {
             at: Instant::now(),
             shard_ns: usage.named_ns("shard"),
             process_ns: usage.threads_ns(),
-            idle: idle_of(cpu)?,
+            idle: host::idle_of(cpu)?,
             others_ns: others_ns(&[gateway.pid(), std::process::id()]),
             forwarded: load.progress.rtp_received.load(Ordering::Relaxed),
         })
@@ -126,7 +126,8 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
     let SocketAddr::V4(target) = gateway.sip else { return Err("IPv4 only".to_owned()) };
     let plan = Plan { cpu: Some(arguments.generator_cpu), ..Plan::new(target) };
     let warm_up = Plan { calls: 20, rate: 20.0, sdp: Sdp::Audio, media: true, ..plan.clone() };
-    let report = run(warm_up, clone(&ends)?).map_err(|error| error.to_string())?;
+    let report =
+        ends.try_clone().and_then(|ends| run(warm_up, ends)).map_err(|error| error.to_string())?;
     if report.completed != 20 {
         return Err(format!("the warm-up failed\n{report}"));
     }
@@ -149,10 +150,10 @@ fn window(arguments: &Arguments, gateway: &Gateway, plan: Plan, ends: Ends) -> R
         let talking = load.progress.talking.load(Ordering::Relaxed);
         (talking == u64::from(arguments.calls)).then_some(())
     });
-    pass(SETTLE)?;
+    wait::pass(SETTLE);
     load.progress.restart_latency.store(true, Ordering::Relaxed);
     let first = Reading::take(gateway, &load, arguments.shard_cpu)?;
-    pass(window)?;
+    wait::pass(window);
     let last = Reading::take(gateway, &load, arguments.shard_cpu)?;
     let report = load.finish().map_err(|error| error.to_string())?;
     println!("{report}");
@@ -189,23 +190,6 @@ fn print(first: &Reading, last: &Reading, report: &loadtest::load::Report) {
     );
 }
 
-fn pass(time: Duration) -> Result<(), String> {
-    let started = Instant::now();
-    let over = || (started.elapsed() >= time).then_some(());
-    wait::until("time to pass", time + SETTLE, over)
-}
-
-fn clone(ends: &Ends) -> Result<Ends, String> {
-    let clone =
-        |socket: &std::net::UdpSocket| socket.try_clone().map_err(|error| error.to_string());
-    Ok(Ends {
-        caller: clone(&ends.caller)?,
-        callee: clone(&ends.callee)?,
-        caller_media: clone(&ends.caller_media)?,
-        callee_media: clone(&ends.callee_media)?,
-    })
-}
-
 /// Receive packet steering: what comes in by `interface` is worked on by `cpu`.
 fn steer(space: &Namespace, interface: &str, cpu: usize) -> Result<(), String> {
     let mask = format!("{:x}", 1u64 << cpu);
@@ -218,21 +202,6 @@ fn backlog_drops() -> u64 {
     let stat = fs::read_to_string("/proc/net/softnet_stat").unwrap_or_default();
     let second = |line: &str| u64::from_str_radix(line.split(' ').nth(1)?, 16).ok();
     stat.lines().filter_map(second).sum()
-}
-
-/// Idle time of one CPU since boot, I/O wait included.
-fn idle_of(cpu: usize) -> Result<Duration, String> {
-    let stat = fs::read_to_string("/proc/stat").map_err(|error| error.to_string())?;
-    let line = stat.lines().find(|line| line.starts_with(&format!("cpu{cpu} ")));
-    let fields: Vec<u64> = line
-        .ok_or_else(|| format!("no CPU {cpu}"))?
-        .split_whitespace()
-        .skip(1)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    let ticks = fields.get(3).unwrap_or(&0) + fields.get(4).unwrap_or(&0);
-    // USER_HZ is 100 on every Linux that we know of.
-    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// CPU time of all processes but these.

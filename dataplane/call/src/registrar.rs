@@ -255,7 +255,7 @@ impl Registrar {
                 let name: Box<str> = aor.into();
                 let empty = Aor {
                     name: name.clone(),
-                    bindings: Vec::new(),
+                    bindings: Vec::with_capacity(1),
                     takes_guests: false,
                     armed: None,
                 };

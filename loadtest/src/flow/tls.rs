@@ -8,14 +8,12 @@ use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
 
 use super::{LIMIT, Wire};
-use crate::certificate::NAME;
+use crate::certificate::{NAME, client};
 use crate::text::header;
 
 pub(super) struct Tls(BufReader<StreamOwned<ClientConnection, TcpStream>>);
@@ -24,17 +22,9 @@ impl Tls {
     /// Ends when the handshake has.
     pub(super) fn connect(gateway: SocketAddr, believed: &Path) -> Result<Self, String> {
         let fail = |what: &dyn fmt::Display| format!("TLS with {gateway}: {what}");
-        let certificate = CertificateDer::from_pem_file(believed).map_err(|error| fail(&error))?;
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate).map_err(|error| fail(&error))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider);
-        let builder =
-            builder.with_safe_default_protocol_versions().map_err(|error| fail(&error))?;
-        let config = builder.with_root_certificates(roots).with_no_client_auth();
+        let config = client(believed)?;
         let name = ServerName::try_from(NAME).map_err(|error| fail(&error))?;
-        let mut client =
-            ClientConnection::new(Arc::new(config), name).map_err(|error| fail(&error))?;
+        let mut client = ClientConnection::new(config, name).map_err(|error| fail(&error))?;
         let mut connected = || {
             let mut stream = TcpStream::connect_timeout(&gateway, LIMIT)?;
             stream.set_read_timeout(Some(LIMIT))?;

@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -15,8 +16,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::time::WallMs;
 
-use super::batch::{Inbox, await_readable, pin};
+use super::batch::{Inbox, await_any, pin};
+use super::lines::{Bundle, Lines};
 use super::raw::Raw;
+use super::register::Names;
 use super::streams::{Order, Streams};
 use super::{Ends, Heard, HeardEvent, Plan, Quantiles, Report, Sdp, Times, times};
 use crate::digest::{self, Challenge, Credentials};
@@ -27,6 +30,8 @@ const T1: Duration = Duration::from_millis(500);
 const GIVE_UP: Duration = Duration::from_secs(32);
 /// Between the last RTP packet and the BYE.
 const SETTLE: Duration = Duration::from_millis(150);
+/// The longest pause between two looks at what is due.
+const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 /// Live numbers of a running load.
 #[derive(Debug, Default)]
@@ -36,11 +41,15 @@ pub struct Progress {
     pub talking: AtomicU64,
     /// Answered and failed together.
     pub decided: AtomicU64,
+    /// Hung up with an answered BYE.
+    pub completed: AtomicU64,
     pub over: AtomicU64,
     pub rtp_sent: AtomicU64,
     pub rtp_received: AtomicU64,
     /// Set it to offer no further calls, whatever the plan says.
     pub enough: AtomicBool,
+    /// Set it to hang up every standing call now.
+    pub hang_up: AtomicBool,
     /// Set it to start the latency figures afresh.
     pub restart_latency: AtomicBool,
 }
@@ -71,13 +80,20 @@ struct Call {
     target: String,
 }
 
+/// Where a message to the callee's side came from, and its answer goes.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Datagram(SocketAddrV4),
+    Line(u32),
+}
+
 #[derive(Debug)]
 struct Answered {
     slot: u32,
     ok: String,
     acknowledged: bool,
     wait: Duration,
-    from: SocketAddrV4,
+    from: Way,
     media_to: Option<SocketAddrV4>,
 }
 
@@ -96,6 +112,9 @@ struct Agent {
     ends: Ends,
     caller: SocketAddr,
     callee: SocketAddr,
+    /// The caller's own, where there are no lines.
+    names: Names,
+    lines: Option<Bundle>,
     run: u64,
     started: Instant,
     calls: Vec<Call>,
@@ -108,12 +127,16 @@ struct Agent {
     report: Report,
     set_up: Times,
     tear_down: Times,
+    late: Times,
     progress: Arc<Progress>,
 }
 
 pub(super) fn run(plan: Plan, ends: Ends, progress: &Arc<Progress>) -> io::Result<Report> {
     if let Some(cpu) = plan.cpu {
         pin(cpu)?;
+    }
+    if plan.media && plan.lines.is_some() {
+        return Err(io::Error::other("RTP is for calls over UDP alone"));
     }
     let slots = plan.calls.min(20_000) as usize;
     let (mut orders, mut media) = (None, None);
@@ -126,12 +149,17 @@ pub(super) fn run(plan: Plan, ends: Ends, progress: &Arc<Progress>) -> io::Resul
             .spawn(move || Streams::new(sockets, slots).run(&receive, &progress, cpu))?;
         (orders, media) = (Some(send), Some(thread));
     }
+    let shared_lines = plan.lines.clone();
     let mut agent = Agent::new(plan, ends, slots, orders, Arc::clone(progress))?;
     agent.drive()?;
     agent.orders = None;
+    if let (Some(shared), Some(lines)) = (shared_lines, agent.lines.take()) {
+        shared.give_back(lines);
+    }
     let mut report = agent.report;
     report.set_up = Quantiles::from(&agent.set_up);
     report.tear_down = Quantiles::from(&agent.tear_down);
+    report.late = Quantiles::from(&agent.late);
     report.elapsed_ms = agent.started.elapsed().as_millis() as u64;
     if let Some(thread) = media {
         let joined = thread.join().map_err(|_| io::Error::other("the RTP thread panicked"))?;
@@ -161,8 +189,12 @@ impl Agent {
             to: String::new(),
             target: String::new(),
         };
+        let caller = ends.caller.local_addr()?;
+        let user = plan.credentials.as_ref().map_or("load", |(user, _)| user.as_str());
         Ok(Self {
-            caller: ends.caller.local_addr()?,
+            caller,
+            names: Names::of_datagrams(user, caller),
+            lines: plan.lines.as_ref().map(Lines::take).transpose()?,
             callee: ends.callee.local_addr()?,
             plan,
             ends,
@@ -178,6 +210,7 @@ impl Agent {
             report: Report::default(),
             set_up: times(),
             tear_down: times(),
+            late: times(),
             progress,
         })
     }
@@ -200,20 +233,50 @@ impl Agent {
                 return Err(io::Error::other(format!("{open} calls never ended")));
             }
             self.offer(now, wanted);
+            if self.progress.hang_up.swap(false, Ordering::Relaxed) {
+                self.hang_up_all(now);
+            }
             self.work_due(now);
-            let mut worked = self.receive(&mut inbox, true);
-            worked |= self.receive(&mut inbox, false);
+            let worked = if self.lines.is_some() {
+                self.receive_lines()?
+            } else {
+                // Both sides are looked at in every turn.
+                self.receive(&mut inbox, true) | self.receive(&mut inbox, false)
+            };
             if !worked {
-                await_readable([&self.ends.caller, &self.ends.callee], 1);
+                self.pause(wanted);
             }
         }
         Ok(())
     }
 
+    /// Until something comes, a call is due to be offered, or a little while is over.
+    fn pause(&self, wanted: u64) {
+        let offers = self.report.offered < wanted && !self.free.is_empty();
+        let next = if offers { self.next_offer_at() - self.started } else { Duration::MAX };
+        let wait = next.saturating_sub(self.started.elapsed()).min(PAUSE_MAX);
+        match &self.lines {
+            Some(lines) => await_any([lines.as_raw_fd()], wait),
+            None => await_any([self.ends.caller.as_raw_fd(), self.ends.callee.as_raw_fd()], wait),
+        }
+    }
+
+    /// When the next call is due, whatever became of the ones before.
+    fn next_offer_at(&self) -> Instant {
+        self.started + Duration::from_secs_f64(self.report.offered as f64 / self.plan.rate)
+    }
+
+    fn hang_up_all(&mut self, now: Instant) {
+        let standing = (0..).zip(&self.calls).filter(|(_, call)| call.phase == Phase::Talking);
+        let due = standing.map(|(slot, call)| Due::Settle { slot, number: call.number });
+        self.due.extend(due.map(|due| Reverse((now, due))));
+    }
+
     fn offer(&mut self, now: Instant, wanted: u64) {
-        let due = (now - self.started).as_secs_f64() * self.plan.rate;
-        while self.report.offered < wanted && (self.report.offered as f64) < due {
+        while self.report.offered < wanted && self.next_offer_at() <= now {
+            let due_at = self.next_offer_at();
             let Some(slot) = self.free.pop_front() else { return };
+            self.late.saturating_record(((now - due_at).as_micros() as u64).max(1));
             self.report.offered += 1;
             self.progress.offered.store(self.report.offered, Ordering::Relaxed);
             let standing = (self.calls.len() - self.free.len()) as u64;
@@ -223,7 +286,7 @@ impl Agent {
             call.phase = Phase::Inviting;
             call.cseq = 1;
             call.authorized = false;
-            call.invited_at = now;
+            call.invited_at = due_at;
             call.wait = T1;
             let number = call.number;
             self.due.push(Reverse((now + GIVE_UP, Due::GiveUp { slot, number })));
@@ -247,22 +310,28 @@ impl Agent {
         }
     }
 
-    /// The host behind the numbers that are called.
-    fn dialled(&self) -> SocketAddr {
-        self.plan.dial.unwrap_or(self.callee)
+    /// Who is called: one of the registered phones where there are lines.
+    fn dialled(&self, slot: u32) -> String {
+        let number = self.lines.as_ref().map_or(slot, |lines| lines.number_of(slot));
+        format!("sip:c{number}@{}", self.plan.dial.unwrap_or(self.callee))
+    }
+
+    fn names_of(&self, slot: u32) -> &Names {
+        self.lines.as_ref().map_or(&self.names, |lines| lines.names(lines.caller(slot)))
     }
 
     fn request(&self, method: &str, slot: u32, authorization: Option<&str>, sdp: &str) -> String {
         let call = &self.calls[slot as usize];
-        let (caller, callee, run) = (self.caller, self.dialled(), self.run);
-        let first = format!("sip:c{slot}@{callee}");
+        let run = self.run;
+        let Names { via, contact } = self.names_of(slot);
+        let first = self.dialled(slot);
         let target = if call.target.is_empty() { &first } else { &call.target };
         let to = if call.to.is_empty() { format!("<{first}>") } else { call.to.clone() };
         let user = self.plan.credentials.as_ref().map_or("load", |(user, _)| user.as_str());
         let (number, cseq) = (call.number, call.cseq);
         let branch = format!("z9hG4bK{run:x}.{slot}.{number}.{cseq}{}", &method[..1]);
         let mut text = format!(
-            "{method} {target} SIP/2.0\r\nVia: SIP/2.0/UDP {caller};branch={branch};rport\r\n\
+            "{method} {target} SIP/2.0\r\nVia: {via};branch={branch};rport\r\n\
              Max-Forwards: 70\r\nFrom: <sip:{user}@{}>;tag={slot}.{number}\r\nTo: {to}\r\n\
              Call-ID: {run:x}.{slot}.{number}\r\nCSeq: {cseq} {method}\r\n",
             self.plan.gateway.ip()
@@ -271,7 +340,7 @@ impl Agent {
             text.push_str(&format!("Proxy-Authorization: {value}\r\n"));
         }
         if method == "INVITE" {
-            text.push_str(&format!("Contact: <sip:{user}@{caller}>\r\n"));
+            text.push_str(&format!("Contact: {contact}\r\n"));
         }
         if !sdp.is_empty() {
             text.push_str("Content-Type: application/sdp\r\n");
@@ -281,7 +350,7 @@ impl Agent {
     }
 
     fn send_pending(&mut self, slot: u32, message: String, now: Instant) {
-        self.send_caller(&message);
+        self.send_caller(slot, &message);
         let call = &mut self.calls[slot as usize];
         call.pending = message;
         call.wait = T1;
@@ -289,8 +358,13 @@ impl Agent {
     }
 
     /// What the kernel refuses is a lost datagram: the resend makes up for it.
-    fn send_caller(&self, text: &str) {
-        let _ = self.ends.caller.send_to(text.as_bytes(), self.plan.gateway);
+    fn send_caller(&mut self, slot: u32, text: &str) {
+        match &mut self.lines {
+            Some(lines) => lines.send(lines.caller(slot), text),
+            None => {
+                let _ = self.ends.caller.send_to(text.as_bytes(), self.plan.gateway);
+            }
+        }
     }
 
     fn work_due(&mut self, now: Instant) {
@@ -342,9 +416,12 @@ impl Agent {
         }
         call.wait *= 2;
         self.due.push(Reverse((now + call.wait, Due::Resend { slot, number })));
+        if self.lines.is_some() {
+            return; // a connection loses nothing (RFC 3261 17.1.1.2)
+        }
         self.report.resent += 1;
         let text = std::mem::take(&mut self.calls[slot as usize].pending);
-        self.send_caller(&text);
+        self.send_caller(slot, &text);
         self.calls[slot as usize].pending = text;
     }
 
@@ -404,9 +481,26 @@ impl Agent {
             let arrival = inbox.arrival(index);
             let from = arrival.from;
             let Some(raw) = Raw::read(arrival.bytes) else { continue };
-            if caller { self.caller_got(&raw) } else { self.callee_got(&raw, from) }
+            if caller { self.caller_got(&raw) } else { self.callee_got(&raw, Way::Datagram(from)) }
         }
         count > 0
+    }
+
+    fn receive_lines(&mut self) -> io::Result<bool> {
+        let mut worked = false;
+        if let Some(lines) = &mut self.lines {
+            lines.read()?;
+        }
+        while let Some((line, bytes)) = self.lines.as_mut().and_then(Bundle::next_message) {
+            worked = true;
+            let Some(raw) = Raw::read(&bytes) else { continue };
+            if self.lines.as_ref().is_some_and(|lines| lines.is_caller(line)) {
+                self.caller_got(&raw);
+            } else {
+                self.callee_got(&raw, Way::Line(line));
+            }
+        }
+        Ok(worked)
     }
 
     fn caller_got(&mut self, raw: &Raw<'_>) {
@@ -423,6 +517,7 @@ impl Agent {
                 if status == 200 {
                     self.tell(slot, HeardEvent::Over, Some(status));
                     self.report.completed += 1;
+                    self.progress.completed.fetch_add(1, Ordering::Relaxed);
                     self.release(slot);
                 } else {
                     self.fail(slot, status);
@@ -486,25 +581,28 @@ impl Agent {
             crate::message::uri_of(raw.contact).clone_into(&mut call.target);
         }
         let ack = self.request("ACK", slot, None, "");
-        self.send_caller(&ack);
+        self.send_caller(slot, &ack);
     }
 
     /// Same branch and CSeq as the INVITE (RFC 3261 17.1.1.3).
-    fn acknowledge_failure(&self, slot: u32, raw: &Raw<'_>) {
+    fn acknowledge_failure(&mut self, slot: u32, raw: &Raw<'_>) {
         let via = raw.via.first().copied().unwrap_or_default();
         let number = raw.cseq.split(' ').next().unwrap_or("1");
         let ack = format!(
-            "ACK sip:c{slot}@{} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\n\
+            "ACK {} SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\n\
              To: {}\r\nCall-ID: {}\r\nCSeq: {number} ACK\r\nContent-Length: 0\r\n\r\n",
-            self.dialled(),
+            self.dialled(slot),
             raw.from,
             raw.to,
             raw.call_id
         );
-        self.send_caller(&ack);
+        self.send_caller(slot, &ack);
     }
 
     fn refused(&mut self, slot: u32, status: u16, raw: &Raw<'_>) {
+        if status == 503 && raw.retry_after.parse::<u32>().is_ok() {
+            self.report.retry_after += 1;
+        }
         let asked = matches!(status, 401 | 407) && !self.calls[slot as usize].authorized;
         let challenge = if asked { Challenge::parse(raw.challenge) } else { None };
         let (Some(challenge), Some((username, password))) = (challenge, &self.plan.credentials)
@@ -513,7 +611,7 @@ impl Agent {
             return;
         };
         let credentials = Credentials { username, password, cnonce: "10ad", nonce_count: 1 };
-        let uri = format!("sip:c{slot}@{}", self.dialled());
+        let uri = self.dialled(slot);
         let value = digest::authorization(&challenge, credentials, "INVITE", &uri);
         let call = &mut self.calls[slot as usize];
         call.cseq += 1;
@@ -523,7 +621,7 @@ impl Agent {
         self.send_pending(slot, invite, Instant::now());
     }
 
-    fn callee_got(&mut self, raw: &Raw<'_>, from: SocketAddrV4) {
+    fn callee_got(&mut self, raw: &Raw<'_>, from: Way) {
         let method = raw.start.split(' ').next().unwrap_or_default();
         match method {
             "INVITE" => self.invited(raw, from),
@@ -540,24 +638,34 @@ impl Agent {
         }
     }
 
-    fn send_callee(&self, text: &str, to: SocketAddrV4) {
-        let _ = self.ends.callee.send_to(text.as_bytes(), to);
+    fn send_callee(&mut self, text: &str, to: Way) {
+        match (to, &mut self.lines) {
+            (Way::Line(line), Some(lines)) => lines.send(line, text),
+            (Way::Datagram(to), _) => {
+                let _ = self.ends.callee.send_to(text.as_bytes(), to);
+            }
+            (Way::Line(_), None) => unreachable!("what came by a line came by one of ours"),
+        }
     }
 
-    fn invited(&mut self, raw: &Raw<'_>, from: SocketAddrV4) {
+    fn invited(&mut self, raw: &Raw<'_>, from: Way) {
         if self.answers.contains_key(raw.call_id) {
             return; // a repeat: the 200 that is resent answers it
         }
         let user = raw.start.split(' ').nth(1).and_then(|uri| uri.strip_prefix("sip:c"));
         let slot = user.and_then(|rest| rest.split('@').next()?.parse().ok());
-        let Some(slot) = slot.filter(|slot| (*slot as usize) < self.calls.len()) else {
+        let known = |slot: &u32| self.lines.is_some() || (*slot as usize) < self.calls.len();
+        let Some(slot) = slot.filter(known) else {
             self.send_callee(&raw.reply("404 Not Found", "n", "", ""), from);
             return;
         };
         let number = self.next_answer;
         self.next_answer += 1;
         let tag = format!("{:x}.{number}", self.run);
-        let contact = format!("<sip:c{slot}@{}>", self.callee);
+        let contact = match (from, &self.lines) {
+            (Way::Line(line), Some(lines)) => lines.names(line).contact.clone(),
+            _ => format!("<sip:c{slot}@{}>", self.callee),
+        };
         self.send_callee(&raw.reply("180 Ringing", &tag, &contact, ""), from);
         let media = self.ends.callee_media.local_addr().unwrap_or(self.callee);
         let ok = raw.reply("200 OK", &tag, &contact, &self.sdp(media));
@@ -574,8 +682,8 @@ impl Agent {
     }
 
     fn answer(&mut self, number: u64, now: Instant) {
-        if let Some(one) = self.answered.get(&number) {
-            self.send_callee(&one.ok, one.from);
+        if let Some((ok, from)) = self.answered.get(&number).map(|one| (one.ok.clone(), one.from)) {
+            self.send_callee(&ok, from);
             self.due.push(Reverse((now + T1, Due::ResendAnswer { number })));
         }
     }

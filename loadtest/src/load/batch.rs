@@ -8,6 +8,7 @@ use std::io;
 use std::mem::{size_of, zeroed};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 /// Datagrams per system call.
 pub const BATCH: usize = 64;
@@ -256,6 +257,20 @@ pub fn await_readable(sockets: [&UdpSocket; 2], wait_ms: i32) {
     unsafe { libc::poll(polled.as_mut_ptr(), 2, wait_ms) };
 }
 
+/// The same for any descriptors and with less than a millisecond.
+pub fn await_any<const N: usize>(descriptors: [RawFd; N], wait: Duration) {
+    let mut polled = descriptors.map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
+    let wait = libc::timespec {
+        tv_sec: libc::time_t::try_from(wait.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(wait.subsec_nanos() as i32),
+    };
+    // SAFETY: the pointers and the count describe the array and the time above, which outlive the
+    // call; no signal mask is given. An error (a signal) only makes the wait shorter.
+    unsafe {
+        libc::ppoll(polled.as_mut_ptr(), N as libc::nfds_t, &raw const wait, std::ptr::null())
+    };
+}
+
 /// Pins the calling thread to one CPU.
 pub fn pin(cpu: usize) -> io::Result<()> {
     // SAFETY: cpu_set_t is plain bits; CPU_SET checks nothing, so the bound is checked here.
@@ -274,7 +289,6 @@ pub fn pin(cpu: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_full_batch_arrives_in_order_with_time_stamps() {

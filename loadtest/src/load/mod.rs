@@ -1,13 +1,19 @@
 //! The load generator: calls from one side of the gateway to the other, with or without RTP.
 //! Owns:  one SIP thread (caller and callee), one RTP thread with one socket per side.
+//!        The SIP goes over one socket per side, or over the long-lived connections of many phones.
 //! Gives: a `Report`: what was offered, answered, failed; set-up times; packets lost and late.
 //! Never: the gateway's code; its messages are text, its packets carry their own number and time.
-//! Holds: every INVITE that is sent is counted once as answered or failed.
+//! Holds: every INVITE that is sent is counted once as answered or failed. Calls come at their times,
+//!        however slow the answers are, and a set-up time begins when the call was due.
 
 pub mod batch;
+pub mod lines;
 pub mod raw;
+pub mod registrants;
 
 mod agent;
+mod line;
+mod register;
 mod streams;
 
 use std::collections::BTreeMap;
@@ -21,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use shared::time::WallMs;
 
 pub use agent::Progress;
+use lines::Lines;
 
 /// What SDP the calls carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +58,8 @@ pub struct Plan {
     /// Whose numbers are dialled: the gateway's, for its rules to find the way. Without one the
     /// callee's own address is called.
     pub dial: Option<SocketAddr>,
+    /// The connections that the calls go over; without them they go over UDP. RTP does not flow then.
+    pub lines: Option<Lines>,
     /// The CPU for both threads.
     pub cpu: Option<usize>,
     /// User and password, where calls need credentials.
@@ -94,6 +103,7 @@ impl Plan {
             media: false,
             ring: Duration::ZERO,
             dial: None,
+            lines: None,
             cpu: None,
             credentials: None,
             log: None,
@@ -115,6 +125,16 @@ impl Ends {
     pub fn bind(ip: std::net::Ipv4Addr) -> io::Result<Self> {
         let bind = || batch::socket(SocketAddr::from((ip, 0)));
         Ok(Self { caller: bind()?, callee: bind()?, caller_media: bind()?, callee_media: bind()? })
+    }
+
+    /// The same sockets once more, for one load after the other.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            caller: self.caller.try_clone()?,
+            callee: self.callee.try_clone()?,
+            caller_media: self.caller_media.try_clone()?,
+            callee_media: self.callee_media.try_clone()?,
+        })
     }
 
     /// Where the callee listens: the trunk's destination.
@@ -211,11 +231,15 @@ pub struct Report {
     pub completed: u64,
     /// By status; 0 stands for no answer at all.
     pub failed: BTreeMap<u16, u64>,
+    /// Of those with 503: how many were told when to come back.
+    pub retry_after: u64,
     pub resent: u64,
     pub concurrent_max: u64,
     pub elapsed_ms: u64,
-    /// From the first INVITE to its 200.
+    /// From the time at which the first INVITE was due to the 200.
     pub set_up: Quantiles,
+    /// By how much INVITEs left later than they were due: the generator's own delay.
+    pub late: Quantiles,
     /// From the BYE to its 200.
     pub tear_down: Quantiles,
     pub media: Option<MediaReport>,

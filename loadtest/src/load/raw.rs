@@ -15,6 +15,7 @@ pub struct Raw<'a> {
     pub cseq: &'a str,
     pub contact: &'a str,
     pub challenge: &'a str,
+    pub retry_after: &'a str,
     pub body: &'a str,
 }
 
@@ -34,6 +35,7 @@ impl<'a> Raw<'a> {
                 "Call-ID" => raw.call_id = value,
                 "CSeq" => raw.cseq = value,
                 "Contact" => raw.contact = value,
+                "Retry-After" => raw.retry_after = value,
                 // The first challenge that is MD5: enough for a generator.
                 "WWW-Authenticate" | "Proxy-Authenticate" if !value.contains("SHA-") => {
                     raw.challenge = value;
