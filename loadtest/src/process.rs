@@ -131,6 +131,15 @@ impl Usage {
         self.threads.iter().map(|(_, _, ns)| ns).sum()
     }
 
+    /// Puts these threads ahead of everybody else's, as far as we may.
+    pub fn prefer(&self) {
+        for (thread, _, _) in &self.threads {
+            // SAFETY: a plain system call about a thread. One that has ended, and a right that we lack,
+            // are errors that change nothing. std has no call for it.
+            unsafe { libc::setpriority(libc::PRIO_PROCESS, *thread, -10) };
+        }
+    }
+
     /// Of the threads whose name starts with `prefix`.
     pub fn named_ns(&self, prefix: &str) -> u64 {
         self.threads.iter().filter(|(_, name, _)| name.starts_with(prefix)).map(|t| t.2).sum()
