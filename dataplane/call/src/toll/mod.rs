@@ -100,7 +100,7 @@ impl Core {
         let accounts: Vec<Account> = accounts.filter(is_new).collect();
         let outcome = self.try_accounts(&rules, &number, &accounts);
         if let Err((why, account)) = outcome {
-            let account = account.or(accounts.into_iter().next());
+            let account = account.or_else(|| accounts.into_iter().next());
             self.refuse_toll(slot, why, account.as_ref(), trunk, uri);
             return false;
         }
