@@ -5,6 +5,7 @@
 //! Holds: an authenticated caller's From is its own user name.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use shared::event::Severity;
 use shared::limits;
@@ -196,7 +197,12 @@ pub(crate) fn settle(
 }
 
 /// Answers 401 or 407 with a fresh nonce.
-pub(crate) fn challenge(desk: &mut Desk, key: ServerKey, asked: Asked, stale: bool) {
+pub(crate) fn challenge(
+    desk: &mut Desk,
+    key: ServerKey,
+    asked: Asked,
+    stale: bool,
+) -> Option<Rc<Vec<u8>>> {
     desk.count(Counter::AuthChallenged);
     let random = desk.mint.random();
     let nonce = desk.nonces.mint(desk.now.mono, random);
@@ -206,7 +212,7 @@ pub(crate) fn challenge(desk: &mut Desk, key: ServerKey, asked: Asked, stale: bo
         let realm = &desk.settings.realm;
         write_challenges(&mut out, asked.challenge_header(), realm, &nonce, stale, &algorithms);
         out.end();
-    });
+    })
 }
 
 const fn offer(algorithm: DigestAlgorithm) -> Algorithm {

@@ -178,8 +178,8 @@ impl Core {
         self.weigh(&from, request, Asked::Call, &gate);
         match gate {
             Gate::Challenge { stale } => {
-                gate::challenge(&mut self.desk, key, Asked::Call, stale);
-                self.keep_challenged(key, &from, request);
+                let answer = gate::challenge(&mut self.desk, key, Asked::Call, stale);
+                self.keep_challenged(&from, request, answer);
             }
             Gate::Refused(status) => self.desk.refuse(key, status),
             Gate::Passed(user) => {

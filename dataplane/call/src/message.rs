@@ -98,7 +98,8 @@ impl Core {
         self.weigh(from, request, Asked::Message, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
-                return gate::challenge(&mut self.desk, server, Asked::Message, stale);
+                gate::challenge(&mut self.desk, server, Asked::Message, stale);
+                return;
             }
             Gate::Refused(status) => return self.desk.refuse(server, status),
             Gate::Passed(user) => user,

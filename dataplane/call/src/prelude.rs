@@ -14,9 +14,10 @@ use shared::net::{Destination, Source};
 use shared::time::{Instant, WallMs};
 use sip::wire::Message;
 
+use crate::b2bua::INVITER;
 use crate::core::Core;
 use crate::io::Rung;
-use crate::transactions::ServerKey;
+use crate::receive::reply_destination;
 
 /// A person may type a password; nobody takes longer than the transaction does (RFC 3261 17.2.1).
 const KEPT_FOR: Duration = Duration::from_secs(32);
@@ -45,7 +46,6 @@ pub(crate) struct Preludes {
 
 #[derive(Debug)]
 struct Prelude {
-    server: ServerKey,
     since: Instant,
     messages: Vec<(WallMs, bool, Destination, Rc<Vec<u8>>)>,
 }
@@ -70,41 +70,44 @@ impl Core {
         self.preludes.earlier.pop_front()
     }
 
-    /// The INVITE in this transaction has got its challenge.
+    /// An INVITE has got this challenge.
     pub(crate) fn keep_challenged(
         &mut self,
-        server: ServerKey,
         from: &Source,
         request: &Message<'_>,
+        answer: Option<Rc<Vec<u8>>>,
     ) {
         if self.desk.settings.sipflow.is_none() {
             return;
         }
+        let Some(response) = answer else { return };
         let (now, hash) = (self.desk.now, self.caller_hash(request));
-        let found = self.desk.transactions.servers.find(server);
-        let answer = found.and_then(|one| Some((one.reply_to, Rc::clone(one.response.as_ref()?))));
-        let Some((to, response)) = answer else { return };
+        let to = reply_destination(request, from);
         let bytes = self.desk.out.write(|bytes| bytes.extend_from_slice(request.bytes()));
         self.preludes.ages.push_back((now.mono, hash));
         self.preludes.forget_old(now.mono);
         let since = now.mono;
-        let new = || Prelude { server, since, messages: Vec::with_capacity(3) };
+        let new = || Prelude { since, messages: Vec::with_capacity(3) };
         let prelude = self.preludes.kept.entry(hash).or_insert_with(new);
-        (prelude.server, prelude.since) = (server, since);
+        prelude.since = since;
         if prelude.messages.len() + 2 <= MESSAGES_MAX {
             prelude.messages.push((now.wall, true, from.back(), bytes));
             prelude.messages.push((now.wall, false, to, response));
         }
     }
 
-    /// The ACK of a challenge.
-    pub(crate) fn keep_ack(&mut self, server: ServerKey, from: &Source, ack: &Message<'_>) {
-        if self.preludes.kept.is_empty() {
+    /// The ACK of a refusal: a challenge's belongs to what is kept, or to the call that came of it.
+    pub(crate) fn keep_ack(&mut self, from: &Source, ack: &Message<'_>) {
+        if self.desk.settings.sipflow.is_none() || self.desk.heard.is_some() {
             return;
         }
         let (now, hash) = (self.desk.now, self.caller_hash(ack));
-        let Some(prelude) = self.preludes.kept.get_mut(&hash) else { return };
-        if prelude.server == server && prelude.messages.len() < MESSAGES_MAX {
+        let Some(prelude) = self.preludes.kept.get_mut(&hash) else {
+            let call = self.by_caller.get(&hash).and_then(|key| self.calls.find(*key));
+            self.desk.heard = call.map(|call| call.rung(INVITER));
+            return;
+        };
+        if prelude.messages.len() < MESSAGES_MAX {
             let bytes = self.desk.out.write(|bytes| bytes.extend_from_slice(ack.bytes()));
             prelude.messages.push((now.wall, true, from.back(), bytes));
         }
@@ -119,10 +122,6 @@ impl Core {
         let Some(prelude) = self.preludes.kept.remove(&hash) else { return };
         if now.since(prelude.since) >= KEPT_FOR {
             return;
-        }
-        // What still comes of it, an ACK that was slower, is the call's as well.
-        if let Some(server) = self.desk.transactions.servers.find_mut(prelude.server) {
-            server.rung = Some(rung);
         }
         let shown = prelude.messages.into_iter().map(|(at, came, way, bytes)| Earlier {
             rung,

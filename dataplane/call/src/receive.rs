@@ -217,13 +217,14 @@ impl Core {
     fn receive_ack(&mut self, known: Option<ServerKey>, from: &Source, request: &Message<'_>) {
         if let Some(key) = known {
             self.hear_in(key);
-            self.keep_ack(key, from, request);
             self.desk.server_input(key, ServerInput::Ack);
         }
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
         let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         let Some(parts) = tag else {
-            if known.is_none() && !self.is_ack_of_refusal(request) {
+            if known.is_some() || self.is_ack_of_refusal(request) {
+                self.keep_ack(from, request);
+            } else {
                 self.desk.count(Counter::SipStrays);
             }
             return;
@@ -343,7 +344,8 @@ impl Core {
         self.weigh(from, request, Asked::Registration, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
-                return gate::challenge(&mut self.desk, key, Asked::Registration, stale);
+                gate::challenge(&mut self.desk, key, Asked::Registration, stale);
+                return;
             }
             Gate::Refused(status) => return self.desk.refuse(key, status),
             Gate::Passed(user) => user,
@@ -467,7 +469,7 @@ impl Core {
 
 /// Where responses go: the connection, or for UDP what RFC 3261 18.2.2 and RFC 3581 4 say. A Via
 /// that names another host than the packet came from sits behind a NAT, `rport` or not.
-fn reply_destination(request: &Message<'_>, from: &Source) -> Destination {
+pub(crate) fn reply_destination(request: &Message<'_>, from: &Source) -> Destination {
     let back = from.back();
     if from.transport.is_reliable() {
         return back;

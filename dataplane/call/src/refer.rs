@@ -167,7 +167,8 @@ impl Core {
         self.weigh(from, request, Asked::Referral, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
-                return gate::challenge(&mut self.desk, server, Asked::Referral, stale);
+                gate::challenge(&mut self.desk, server, Asked::Referral, stale);
+                return;
             }
             Gate::Refused(status) => return self.desk.refuse(server, status),
             Gate::Passed(user) => user,

@@ -99,7 +99,8 @@ impl Core {
         self.weigh(from, request, Asked::Subscription, &gate);
         let user = match gate {
             Gate::Challenge { stale } => {
-                return gate::challenge(&mut self.desk, server, Asked::Subscription, stale);
+                gate::challenge(&mut self.desk, server, Asked::Subscription, stale);
+                return;
             }
             Gate::Refused(status) => return self.desk.refuse(server, status),
             Gate::Passed(user) => user,
