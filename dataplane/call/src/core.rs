@@ -314,7 +314,7 @@ impl Core {
             return;
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
-        let (bill, answered) = (call.bill.take(), call.answered);
+        let (bill, answered) = (call.shares.bill.take(), call.answered);
         let asked = std::mem::take(&mut call.hunt.asked);
         shares.append(&mut call.shares.held);
         shares.append(&mut call.hunt.shares);
@@ -692,7 +692,7 @@ impl Core {
                 let shares = shares.map(std::mem::take);
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));
-                self.settle_bill(call.bill.take(), call.answered);
+                self.settle_bill(call.shares.bill.take(), call.answered);
             }
             self.notifier.watched.forget(key);
         }

@@ -14,7 +14,6 @@ use shared::net::{Destination, Source};
 use shared::time::{Instant, WallMs};
 use sip::wire::Message;
 
-use crate::b2bua::INVITER;
 use crate::core::Core;
 use crate::io::Rung;
 use crate::receive::reply_destination;
@@ -48,6 +47,8 @@ pub(crate) struct Preludes {
 struct Prelude {
     since: Instant,
     messages: Vec<(WallMs, bool, Destination, Rc<Vec<u8>>)>,
+    /// The call that came of it, when it has been shown: an ACK that was slower is the call's as well.
+    shown: Option<Rung>,
 }
 
 impl Preludes {
@@ -87,9 +88,9 @@ impl Core {
         self.preludes.ages.push_back((now.mono, hash));
         self.preludes.forget_old(now.mono);
         let since = now.mono;
-        let new = || Prelude { since, messages: Vec::with_capacity(3) };
+        let new = || Prelude { since, messages: Vec::with_capacity(3), shown: None };
         let prelude = self.preludes.kept.entry(hash).or_insert_with(new);
-        prelude.since = since;
+        (prelude.since, prelude.shown) = (since, None);
         if prelude.messages.len() + 2 <= MESSAGES_MAX {
             prelude.messages.push((now.wall, true, from.back(), bytes));
             prelude.messages.push((now.wall, false, to, response));
@@ -102,12 +103,10 @@ impl Core {
             return;
         }
         let (now, hash) = (self.desk.now, self.caller_hash(ack));
-        let Some(prelude) = self.preludes.kept.get_mut(&hash) else {
-            let call = self.by_caller.get(&hash).and_then(|key| self.calls.find(*key));
-            self.desk.heard = call.map(|call| call.rung(INVITER));
-            return;
-        };
-        if prelude.messages.len() < MESSAGES_MAX {
+        let Some(prelude) = self.preludes.kept.get_mut(&hash) else { return };
+        if prelude.shown.is_some() {
+            self.desk.heard = prelude.shown;
+        } else if prelude.messages.len() < MESSAGES_MAX {
             let bytes = self.desk.out.write(|bytes| bytes.extend_from_slice(ack.bytes()));
             prelude.messages.push((now.wall, true, from.back(), bytes));
         }
@@ -119,17 +118,14 @@ impl Core {
             return;
         }
         let (now, hash) = (self.desk.now.mono, self.caller_hash(request));
-        let Some(prelude) = self.preludes.kept.remove(&hash) else { return };
+        let Some(prelude) = self.preludes.kept.get_mut(&hash) else { return };
         if now.since(prelude.since) >= KEPT_FOR {
             return;
         }
-        let shown = prelude.messages.into_iter().map(|(at, came, way, bytes)| Earlier {
-            rung,
-            at,
-            came,
-            way,
-            bytes,
-        });
+        prelude.shown = Some(rung);
+        let shown = std::mem::take(&mut prelude.messages)
+            .into_iter()
+            .map(|(at, came, way, bytes)| Earlier { rung, at, came, way, bytes });
         self.preludes.earlier.extend(shown);
     }
 }

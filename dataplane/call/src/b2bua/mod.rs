@@ -88,13 +88,15 @@ pub(crate) use transfer::Transfer;
 /// The leg of who sent the INVITE that asked for the call; a call that we make has none such.
 pub(crate) const INVITER: u8 = 0;
 
-/// The trunks whose limits a call counts against.
+/// The limits of trunks and users that a call counts against.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
-    /// While it stands; those of the group that is called are with the hunt.
+    /// Trunks, while it stands; those of the group that is called are with the hunt.
     pub held: Vec<Box<str>>,
     /// Those that it needs no more, for the core to give back.
     pub returned: Vec<Box<str>>,
+    /// What it costs somebody (`toll`).
+    pub bill: Option<Box<Bill>>,
 }
 
 /// How many of each a call has had.
@@ -192,8 +194,6 @@ pub(crate) struct Call {
     pub inbound_trunk: Option<Box<str>>,
     pub outbound_trunk: Option<Box<str>>,
     pub(crate) shares: Shares,
-    /// What it costs somebody (`toll`).
-    pub(crate) bill: Option<Box<Bill>>,
     /// Its key among the calls that an INVITE asked for (`Core::by_caller`).
     pub(crate) caller_hash: Option<u64>,
     /// INVITEs of ours that were under way when the call ended: dropped when it is given up.

@@ -165,7 +165,6 @@ impl Call {
             inbound_trunk: None,
             outbound_trunk: None,
             shares: Shares::default(),
-            bill: None,
             caller_hash: None,
             abandoned: Vec::new(),
             hunt: Hunt::default(),

@@ -95,7 +95,7 @@ impl Core {
         let accounts = payer(call, &self.desk).into_iter().chain([Account::Trunk(trunk.into())]);
         let is_new = |account: &Account| {
             let same = |item: &Item| item.account == *account && item.number == number;
-            !call.bill.as_ref().is_some_and(|bill| bill.items.iter().any(same))
+            !call.shares.bill.as_ref().is_some_and(|bill| bill.items.iter().any(same))
         };
         let accounts: Vec<Account> = accounts.filter(is_new).collect();
         let outcome = self.try_accounts(&rules, &number, &accounts);
@@ -116,7 +116,7 @@ impl Core {
             items.push(Item { account, number: number.clone(), began: now });
         }
         if let Some(call) = self.calls.find_mut(slot) {
-            let bill = call.bill.get_or_insert_default();
+            let bill = call.shares.bill.get_or_insert_default();
             bill.items.append(&mut items);
             bill.look_at = bill.next_look(&self.desk);
         }
@@ -157,7 +157,7 @@ impl Core {
         let Some(call) = self.calls.find_mut(slot) else { return };
         let reason = format!("Toll limit: {}", why.word()).into_bytes();
         call.note_failure(Failure { reason, ..Failure::ours(403, readable(uri)) });
-        call.bill.get_or_insert_default().is_refused = true;
+        call.shares.bill.get_or_insert_default().is_refused = true;
         let is_trunks = matches!((why, account), (Why::Cap(_), Some(Account::Trunk(_))));
         if !is_trunks {
             // Another trunk would be paid by the same account, for the same number.
@@ -201,22 +201,22 @@ impl Call {
     /// A user's forwarding sends the call on: what it costs is that user's.
     pub(crate) fn forwarded_by(&mut self, desk: &Desk, user: &str) {
         if desk.snapshot.toll.is_some() {
-            self.bill.get_or_insert_default().forwarder = Some(user.into());
+            self.shares.bill.get_or_insert_default().forwarder = Some(user.into());
         }
     }
 
     /// The status for a call that has no trunk to go by: none has room, or nobody may pay for it.
     pub(crate) fn unplaced_status(&self) -> u16 {
-        if self.bill.as_ref().is_some_and(|bill| bill.is_refused) { 403 } else { 503 }
+        if self.shares.bill.as_ref().is_some_and(|bill| bill.is_refused) { 403 } else { 503 }
     }
 
     pub(crate) fn toll_deadline(&self) -> Option<Instant> {
-        self.bill.as_ref()?.look_at
+        self.shares.bill.as_ref()?.look_at
     }
 
     /// The minutes that are left are looked at: with none the call ends.
     pub(crate) fn toll_timeout(&mut self, desk: &mut Desk) {
-        let Some(bill) = &mut self.bill else { return };
+        let Some(bill) = &mut self.shares.bill else { return };
         if bill.look_at.take_if(|at| *at <= desk.now.mono).is_none() {
             return;
         }
@@ -274,7 +274,7 @@ fn payer(call: &Call, desk: &Desk) -> Option<Account> {
         }
         return call.leg(transfer.leaves).map(|leg| named(&leg.dialog.remote_party));
     }
-    if let Some(user) = call.bill.as_ref().and_then(|bill| bill.forwarder.as_ref()) {
+    if let Some(user) = call.shares.bill.as_ref().and_then(|bill| bill.forwarder.as_ref()) {
         return Some(Account::Extension(user.clone()));
     }
     if let Some(dial) = &call.dial {
