@@ -339,8 +339,8 @@ impl Desk {
         fill: impl FnOnce(&Self, &Message<'_>, Writer<'_>),
     ) -> Option<Rc<Vec<u8>>> {
         let server = self.transactions.servers.find(key)?;
-        let (request, peer, hash) = (Rc::clone(&server.request), server.from.peer, server.hash);
-        let request = scan(&request).ok()?;
+        let (held, peer, hash) = (Rc::clone(&server.request), server.from.peer, server.hash);
+        let request = scan(&held).ok()?;
         self.is_sips =
             matches!(request.start(), sip::wire::Start::Request { uri, .. } if is_sips(uri));
         let mut buffer = self.out.buffer();
@@ -362,6 +362,7 @@ impl Desk {
         let server = self.transactions.servers.find(key)?;
         if stateless::is_forgotten(server, &request, answer.status) {
             self.answer_once(key, answer.status, Rc::clone(&buffer));
+            self.out.recycle(held);
         } else {
             self.respond_with(key, answer.status, Rc::clone(&buffer));
         }

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use shared::ids::{CallId, ShardId};
 use shared::limits::CALLS_PER_SHARD_MAX;
 use shared::net::{Destination, Source};
-use shared::time::Instant;
+use shared::time::{Instant, Now};
 use sip::auth::NonceCounts;
 use sip::dialog::Dialog;
 use sip::wire::{HeaderName, Message, Replaces};
@@ -22,6 +22,7 @@ use crate::io::MeshMessage;
 use crate::mint::{self, LegName, TagParts};
 use crate::notifier::dialogs::Mark;
 use crate::slots::Key;
+use crate::toll::Bill;
 
 /// What one call says to another about a leg.
 #[derive(Clone, Debug)]
@@ -136,6 +137,8 @@ struct Place {
     at: At,
     /// What it counts against, as long as it stands.
     share: Option<Box<str>>,
+    /// What it costs, and since when it has been answered.
+    bill: Option<(Box<Bill>, Option<Now>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -202,7 +205,7 @@ impl Core {
         }
         match &mut *loan.0 {
             Word::Taken { name, at, .. } => {
-                self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None });
+                self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None, bill: None });
             }
             // A count that was used there must not be used here once more (RFC 7616 3.4.5).
             Word::Lent { leg, .. } => leg.counts.clone_from(&self.desk.nonce_counts),
@@ -291,17 +294,17 @@ impl Core {
     }
 
     fn leg_taken(&mut self, lender: TagParts, borrower: &Borrower, name: LegName, at: At) {
-        let mut share = None;
+        let (mut share, mut bill) = (None, None);
         let mut is_taken = false;
         self.with_call(Some(lender.call), |call, desk, _| {
-            is_taken = call.leg_taken(desk, lender.leg, borrower, &mut share);
+            is_taken = call.leg_taken(desk, lender.leg, borrower, &mut share, &mut bill);
         });
         if !is_taken {
             return; // its call has ended: the borrower hears that
         }
         match self.moved.legs.get_mut(&name) {
             Some(place) => place.at = at,
-            None => drop(self.moved.legs.insert(name, Place { at, share })),
+            None => drop(self.moved.legs.insert(name, Place { at, share, bill })),
         }
     }
 
@@ -311,6 +314,9 @@ impl Core {
         if let Some(share) = place.share.take() {
             self.desk.trunks.return_call(&share);
         }
+        let (bill, answered) = place.bill.take().unzip();
+        self.settle_bill(bill, answered.flatten());
+        let Some(place) = self.moved.legs.get(&name) else { return };
         if matches!(place.at, At::Shard(_)) {
             // Its last requests were answered there, and so are their repeats (RFC 3261 17.2).
             let at = self.desk.now.mono + 64 * self.desk.timers.t1;

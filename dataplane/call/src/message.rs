@@ -161,8 +161,13 @@ impl Core {
                 self.page_failed(key, refusal.status);
             }
             Decision::Trunks(to) if to.rule.is_none() => self.page_failed(key, 403),
-            Decision::Trunks(to) => {
+            Decision::Trunks(mut to) => {
                 self.count_forwarded(&to);
+                to.choices.retain(|choice| self.may_be_called(&choice.target.uri));
+                if to.choices.is_empty() {
+                    self.desk.count(Counter::TollNumbersRefused);
+                    return self.page_failed(key, 403);
+                }
                 if let Some(page) = self.pages.find_mut(key) {
                     let choices = to.choices.into_iter();
                     page.next = choices.map(|choice| (choice.target, choice.changes)).collect();

@@ -43,6 +43,10 @@ impl Core {
         let ToTrunks { choices, emergency, rule, .. } = to;
         let asked = choices.len();
         let counts = !emergency;
+        if let Some(call) = self.calls.find_mut(slot) {
+            call.privacy.waived |= emergency; // help has to know who calls
+            call.forget_refused_bill();
+        }
         let stand_in = |choice| StandIn { aim, choice, counts, again: false };
         let mut left = choices.into_iter().map(stand_in).collect();
         let first = self.first_with_room(slot, &mut left);

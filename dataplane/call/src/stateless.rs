@@ -38,7 +38,6 @@ impl Desk {
     /// Sends this answer, and forgets the request.
     pub(crate) fn answer_once(&mut self, key: ServerKey, status: u16, answer: Rc<Vec<u8>>) {
         let Some(server) = self.transactions.remove_server(key) else { return };
-        self.out.recycle(server.request);
         self.count(response_class(status));
         self.out.send(server.reply_to, answer, None);
     }

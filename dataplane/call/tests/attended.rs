@@ -6,6 +6,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use media::edit::RelayEdit;
@@ -14,6 +15,8 @@ use shared::cdr::{Cdr, HangupReason, LegEventType};
 use shared::ids::CallId;
 use shared::metrics::Counter;
 use shared::settings::{SessionTimerMode, SessionTimers, ShardSettings};
+use shared::snapshot::Snapshot;
+use shared::toll::TollRules;
 use world::acting::{act, answers};
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_called, header, sdp, settings,
@@ -677,7 +680,8 @@ fn a_repeated_answer_of_a_moved_leg_gets_its_ack_and_no_bye() {
 /// A trunk's limit counts the leg as long as it talks, whichever call it talks in.
 #[test]
 fn a_trunks_leg_counts_against_its_limit_until_it_ends() {
-    let mut bench = Bench::new(settings());
+    let toll = Some(Arc::new(TollRules { country: Some("49".into()), ..TollRules::default() }));
+    let mut bench = Bench::with(settings(), Snapshot { toll, ..world::snapshot() });
     let (_, first) = established(&mut bench);
     let uri = "sip:+4930123@carrier.test";
     bench.say(ANN, &second(from_ann("INVITE", uri, 1, "c1", "", &sdp("10.0.0.11", 4002))));
@@ -697,13 +701,16 @@ fn a_trunks_leg_counts_against_its_limit_until_it_ends() {
         bench.say(ANN, &answer(bye, "200 OK", "", "", ""));
     }
     bench.pass(Duration::from_secs(60));
-    assert_eq!((bench.cdrs.len(), bench.core.census().trunk_calls), (1, 1));
+    let census = bench.core.census();
+    assert_eq!((bench.cdrs.len(), census.trunk_calls), (1, 1));
+    // It is on two accounts: the trunk's and its caller's.
+    assert_eq!(census.toll_calls, 2, "what it costs goes on, too");
     bench.say(CARRIER, &from_called(CARRIER, "out", "BYE", &out, 1, "o1", ""));
     bench.only(CARRIER, "SIP/2.0 200");
     let bye = bench.only(BEN, "BYE");
     bench.say(BEN, &answer(&bye, "200 OK", "", "", ""));
     bench.assert_quiet();
-    assert_eq!(bench.core.census().trunk_calls, 0);
+    assert_eq!((bench.core.census().trunk_calls, bench.core.census().toll_calls), (0, 0));
     assert_eq!(bench.cdrs[1].outbound_trunk.as_deref(), Some("carrier"));
 }
 

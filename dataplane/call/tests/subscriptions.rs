@@ -181,11 +181,11 @@ fn who_watches_a_caller_sees_an_initiator_and_calls_that_stand_already() {
     let (_, to_ann) = established(&mut bench);
     let (_, first) = subscribed(&mut bench, "w", "sip:1001@pbx.test", BUSY);
     says(&first, &["state=\"full\"", "direction=\"initiator\"", "<state>confirmed</state>"]);
-    says(&first, &["call-id=\"call-ann\" local-tag=\"ann\"", &format!("remote-tag=\"{to_ann}\"")]);
+    // Whoever knows the tags of a call that stands may take a place in it: nobody is told them.
+    assert!(first.contains("call-id=\"call-ann\"") && !first.contains("-tag="), "{first}");
     says(&first, &["<remote><identity>sip:1002@pbx.test</identity>"]);
     let (_, first) = subscribed(&mut bench, "v", "sip:1002@pbx.test", BUSY);
-    says(&first, &["direction=\"recipient\"", "<state>confirmed</state>", "local-tag=\"ben\""]);
-    // The tags are those that a pickup names: ours, and the phone's.
+    says(&first, &["direction=\"recipient\"", "<state>confirmed</state>"]);
     bench.say(ANN, &from_ann("BYE", "sip:1002@pbx.test", 2, "bye", &to_ann, ""));
     bench.only(ANN, "SIP/2.0 200");
     let bye = bench.only(BEN, "BYE");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::cdr::{HangupReason, LegEventType};
 use shared::event::Severity;
 use shared::ids::Side;
-use shared::time::Instant;
+use shared::time::{Instant, Now};
 use sip::auth::NonceCounts;
 use sip::dialog::State as DialogState;
 
@@ -19,6 +19,7 @@ use super::{Call, INVITER, Leg, LegState, State};
 use crate::desk::Desk;
 use crate::loan::{Ask, Back, Borrower, LentLeg, Loan, Returned, Word};
 use crate::mint::{LegName, TagParts};
+use crate::toll::Bill;
 use crate::transfer::trunk_of_leg;
 
 /// A borrower tries for a minute, and waits 32 s for an answer that its call outlived. Behind that
@@ -134,13 +135,14 @@ impl Call {
     }
 
     /// The borrower has it for good: this call has nobody left to talk with. `true`: it had been ours
-    /// to give. `share`: what it counted against goes with it.
+    /// to give. `share`, `bill`: what it counts against goes with it.
     pub(crate) fn leg_taken(
         &mut self,
         desk: &mut Desk,
         index: u8,
         borrower: &Borrower,
         share: &mut Option<Box<str>>,
+        bill: &mut Option<(Box<Bill>, Option<Now>)>,
     ) -> bool {
         if self.lent.take_if(|lent| lent.leg == index && lent.to == *borrower).is_none() {
             return false;
@@ -152,6 +154,10 @@ impl Call {
         // One that came from elsewhere counts where it came to be.
         let is_native = leg.name.take().is_none();
         let (side, trunk) = (leg.side, leg.trunk.take());
+        if is_native && trunk.is_some() {
+            // It is paid for as long as it stands, wherever that is.
+            *bill = self.shares.bill.take().map(|bill| (bill, self.answered));
+        }
         *share = trunk.filter(|_| is_native).and_then(|trunk| self.cede_share(&trunk));
         let peer = self.joined[side.other().index()].unwrap_or(index);
         let details = format!("it goes on in call {}", borrower.id);

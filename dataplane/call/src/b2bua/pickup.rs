@@ -59,7 +59,8 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         let trunk = self.legs[usize::from(goes)].trunk.clone();
         let user = Mark::of_sender(request).filter(|_| trunk.is_none());
-        self.legs.push(Leg { state: LegState::Up, user, trunk, ..leg });
+        let terms = desk.terms_of(trunk.as_deref());
+        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, ..leg });
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.is_sips |= asks_tls(request);

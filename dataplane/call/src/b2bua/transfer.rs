@@ -100,6 +100,8 @@ impl Call {
         let (from, referred_by) =
             (leaving.dialog.local_party.clone(), leaving.dialog.remote_party.clone());
         let referred_by = said_by.unwrap_or(referred_by);
+        // A caller who asked not to be named is not named as who transfers, either.
+        let is_secret = self.privacy.hides && side == Side::Caller;
         let said = std::mem::take(&mut self.legs[usize::from(stays)].said);
         let Ok(offer) = read(&said) else {
             return self.transfer_failed(desk, 488, b"");
@@ -113,7 +115,7 @@ impl Call {
             crossing: None,
             original_headers: None,
             headers: &changes.headers,
-            referred_by: Some(&referred_by),
+            referred_by: (!is_secret).then_some(referred_by.as_slice()),
             // A leg that was put on hold to be transferred is to talk again.
             direction: Some(Direction::SendRecv),
             is_sips: changes.is_sips,

@@ -55,11 +55,21 @@ impl Standing {
     }
 }
 
+/// A party whose words are longer is left out: what strangers call themselves may not make a NOTIFY
+/// longer than a datagram.
+const URI_BYTES_MAX: usize = 256;
+const DISPLAY_BYTES_MAX: usize = 128;
+/// Dialogs that no longer fit stay untold.
+const DOCUMENT_BYTES_MAX: usize = 32 * 1_024;
+
 /// `entity`: the URI of the watched user. Without `is_full` dialogs that are not in it are as before.
+/// `is_own`: the watcher is that user. Nobody else is told the tags of a call that stands, since whoever
+/// knows them may take a place in it (RFC 3891); those of one that rings are there to be picked up.
 pub(crate) fn write_dialogs<'s>(
     version: u32,
     is_full: bool,
     entity: &str,
+    is_own: bool,
     standings: impl Iterator<Item = &'s Standing>,
 ) -> Vec<u8> {
     let mut out = String::with_capacity(1_024);
@@ -70,18 +80,21 @@ pub(crate) fn write_dialogs<'s>(
     attribute(&mut out, "entity", entity.as_bytes());
     out.push_str(">\r\n");
     for standing in standings {
-        write_dialog(&mut out, standing);
+        if out.len() < DOCUMENT_BYTES_MAX {
+            write_dialog(&mut out, standing, is_own);
+        }
     }
     out.push_str("</dialog-info>\r\n");
     out.into_bytes()
 }
 
-fn write_dialog(out: &mut String, standing: &Standing) {
+fn write_dialog(out: &mut String, standing: &Standing, is_own: bool) {
     let Standing { call, leg, .. } = standing;
     write!(out, "<dialog id=\"{call}.{leg}\"").expect("a String takes all");
     attribute(out, "call-id", &standing.call_id);
     // Before the phone has answered there is no dialog id that could be named.
-    if !standing.local_tag.is_empty() {
+    let may_know = is_own || standing.phase == Phase::Early;
+    if may_know && !standing.local_tag.is_empty() {
         attribute(out, "local-tag", &standing.local_tag);
         attribute(out, "remote-tag", standing.remote_tag.as_bytes());
     }
@@ -97,8 +110,11 @@ fn write_dialog(out: &mut String, standing: &Standing) {
 /// The target is the identity again: where a phone really is concerns nobody (and would be no use).
 fn write_party(out: &mut String, element: &str, party: &[u8]) {
     let Ok(address) = NameAddr::parse(party) else { return };
+    if address.uri.len() > URI_BYTES_MAX {
+        return;
+    }
     write!(out, "<{element}><identity").expect("a String takes all");
-    if !address.display.is_empty() {
+    if (1..=DISPLAY_BYTES_MAX).contains(&address.display.len()) {
         attribute(out, "display", address.display);
     }
     out.push('>');
@@ -161,7 +177,7 @@ mod tests {
     #[test]
     fn what_a_peer_calls_itself_stays_text() {
         let all = [standing(Phase::Confirmed)];
-        let text = write_dialogs(3, true, "sip:1002@pbx", all.iter());
+        let text = write_dialogs(3, true, "sip:1002@pbx", true, all.iter());
         let text = String::from_utf8(text).expect("it is text");
         assert!(text.contains("version=\"3\" state=\"full\" entity=\"sip:1002@pbx\""), "{text}");
         assert!(text.contains("call-id=\"c&lt;1&gt;\" local-tag=\"ben\""), "{text}");
@@ -170,9 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn only_who_is_watched_hears_the_tags_of_a_call_that_stands() {
+        let tags = |phase, is_own| {
+            let text = write_dialogs(0, true, "sip:1002@pbx", is_own, [standing(phase)].iter());
+            String::from_utf8(text).expect("it is text").contains("-tag=")
+        };
+        assert!(tags(Phase::Early, false) && tags(Phase::Confirmed, true));
+        assert!(!tags(Phase::Confirmed, false));
+    }
+
+    #[test]
+    fn long_names_and_many_dialogs_fit_a_datagram() {
+        let long = Standing {
+            remote: format!("<sip:{}@pbx>", "&".repeat(8_000)).into_bytes().into(),
+            ..standing(Phase::Early)
+        };
+        let all = vec![long; 500];
+        let text = write_dialogs(0, true, "sip:1002@pbx", false, all.iter());
+        assert!(text.len() < 40_000, "{}", text.len());
+    }
+
+    #[test]
     fn a_phone_that_has_not_answered_has_no_tags() {
         let early = Standing { local_tag: Box::default(), ..standing(Phase::Trying) };
-        let text = write_dialogs(0, false, "sip:1002@pbx", [early].iter());
+        let text = write_dialogs(0, false, "sip:1002@pbx", true, [early].iter());
         let text = String::from_utf8(text).expect("it is text");
         assert!(text.contains("state=\"partial\"") && text.contains("<state>trying</state>"));
         assert!(!text.contains("-tag="), "{text}");

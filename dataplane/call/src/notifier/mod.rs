@@ -221,16 +221,17 @@ impl Core {
         let now = self.desk.now.mono;
         let Some(one) = self.notifier.subscriptions.find_mut(key) else { return false };
         let user = Mark::of(one.target.as_bytes());
-        let version = one.version;
+        let (version, is_own) = (one.version, one.watcher == one.target);
         let body = match (one.package, due) {
             (Package::MessageSummary, _) => write_summary(&one.entity),
             (Package::Dialog, Due::Changes(changes)) => {
-                write_dialogs(version, false, &one.entity, changes.iter())
+                write_dialogs(version, false, &one.entity, is_own, changes.iter())
             }
             (Package::Dialog, _) => {
                 let followed = self.notifier.followed.get(&user);
                 let all = followed.into_iter().flat_map(|followed| &followed.standings);
-                write_dialogs(version, true, &one.entity, all.map(|(_, standing)| standing))
+                let all = all.map(|(_, standing)| standing);
+                write_dialogs(version, true, &one.entity, is_own, all)
             }
         };
         one.version += 1;

@@ -18,7 +18,7 @@ use shared::toll::{Caps, Number, TollRules, Verdict};
 
 use crate::b2bua::compose::readable;
 use crate::b2bua::forward::user_in;
-use crate::b2bua::{Call, Failure};
+use crate::b2bua::{Call, Failure, INVITER};
 use crate::core::Core;
 use crate::desk::Desk;
 use crate::edge::key_of;
@@ -127,6 +127,12 @@ impl Core {
         true
     }
 
+    /// Whether the number in this address may be called, or written to, at all.
+    pub(crate) fn may_be_called(&self, uri: &[u8]) -> bool {
+        let Some(rules) = &self.desk.snapshot.toll else { return true };
+        rules.verdict(&rules.read(&user_in(uri).unwrap_or_default())) == Verdict::Open
+    }
+
     fn try_accounts(
         &self,
         rules: &TollRules,
@@ -205,6 +211,13 @@ impl Call {
         }
     }
 
+    /// Another number is tried: what was refused before says nothing of it.
+    pub(crate) fn forget_refused_bill(&mut self) {
+        if let Some(bill) = &mut self.shares.bill {
+            bill.is_refused = false;
+        }
+    }
+
     /// The status for a call that has no trunk to go by: none has room, or nobody may pay for it.
     pub(crate) fn unplaced_status(&self) -> u16 {
         if self.shares.bill.as_ref().is_some_and(|bill| bill.is_refused) { 403 } else { 503 }
@@ -269,8 +282,16 @@ fn payer(call: &Call, desk: &Desk) -> Option<Account> {
         Account::Extension(String::from_utf8_lossy(&user).into())
     };
     if let Some(transfer) = &call.transfer {
-        if transfer.act.is_none() && call.trunk_of(transfer.leaves).is_some() {
+        if call.trunk_of(transfer.leaves).is_some() {
             return None;
+        }
+        if !desk.settings.call_auth {
+            let leaves = call.leg(transfer.leaves)?;
+            return Some(Account::Source(key_of(leaves.way.peer.ip())));
+        }
+        // What a caller wrote into From is its own name; what it wrote into To is nobody's.
+        if transfer.leaves == INVITER && call.caller_hash.is_some() {
+            return Some(Account::Extension(call.caller.as_str().into()));
         }
         return call.leg(transfer.leaves).map(|leg| named(&leg.dialog.remote_party));
     }
