@@ -25,5 +25,5 @@ fn sixty_phones_register_and_refresh_and_stale_nonces_are_answered() {
     assert_eq!((first.done, first.challenged, first.stale), (60, 60, 0), "{summary}");
     // Only who showed a nonce of nobody is challenged again: the count of the others goes on.
     assert_eq!((again.done, again.challenged, again.stale), (120, 12, 12), "{summary}");
-    assert!(summary.process_ms > 0.0 && summary.shard_ms > 0.0, "{summary}");
+    assert!(summary.shard_ms > 0.0, "{summary}");
 }
