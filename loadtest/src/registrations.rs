@@ -219,7 +219,7 @@ fn fill(gateway: &Gateway, users: &[String]) -> Result<(), String> {
     };
     std::thread::scope(|scope| {
         let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(write)).collect();
-        let outcomes = writers.into_iter().map(std::thread::ScopedJoinHandle::join);
-        outcomes.map(|outcome| outcome.map_err(|_| "a writer panicked".to_owned())?).collect()
+        let mut outcomes = writers.into_iter().map(std::thread::ScopedJoinHandle::join);
+        outcomes.try_for_each(|outcome| outcome.map_err(|_| "a writer panicked".to_owned())?)
     })
 }

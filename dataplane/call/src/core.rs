@@ -500,7 +500,8 @@ impl Core {
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
             }
-            MeshMessage::Toll { account, tally, has_begun } => {
+            MeshMessage::Toll { counted, has_begun } => {
+                let (account, tally) = *counted;
                 self.desk.toll.hear(self.desk.now, from, &account, tally, has_begun);
             }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {

@@ -162,8 +162,7 @@ pub enum MeshMessage {
     },
     /// What an account has called over trunks on the sending shard. `has_begun`: by a call just now.
     Toll {
-        account: Account,
-        tally: Tally,
+        counted: Box<(Account, Tally)>,
         has_begun: bool,
     },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.

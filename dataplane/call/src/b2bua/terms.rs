@@ -50,8 +50,8 @@ impl Call {
             list.is_empty() || list.iter().any(|one| one.eq_ignore_ascii_case(name))
         };
         let ordered = &self.orders.allow_codecs;
-        let in_all = |name: &&Box<str>| has(peer.unwrap_or_default(), name) && has(ordered, name);
-        let mut codecs: Vec<Box<str>> = first.iter().filter(in_all).cloned().collect();
+        let in_all = |name: &str| has(peer.unwrap_or_default(), name) && has(ordered, name);
+        let mut codecs: Vec<Box<str>> = first.iter().filter(|name| in_all(name)).cloned().collect();
         if codecs.is_empty() {
             codecs.push(NOTHING.into());
         }

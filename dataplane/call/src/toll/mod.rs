@@ -197,7 +197,8 @@ impl Core {
         }
         let tally = self.desk.toll.own(account);
         for other in (0..shards).filter(|&other| other != me) {
-            let message = MeshMessage::Toll { account: account.clone(), tally, has_begun };
+            let message =
+                MeshMessage::Toll { counted: Box::new((account.clone(), tally)), has_begun };
             self.desk.out.mesh(ShardId(other), message);
         }
     }

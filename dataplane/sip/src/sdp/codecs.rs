@@ -73,10 +73,9 @@ impl<'c> Kept<'c> {
         // What goes beside every codec is on no list, and comes last.
         let rank = |word: &&[u8]| {
             let name = number(word).and_then(|payload_type| encoding(line, payload_type));
-            let is = |known: &Box<str>| {
-                name.is_some_and(|name| name.eq_ignore_ascii_case(known.as_bytes()))
-            };
-            self.order.iter().position(is).unwrap_or(self.order.len())
+            let is =
+                |known: &str| name.is_some_and(|name| name.eq_ignore_ascii_case(known.as_bytes()));
+            self.order.iter().position(|known| is(known)).unwrap_or(self.order.len())
         };
         let mut kept: Vec<&[u8]> = kept.collect();
         kept.sort_by_key(rank);
