@@ -384,9 +384,8 @@ impl Call {
         let now = desk.now.mono;
         let Some(aligning) = &self.aligning else { return };
         if aligning.give_up_at <= now {
-            if let Some(client) = aligning.client {
-                desk.drop_client(client);
-            }
+            // It may have been sent a moment ago: its answer still gets an ACK.
+            self.abandoned.extend(aligning.client);
             // A leg that was never asked, or answered that it is busy, is no dead one.
             let may_be_alive = matches!(aligning.wish, Wish::Join | Wish::Newcomer);
             let is_dead = !may_be_alive || aligning.is_out();

@@ -143,6 +143,15 @@ impl Asks {
             {
                 Ok(false)
             }
+            // A refusal that left no transaction (RFC 3261 8.2.7): the same request, come once more, is
+            // decided anew, and meanwhile the gateway may be full or draining.
+            Some(first)
+                if (300..503).contains(&first.status)
+                    && status == 503
+                    && first.to_tag == said.to_tag =>
+            {
+                Ok(false)
+            }
             Some(first) => {
                 let facts = format!("{name}: first {first:?}, then {said:?} (RFC 3261 17.2)");
                 Err(Breach::new("two final answers", facts))
