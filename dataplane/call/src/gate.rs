@@ -10,11 +10,13 @@ use std::rc::Rc;
 use shared::event::Severity;
 use shared::limits;
 use shared::metrics::Counter;
+use shared::net::Source;
 use shared::settings::DigestAlgorithm;
 use shared::snapshot::{Secret, Trunk, User};
 use sip::auth::{Algorithm, Credentials, NonceVerdict, verify, write_challenges};
 use sip::wire::{HeaderName, Message};
 
+use crate::core::Core;
 use crate::desk::{Desk, Reply};
 use crate::transactions::ServerKey;
 
@@ -238,6 +240,40 @@ pub(crate) fn refuse_unavailable(desk: &mut Desk, key: ServerKey) {
         "no user backend can tell about credentials: the request is answered 503".to_owned()
     });
     refuse_later(desk, key);
+}
+
+impl Core {
+    /// The user whose password the request shows and whose name its From bears. `None`: it has been
+    /// challenged or refused.
+    pub(crate) fn proven_sender(
+        &mut self,
+        server: ServerKey,
+        from: &Source,
+        request: &Message<'_>,
+        asked: Asked,
+        gate: Gate,
+    ) -> Option<Box<str>> {
+        self.weigh(from, request, asked, &gate);
+        let user = match gate {
+            Gate::Challenge { stale } => {
+                challenge(&mut self.desk, server, asked, stale);
+                return None;
+            }
+            Gate::Refused(status) => {
+                self.desk.refuse(server, status);
+                return None;
+            }
+            Gate::Passed(user) => user,
+        };
+        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
+        if sender.is_none_or(|uri| *uri.user_unescaped() != *user.as_bytes()) {
+            self.desk.count(Counter::AuthFailed);
+            self.other_identity(from, &user);
+            self.desk.refuse(server, 403);
+            return None;
+        }
+        Some(user)
+    }
 }
 
 /// 503 with Retry-After (RFC 3261 21.5.4), spread so that the peers do not come back all at once.

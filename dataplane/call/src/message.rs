@@ -15,8 +15,9 @@ use shared::time::Instant;
 use sip::dialog::{Dialog, State};
 use sip::wire::{HeaderName, Message, Method, Start, scan};
 
+use crate::b2bua::identity::ANONYMOUS;
 use crate::b2bua::secure::is_sips;
-use crate::b2bua::{Changes, Target, compose};
+use crate::b2bua::{Changes, Privacy, Target, compose};
 use crate::core::Core;
 use crate::desk::{Reply, TimerKey, Told};
 use crate::gate::{self, Asked, Gate};
@@ -95,20 +96,9 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
-        self.weigh(from, request, Asked::Message, &gate);
-        let user = match gate {
-            Gate::Challenge { stale } => {
-                gate::challenge(&mut self.desk, server, Asked::Message, stale);
-                return;
-            }
-            Gate::Refused(status) => return self.desk.refuse(server, status),
-            Gate::Passed(user) => user,
-        };
-        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
-        if sender.is_none_or(|uri| *uri.user_unescaped() != *user.as_bytes()) {
-            self.desk.count(Counter::AuthFailed);
-            self.other_identity(from, &user);
-            return self.refuse_message(server, 403);
+        let proven = self.proven_sender(server, from, request, Asked::Message, gate);
+        if proven.is_none() {
+            return;
         }
         self.place_message(server, from, request, None);
     }
@@ -293,6 +283,10 @@ impl Core {
             return Err(513);
         }
         let (from, to) = (request.from().map_err(|_| 400_u16)?, request.to().map_err(|_| 400_u16)?);
+        let terms = self.desk.terms_of(target.trunk.as_deref());
+        let hidden =
+            Privacy::of(request, false).hides && !terms.as_ref().is_some_and(|terms| terms.trusted);
+        let proxy = terms.as_ref().and_then(|terms| terms.route.as_deref());
         let tag = self.desk.mint.stray_tag();
         let call_id =
             format!("{:016x}@{}", self.desk.mint.random(), self.desk.advertised(&way).ip());
@@ -301,10 +295,14 @@ impl Core {
             call_id: call_id.into_bytes(),
             local_tag: tag,
             remote_tag: Vec::new(),
-            local_party: compose::renamed(from, changes.from_uri.as_deref()),
+            local_party: if hidden {
+                ANONYMOUS.to_vec()
+            } else {
+                compose::renamed(from, changes.from_uri.as_deref())
+            },
             remote_party: compose::renamed(to, changes.to_uri.as_deref()),
             remote_target: target.uri.clone(),
-            routes: target.path.clone(),
+            routes: proxy.map_or_else(|| target.path.clone(), |route| vec![route.into()]),
             local_cseq: 1,
             remote_cseq: None,
         };
@@ -316,7 +314,7 @@ impl Core {
             out.header("User-Agent", desk.settings.product.as_bytes());
             out.copy(request, HeaderName::Expires);
             out.copy(request, HeaderName::ContentEncoding);
-            compose::pass_and_add(&mut out, request, None, &changes.headers, false);
+            compose::pass_and_add(&mut out, request, None, &changes.headers, hidden);
             let kind = request.first(HeaderName::ContentType).unwrap_or(b"text/plain");
             compose::write_body(out, kind, request.body());
         });

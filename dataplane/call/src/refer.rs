@@ -164,22 +164,8 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
-        self.weigh(from, request, Asked::Referral, &gate);
-        let user = match gate {
-            Gate::Challenge { stale } => {
-                gate::challenge(&mut self.desk, server, Asked::Referral, stale);
-                return;
-            }
-            Gate::Refused(status) => return self.desk.refuse(server, status),
-            Gate::Passed(user) => user,
-        };
-        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
-        let is_another = |uri: Uri<'_>| *uri.user_unescaped() != *user.as_bytes();
-        if sender.is_none_or(is_another) {
-            self.desk.count(Counter::AuthFailed);
-            self.other_identity(from, &user);
-            return self.desk.refuse(server, 403);
-        }
+        let proven = self.proven_sender(server, from, request, Asked::Referral, gate);
+        let Some(user) = proven else { return };
         let wish = match Wish::read(request) {
             // Who is in no call with us has no dialog of ours to name.
             Ok(wish) if wish.replaces.is_some() => return self.desk.refuse(server, 501),

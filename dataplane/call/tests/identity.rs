@@ -133,6 +133,12 @@ fn privacy_makes_the_caller_anonymous_to_everybody_else() {
         world::trunks::acknowledge(&mut bench, ANN, &ok);
         let uri = format!("sip:{number}@pbx.test");
         let ours = world::tag(&header(&ok, "To"));
+        let update = world::from_ann("UPDATE", &uri, 8, "update", &ours, "");
+        bench.say(ANN, &world::trunks::adding(&update, telling));
+        let update = bench.only(at, "UPDATE");
+        assert_nothing_of(&update, &["1001", "Ann", "ann.test"]);
+        bench.say(at, &answer(&update, "200 OK", "", at, ""));
+        bench.only(ANN, "SIP/2.0 200");
         bench.say(ANN, &world::from_ann("BYE", &uri, 9, "bye", &ours, ""));
         bench.only(ANN, "SIP/2.0 200");
         let bye = bench.only(at, "BYE");

@@ -15,6 +15,7 @@ use shared::ids::ShardId;
 use shared::metrics::Counter;
 use shared::route::RouteTable;
 use shared::snapshot::Snapshot;
+use shared::trunk_options::TrunkOptions;
 use world::{ANN, BEN, Bench, CARRIER, answer, header, settings, snapshot};
 
 const CELL: &str = "10.0.0.22:5060";
@@ -31,12 +32,16 @@ fn text(from: &str, at: &str, target: &str, branch: &str, lines: &str, body: &st
 
 /// Ann's, with her digest.
 fn send(bench: &mut Bench, target: &str, branch: &str, body: &str) {
+    send_with(bench, target, branch, "", body);
+}
+
+fn send_with(bench: &mut Bench, target: &str, branch: &str, lines: &str, body: &str) {
     bench.say(ANN, &text("1001", ANN, target, branch, "", body));
     let challenge = bench.only(ANN, "SIP/2.0 407");
     let line = header(&challenge, "Proxy-Authenticate");
     let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
     let own = sip::auth::answer(&parsed, "1001", "secret-1001", "MESSAGE", target, 1, "abc");
-    let lines = format!("Proxy-Authorization: {own}\r\n");
+    let lines = format!("{lines}Proxy-Authorization: {own}\r\n");
     bench.say(ANN, &text("1001", ANN, target, &format!("{branch}b"), &lines, body));
 }
 
@@ -47,6 +52,10 @@ fn bench() -> Bench {
 }
 
 fn with_rules() -> Bench {
+    with_options(TrunkOptions::default())
+}
+
+fn with_options(options: TrunkOptions) -> Bench {
     let documents = [
         serde_json::json!({
             "name": "out", "match": { "to.user": "^9(\\d+)$" }, "rewrite": { "to.user": "00{1}" },
@@ -62,7 +71,10 @@ fn with_rules() -> Bench {
     let routes: Vec<_> = documents.iter().filter_map(read).collect();
     assert_eq!(routes.len(), 2, "{flaws:?}");
     let routes = Arc::new(RouteTable { routes, ..RouteTable::default() });
-    Bench::with(settings(), Snapshot { routes, ..snapshot() })
+    let mut trunks = snapshot().trunks.as_ref().clone();
+    let carrier = trunks.iter_mut().find(|trunk| &*trunk.name == "carrier").expect("a trunk");
+    carrier.options = Arc::new(options);
+    Bench::with(settings(), Snapshot { routes, trunks: Arc::new(trunks), ..snapshot() })
 }
 
 #[test]
@@ -173,6 +185,23 @@ fn a_rule_sends_a_text_to_a_trunk_and_its_answer_comes_back() {
         bench.say(CARRIER, &answer(&carrier, theirs, "c", "", ""));
         bench.only(ANN, &format!("SIP/2.0 {ours}"));
     }
+    bench.assert_quiet();
+}
+
+/// Privacy (RFC 3323) and the trunk's proxy hold for a text as for a call.
+#[test]
+fn a_text_by_a_trunk_hides_its_sender_and_takes_the_trunks_road() {
+    let route = Some("<sip:10.0.0.99:5060;lr>".into());
+    let mut bench = with_options(TrunkOptions { route, ..TrunkOptions::default() });
+    send_with(&mut bench, "sip:9123@pbx.test", "a", "Privacy: id\r\n", "Lunch?");
+    let carrier = bench.only(CARRIER, "MESSAGE sip:00123@");
+    assert_eq!(header(&carrier, "Route"), "<sip:10.0.0.99:5060;lr>");
+    assert!(header(&carrier, "From").contains("anonymous.invalid"), "{carrier}");
+    for word in ["1001", "Ann", "lunch"] {
+        assert!(!carrier.contains(word), "{word} in {carrier}");
+    }
+    bench.say(CARRIER, &answer(&carrier, "200 OK", "c", "", ""));
+    bench.only(ANN, "SIP/2.0 200");
     bench.assert_quiet();
 }
 

@@ -82,12 +82,16 @@ impl Attempt {
 
     /// Ann dials and shows her password. What she hears after 100.
     fn dial(&self, bench: &mut Bench) -> Vec<String> {
+        self.dial_with(bench, |invite| invite)
+    }
+
+    fn dial_with(&self, bench: &mut Bench, dress: impl Fn(String) -> String) -> Vec<String> {
         let body = sdp("10.0.0.11", 4000);
-        bench.say(ANN, &self.request("INVITE", 1, "a", "", &body));
+        bench.say(ANN, &dress(self.request("INVITE", 1, "a", "", &body)));
         let line = header(&bench.only(ANN, "SIP/2.0 407"), "Proxy-Authenticate");
         let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a challenge");
         let own = sip::auth::answer(&parsed, "1001", "secret-1001", "INVITE", &self.uri, 1, "c");
-        let invite = self.request("INVITE", 2, "b", "", &body);
+        let invite = dress(self.request("INVITE", 2, "b", "", &body));
         let line = format!("Proxy-Authorization: {own}\r\nX-Case: 42");
         bench.say(ANN, &invite.replace("X-Case: 42", &line));
         let mut heard = bench.heard(ANN);
@@ -412,8 +416,11 @@ fn a_transfer_to_a_closed_country_calls_nobody() {
     let mut bench = bench(rules(|_| ()));
     bench.register("1002", BEN);
     let attempt = Attempt::to(0, "sip:1002@pbx.test");
-    assert!(attempt.dial(&mut bench).is_empty());
+    // What the caller writes into To is an invention, and names nobody's account.
+    let forged = |invite: String| invite.replace("To: <sip:1002@", "To: <sip:7001@");
+    assert!(attempt.dial_with(&mut bench, forged).is_empty());
     let invite = bench.only(BEN, "INVITE");
+    assert!(header(&invite, "To").contains("7001"), "{invite}");
     bench.say(BEN, &answer(&invite, "200 OK", "ben", BEN, &sdp("10.0.0.12", 5000)));
     bench.only(BEN, "ACK");
     let ours = tag(&header(&bench.only(ANN, "SIP/2.0 200"), "To"));

@@ -311,6 +311,8 @@ impl Call {
         };
         let owner = self.owner(to, Asks::Relayed(number));
         let max_forwards = request.max_forwards().ok().flatten().unwrap_or(70).saturating_sub(1);
+        let leg = &self.legs[usize::from(to)];
+        let hidden = self.is_hidden(leg.side, leg.terms.as_deref());
         let leg = &mut self.legs[usize::from(to)];
         let cseq = leg.dialog.next_cseq();
         let (dialog, way, timer) = (&leg.dialog, leg.way, &leg.timer);
@@ -324,7 +326,7 @@ impl Call {
                 timer.write_request(&mut out, &rules);
             }
             out.header("User-Agent", desk.settings.product.as_bytes());
-            compose::pass_through(&mut out, &request);
+            compose::pass_and_add(&mut out, &request, None, &[], hidden);
             let content_type = request.first(HeaderName::ContentType).unwrap_or(SDP);
             compose::write_body(out, content_type, &body);
         });

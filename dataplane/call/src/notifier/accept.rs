@@ -96,21 +96,8 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
-        self.weigh(from, request, Asked::Subscription, &gate);
-        let user = match gate {
-            Gate::Challenge { stale } => {
-                gate::challenge(&mut self.desk, server, Asked::Subscription, stale);
-                return;
-            }
-            Gate::Refused(status) => return self.desk.refuse(server, status),
-            Gate::Passed(user) => user,
-        };
-        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
-        if sender.is_none_or(|uri| *uri.user_unescaped() != *user.as_bytes()) {
-            self.desk.count(Counter::AuthFailed);
-            self.other_identity(from, &user);
-            return self.refuse_subscription(server, 403);
-        }
+        let proven = self.proven_sender(server, from, request, Asked::Subscription, gate);
+        let Some(user) = proven else { return };
         if let Err(status) = self.subscribe(server, from, request, user) {
             self.refuse_subscription(server, status);
         }

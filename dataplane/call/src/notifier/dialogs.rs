@@ -29,6 +29,11 @@ impl Mark {
         Self(NonZeroU64::new(hash.finish()).unwrap_or(NonZeroU64::MAX))
     }
 
+    /// For people: a user whose name this shard does not know.
+    pub(crate) const fn number(self) -> u64 {
+        self.0.get()
+    }
+
     /// Of the user that From names.
     pub(crate) fn of_sender(request: &Message<'_>) -> Option<Self> {
         let uri = request.from().ok()?.parsed_uri().ok()?;

@@ -23,6 +23,7 @@ use crate::core::Core;
 use crate::desk::Desk;
 use crate::edge::key_of;
 use crate::io::MeshMessage;
+use crate::notifier::dialogs::Mark;
 use crate::place::uri_of;
 use crate::slots::Key;
 
@@ -290,9 +291,16 @@ fn payer(call: &Call, desk: &Desk) -> Option<Account> {
             let leaves = call.leg(transfer.leaves)?;
             return Some(Account::Source(key_of(leaves.way.peer.ip())));
         }
-        // What a caller wrote into From is its own name; what it wrote into To is nobody's.
+        // A caller's From was proven; what it wrote into To is its own invention, and no name of who
+        // it called.
         if transfer.leaves == INVITER && call.caller_hash.is_some() {
             return Some(Account::Extension(call.caller.as_str().into()));
+        }
+        if let Some(mark) = call.leg(transfer.leaves).and_then(|leg| leg.user) {
+            let known = desk.snapshot.users.keys().find(|name| Mark::of(name.as_bytes()) == mark);
+            // A backend's user has its account under the mark.
+            let name = known.map_or_else(|| format!("#{:x}", mark.number()), ToString::to_string);
+            return Some(Account::Extension(name.into()));
         }
         return call.leg(transfer.leaves).map(|leg| named(&leg.dialog.remote_party));
     }
