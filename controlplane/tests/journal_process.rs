@@ -1,18 +1,21 @@
-//! The program while its database is locked and while its disk is full. Needs io_uring; the full disk is
-//! a small tmpfs, which only root can mount.
+//! The program while its database is locked, while its disk is full and while it stands still. Needs
+//! io_uring; the disks are a small tmpfs and an image with ext4, which only root can mount.
 
 mod stand_ins;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use loadtest::load::{Ends, Load, Plan, Report, Sdp};
 use rustix::process::Signal;
 use serde_json::Value;
+use shared::time::WallMs;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stand_ins::Folder;
+use stand_ins::disk_image::DiskImage;
 use stand_ins::program::{Gate, spare_port, write_config};
 use stand_ins::small_disk::SmallDisk;
 
@@ -41,6 +44,11 @@ impl Bench {
     }
 
     fn load(&self, rate: f64, calls: u32, hold: Duration) -> Load {
+        self.load_as("load", rate, calls, hold)
+    }
+
+    /// Whose name is in every record of a call.
+    fn load_as(&self, caller: &str, rate: f64, calls: u32, hold: Duration) -> Load {
         let SocketAddr::V4(gateway) = SocketAddr::from(([127, 0, 0, 1], self.port)) else {
             unreachable!("an IPv4 address")
         };
@@ -51,7 +59,10 @@ impl Bench {
             caller_media: clone(&self.ends.caller_media),
             callee_media: clone(&self.ends.callee_media),
         };
-        let plan = Plan { rate, calls, hold, sdp: Sdp::Refused, ..Plan::new(gateway) };
+        let sdp = Sdp::Refused;
+        // Nobody asks for the password.
+        let credentials = Some((caller.to_owned(), String::new()));
+        let plan = Plan { rate, calls, hold, sdp, credentials, ..Plan::new(gateway) };
         Load::start(plan, ends).expect("a thread")
     }
 }
@@ -76,6 +87,12 @@ fn wait_until(gate: &Gate, what: &str, mut holds: impl FnMut(&Gate) -> bool) {
 
 fn records(gate: &Gate) -> Value {
     gate.get("/ami/v1/health").1["callrecord"].clone()
+}
+
+/// Frames of the one shard's journal.
+fn journaled(gate: &Gate) -> u64 {
+    let health = gate.get("/ami/v1/health").1;
+    health["shards"][0]["counters"]["journal_records_total"].as_u64().expect("a counter")
 }
 
 fn stored(gate: &Gate) -> Option<u64> {
@@ -118,11 +135,14 @@ async fn a_locked_database_holds_no_call_up_and_costs_no_record() {
 #[test]
 fn a_full_disk_holds_no_call_up_and_recovers_without_a_restart() {
     let bench = Bench::new("disk-full", "[dataplane]\njournal_segment_mb = 1\n");
-    let disk = SmallDisk::mount(&bench.folder.path().join("data"));
+    let disk = SmallDisk::of_mebibytes(96, &bench.folder.path().join("data"));
     let mut gate = Gate::start(bench.folder.path());
     disk.fill();
-    // More than the present segment and the spare one hold, so that records wait in memory as well.
-    let load = bench.load(100.0, 1_500, Duration::from_millis(100));
+    // More than segments on the disk and fronts in memory hold, so that records wait in the shard as well.
+    const CALLS: u32 = 2_600;
+    // As long as fits into a datagram.
+    let caller = "c".repeat(400);
+    let load = bench.load_as(&caller, 100.0, CALLS, Duration::from_millis(100));
     gate.wait_for("call records could not be stored");
     gate.wait_for("journal_no_spare");
     gate.wait_for("journal_full");
@@ -134,15 +154,62 @@ fn a_full_disk_holds_no_call_up_and_recovers_without_a_restart() {
     });
     disk.free();
     gate.wait_for("journal_back");
-    wait_until(&gate, "all records", |gate| records(gate)["processed"] == 1_500);
+    wait_until(&gate, "all records", |gate| records(gate)["processed"] == CALLS);
     wait_until(&gate, "readiness", |gate| gate.get("/readyz").0 == 200);
-    assert_eq!(stored(&gate), Some(1_500));
+    assert_eq!(stored(&gate), Some(CALLS.into()));
     gate.signal(Signal::KILL);
     gate.end();
     gate = Gate::start(bench.folder.path());
     finish(bench.load(20.0, 20, Duration::from_millis(100)));
-    wait_until(&gate, "the new records", |gate| stored(gate) >= Some(1_520));
-    assert_eq!(stored(&gate), Some(1_520), "the kill neither lost nor doubled one");
+    wait_until(&gate, "the new records", |gate| stored(gate) >= Some(u64::from(CALLS) + 20));
+    assert_eq!(stored(&gate), Some(u64::from(CALLS) + 20), "the kill neither lost nor doubled one");
     gate.signal(Signal::TERM);
     assert_eq!(gate.end().0, Some(0));
+}
+
+/// A disk that takes nothing for a while, as under a storm of deletions, and a kill meanwhile.
+#[test]
+fn a_disk_that_stands_still_holds_no_call_up_and_a_kill_meanwhile_costs_no_record() {
+    const STANDING: u32 = 20;
+    let bench = Bench::new("disk-still", "");
+    let folder = bench.folder.path();
+    let disk = DiskImage::mount(&folder.join("disk"), &folder.join("data"));
+    let mut gate = Gate::start(folder);
+    finish(bench.load(20.0, 20, Duration::from_millis(100)));
+    wait_until(&gate, "the first records", |gate| records(gate)["processed"] == 20);
+    let frozen = disk.freeze();
+    let report = finish(bench.load(50.0, 250, Duration::from_millis(100)));
+    assert!(report.set_up.p99_us < 1_000_000, "calls do not wait for a disk: {report}");
+    let standing = bench.load(50.0, STANDING, Duration::from_secs(600));
+    wait_until(&gate, "standing calls", |_| {
+        standing.progress.talking.load(Ordering::Relaxed) == u64::from(STANDING)
+    });
+    // A beat every half second says that the shard lives.
+    let before = journaled(&gate);
+    wait_until(&gate, "beats", |gate| journaled(gate) >= before + 4);
+    let killed = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    gate.signal(Signal::KILL);
+    drop(frozen);
+    gate.end();
+    gate = Gate::start(folder);
+    let all = u64::from(20 + 250 + STANDING);
+    wait_until(&gate, "all records", |gate| stored(gate) >= Some(all));
+    assert_eq!(stored(&gate), Some(all), "each call has one record");
+    let (status, page) = gate.get_as(TOKEN, "/api/v1/call-records?limit=500");
+    assert_eq!(status, 200, "{page}");
+    let cut: Vec<&Value> = page["data"]
+        .as_array()
+        .expect("a page")
+        .iter()
+        .filter(|record| record["hangup_reason"] == "systemCrash")
+        .collect();
+    assert_eq!(cut.len(), STANDING as usize, "{page}");
+    for record in cut {
+        let ended: WallMs = serde_json::from_value(record["ended_at"].clone()).expect("a time");
+        let early = i64::try_from(killed.as_millis()).expect("not so late") - ended.0;
+        assert!((-100..=1_500).contains(&early), "{early} ms before the kill: {record}");
+    }
+    gate.signal(Signal::TERM);
+    let (code, log) = gate.end();
+    assert_eq!(code, Some(0), "{log}");
 }

@@ -6,7 +6,7 @@ set -eu
 folder=${1:?usage: install.sh FOLDER}
 missing=
 for pair in sipp:sip-tester baresip:baresip-core ip:iproute2 nft:nftables openssl:openssl \
-    /usr/sbin/dnsmasq:dnsmasq-base; do
+    fsfreeze:util-linux mount:mount mkfs.ext4:e2fsprogs /usr/sbin/dnsmasq:dnsmasq-base; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 ||

@@ -49,8 +49,9 @@ counters! {
     Flows "flows" Gauge "Open TCP, TLS and WebSocket flows";
     Captures "captures" Gauge "Capture files being written";
     EventBacklog "event_backlog" Gauge "Events that wait for the control plane";
-    JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait in memory for a segment";
-    JournalSpares "journal_spare_segments" Gauge "Segments of the journal made ahead";
+    JournalWaiting "journal_waiting_bytes" Gauge "Bytes of the journal that wait for a front";
+    JournalUnsaved "journal_unsaved_bytes" Gauge "Bytes of the journal that are in memory and not on the disk yet";
+    JournalSpares "journal_spare_segments" Gauge "Fronts of the journal made ahead";
 
     TrunksResting "trunks_resting" Gauge "Destinations of trunks that asked a shard for no calls for now";
     TrunksRegistered "trunks_registered" Gauge "Trunks that are registered with their carrier";

@@ -206,6 +206,8 @@ pub struct RecordingSettings {
 #[derive(Clone, Debug)]
 pub struct JournalSettings {
     pub folder: PathBuf,
+    /// Where it is written first, in memory. `None`: where the system has such a place, else in `folder`.
+    pub front: Option<PathBuf>,
     /// Of this start of the process; the same for all shards.
     pub run: u64,
     /// At least `journal::SEGMENT_BYTES_MIN`.

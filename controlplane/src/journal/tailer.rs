@@ -65,7 +65,9 @@ pub(super) async fn follow(mut desk: Desk, stream: Stream, mut reached: watch::R
             break;
         }
     }
-    if seen.over == Over::Stopped && reader.stands() == 0 {
+    // What a disk that stalled has not been given yet comes out of memory at the next start.
+    let is_whole = desk.taken() >= seen.ends && reader.stands() == 0;
+    if seen.over == Over::Stopped && is_whole {
         desk.finish(&[], stream, reader.at).await;
     }
 }

@@ -45,6 +45,7 @@ pub(super) fn shard_settings(
     let nonce_key = rand::random();
     let journal = JournalSettings {
         folder: config.files().journal(),
+        front: config.dataplane().journal_front().map(Into::into),
         run: run(),
         segment_bytes: u64::from(config.dataplane().journal_segment_mb()) << 20,
     };

@@ -6,6 +6,7 @@ pub(crate) mod asking;
 #[cfg(feature = "s3")]
 pub(crate) mod bucket;
 pub(crate) mod deciding;
+pub(crate) mod disk_image;
 pub(crate) mod gate;
 pub(crate) mod postgres;
 pub(crate) mod program;

@@ -9,9 +9,14 @@ pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     pub(crate) fn mount(path: &Path) -> Self {
+        Self::of_mebibytes(24, path)
+    }
+
+    pub(crate) fn of_mebibytes(count: u32, path: &Path) -> Self {
         fs::create_dir_all(path).expect("a folder");
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs"]).arg(path);
+        let options = format!("size={count}m,mode=0700");
+        command.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(path);
         let done = command.output().expect("the program `mount`");
         let reason = String::from_utf8_lossy(&done.stderr);
         assert!(done.status.success(), "this test mounts a tmpfs, so it needs root: {reason}");

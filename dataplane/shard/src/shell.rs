@@ -245,6 +245,9 @@ impl Shell {
         if !self.core.idle() {
             wake_at = wake_at.min(self.journal.beat_at());
         }
+        if let Some(look) = self.journal.look_at(now) {
+            wake_at = wake_at.min(look);
+        }
         if let Some(due) = self.sipflow.as_ref().and_then(SipFlow::due) {
             wake_at = wake_at.min(due);
         }
@@ -273,7 +276,7 @@ impl Shell {
             && self.udp.is_empty()
             && self.tcp.is_flushed()
             && self.captures.open_count() == 0
-            && self.journal.is_written()
+            && self.journal.is_saved()
             && self.backlog.is_empty();
         flushed || now.mono >= stop_by
     }
@@ -292,9 +295,9 @@ impl Shell {
         self.flow(|flow, _| flow.hand_over_all());
         self.take_closed_captures(now);
         self.send_counters();
+        self.journal.tell_ends();
         if let Some(news) = self.journal.news() {
             self.backlog.push(news);
-            self.journal.told();
         }
         self.backlog.push(Event::Stopped(self.shard));
         self.deliver_now(now.mono);

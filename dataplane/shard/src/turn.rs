@@ -289,9 +289,10 @@ impl Shell {
         let mut moved = self.backlog.flush(now, &self.link.events);
         if self.backlog.is_empty()
             && let Some(news) = self.journal.news()
+            && let Event::Journaled { position, .. } = news
             && self.link.events.push(news).is_ok()
         {
-            self.journal.told();
+            self.journal.told(position);
             moved = true;
         }
         if moved {

@@ -156,6 +156,7 @@ impl WorldSettings {
             },
             journal: JournalSettings {
                 folder: PathBuf::from("journal"),
+                front: None,
                 run: 1,
                 segment_bytes: JournalSettings::SEGMENT_BYTES,
             },

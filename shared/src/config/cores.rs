@@ -4,6 +4,8 @@
 //! Never: asks the machine which CPUs it has; the supervisor does.
 //! Holds: a list has 1 to `SHARDS_MAX` CPUs.
 
+use std::path::{Path, PathBuf};
+
 use super::file::DataplaneFile;
 use super::problem::Report;
 use crate::limits::SHARDS_MAX;
@@ -29,6 +31,7 @@ pub struct Dataplane {
     control_cores: ControlCpus,
     media_lock: MediaLock,
     journal_segment_mb: u16,
+    journal_front: Option<PathBuf>,
 }
 
 impl Dataplane {
@@ -44,9 +47,14 @@ impl Dataplane {
         self.media_lock
     }
 
-    /// Size of the files that a shard writes its calls into; two of them are always allocated.
+    /// Size of the files that a shard's calls are written into; two of them are always allocated.
     pub const fn journal_segment_mb(&self) -> u16 {
         self.journal_segment_mb
+    }
+
+    /// Where that is written first; `None` leaves it to the system.
+    pub fn journal_front(&self) -> Option<&Path> {
+        self.journal_front.as_deref()
     }
 
     pub(super) fn check(file: &DataplaneFile, report: &mut Report<'_>) -> Self {
@@ -73,7 +81,16 @@ impl Dataplane {
             _ => MediaLock::Strict,
         };
         let journal_segment_mb = file.journal_segment_mb.unwrap_or(16);
-        Self { cores, control_cores, media_lock, journal_segment_mb }
+        let journal_front = match file.journal_front.as_deref() {
+            None | Some("auto") => None,
+            Some("") => {
+                let hint = "write \"auto\" or a folder in memory, such as \"/run/ringgate\"";
+                report.error_try("dataplane.journal_front", "it is empty", hint);
+                None
+            }
+            Some(path) => Some(PathBuf::from(path)),
+        };
+        Self { cores, control_cores, media_lock, journal_segment_mb, journal_front }
     }
 }
 

@@ -276,6 +276,7 @@ pub(super) struct DataplaneFile {
     pub(super) media_lock: Option<String>,
     pub(super) fast_path: Option<String>,
     pub(super) journal_segment_mb: Option<u16>,
+    pub(super) journal_front: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -277,6 +277,7 @@ pub(super) const USED: &[Key] = &[
     key("dataplane.control_cores", Text, Start, "\"rest\""),
     key("dataplane.media_lock", Word(&["strict", "relearn", "off"]), Start, "\"strict\""),
     key("dataplane.journal_segment_mb", Int(1, 1_024), Start, "16"),
+    key("dataplane.journal_front", Text, Start, "\"auto\""),
     key("dataplane.fast_path", Word(&["auto", "ring", "off", "ebpf"]), Start, "\"auto\""),
     key("webhooks.secret", TextOrTexts, Reload, ""),
 ];

@@ -86,6 +86,7 @@ pub fn settings() -> ShardSettings {
         recording: RecordingSettings { auto_start: false, captures: "captures".into() },
         journal: JournalSettings {
             folder: "journal".into(),
+            front: None,
             run: 1,
             segment_bytes: JournalSettings::SEGMENT_BYTES,
         },

@@ -1,28 +1,22 @@
 //! What a shard and the keeper of its journal share.
-//! Owns:  the spare segments on their way to the shard, and the flags of both ends.
+//! Owns:  the spare fronts on their way to the shard, and how far each end has come.
 //! Gives: hand-overs that neither side waits for.
 //! Never: a lock.
-//! Holds: a segment is numbered and made by the keeper, written by the shard, synced by the keeper.
+//! Holds: the shard writes a front, the keeper copies what is written to the disk; no file has two writers.
 
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
-use shared::journal::Segment;
+use shared::journal::{Position, Segment};
 
 use crate::background::{self, Troubles};
 
-/// A write goes into the cache and is over in microseconds; on a busy CPU its thread may have to wait.
-const WRITE_WAIT: Duration = Duration::from_micros(50);
-const WRITE_WAITS_MAX: usize = 2_000;
+/// Fronts made ahead. While the disk stalls or is full, they are what calls are still written to.
+pub(super) const SPARES: usize = 3;
 
-/// Segments made ahead. On a full disk they are what calls are still written to.
-pub(super) const SPARES: usize = 1;
-
-/// A segment with its header and room for frames, all of it allocated.
+/// A front: the segment as the shard writes it, in memory, with its header.
 #[derive(Debug)]
 pub(super) struct Spare {
     pub(super) segment: Segment,
@@ -33,55 +27,44 @@ pub(super) struct Spare {
 #[derive(Debug)]
 pub(super) struct Deck {
     pub(super) spares: ArrayQueue<Spare>,
-    /// Number of the segment that is written; those below it are complete.
-    pub(super) writing: AtomicU64,
-    /// Something was written since the last sync.
-    pub(super) dirty: AtomicBool,
+    /// How far the fronts are good. Segments below are complete.
+    pub(super) written: Mark,
+    /// How far the disk has the same.
+    pub(super) saved: Mark,
     /// The shard is gone.
     pub(super) ended: AtomicBool,
-    /// The keeper is in a sync, the shard in a write.
-    syncing: AtomicBool,
-    writing_now: AtomicBool,
     pub(super) troubles: Troubles,
 }
 
 impl Deck {
     pub(super) fn new() -> Self {
         Self {
-            // The first segment is made before the shard takes any.
+            // The first front is made before the shard takes any.
             spares: ArrayQueue::new(SPARES + 1),
-            writing: AtomicU64::new(0),
-            dirty: AtomicBool::new(false),
+            written: Mark::default(),
+            saved: Mark::default(),
             ended: AtomicBool::new(false),
-            syncing: AtomicBool::new(false),
-            writing_now: AtomicBool::new(false),
             troubles: background::troubles(),
         }
     }
+}
 
-    /// The shard begins to write. `true`: a sync is under way, and pages that it may be writing back
-    /// would hold the shard up until the disk has them.
-    pub(super) fn begin_write(&self) -> bool {
-        self.writing_now.store(true, Ordering::SeqCst);
-        self.syncing.load(Ordering::SeqCst)
+/// A place in a journal that one thread moves and others read.
+#[derive(Debug, Default)]
+pub(super) struct Mark(AtomicU64);
+
+/// A segment has at most 1 GiB (`dataplane.journal_segment_mb`).
+const OFFSET_BITS: u32 = 31;
+
+impl Mark {
+    pub(super) fn set(&self, at: Position) {
+        debug_assert!(at.offset >> OFFSET_BITS == 0);
+        self.0.store(at.segment << OFFSET_BITS | at.offset, Ordering::Release);
     }
 
-    pub(super) fn end_write(&self) {
-        self.writing_now.store(false, Ordering::SeqCst);
-    }
-
-    /// The keeper begins a sync: later writes see it, and one that did not is over when this returns.
-    pub(super) fn begin_sync(&self) {
-        self.syncing.store(true, Ordering::SeqCst);
-        for _ in 0..WRITE_WAITS_MAX {
-            if !self.writing_now.load(Ordering::SeqCst) {
-                break;
-            }
-            thread::sleep(WRITE_WAIT);
-        }
-    }
-
-    pub(super) fn end_sync(&self) {
-        self.syncing.store(false, Ordering::SeqCst);
+    pub(super) fn get(&self) -> Position {
+        let packed = self.0.load(Ordering::Acquire);
+        let offset = packed & ((1 << OFFSET_BITS) - 1);
+        Position { segment: packed >> OFFSET_BITS, offset }
     }
 }

@@ -1,11 +1,15 @@
-//! The journal of one shard: what the core promised, in the file before the promise leaves.
-//! Owns:  the frames that are not written yet, the open segment, where writing has come.
+//! The journal of one shard: what the core promised, in a file before the promise leaves.
+//! Owns:  the frames that are not written yet, the open front, where writing has come.
 //! Gives: `push` without a system call, `write` with one; the position for the control plane.
-//! Never: makes, syncs or removes a file: the keeper makes and syncs, the control plane removes.
+//! Never: touches a disk: fronts are in memory and outlive the process, the keeper copies them to the
+//!        disk, where the control plane reads and removes them.
 //! Holds: frames reach the file in order; what cannot be written waits and is tried again.
 
 mod deck;
+mod front;
 mod keeper;
+#[cfg(test)]
+mod keeper_tests;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +32,7 @@ pub(crate) use keeper::{Keeper, open};
 /// A call that a crash cuts is known to have lasted until the newest frame: half a second of error
 /// at most, and a turn.
 pub(crate) const BEAT: Duration = Duration::from_millis(500);
-/// After a segment that the disk refused.
+/// After a front that the system refused.
 const RETRY_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -38,11 +42,15 @@ pub(crate) struct Journal {
     frames: Frames,
     open: Option<Spare>,
     offset: u64,
-    /// How far the file is good; what the control plane was told last.
+    /// How far the fronts are good.
     written: Position,
+    /// What the control plane was told last: how far the disk is good, and how many calls have ended.
     told: Position,
+    told_ends: u64,
     /// Ends of calls that were pushed.
     ends: u64,
+    /// The disk does not keep up: the number of ends is told without a new position.
+    tells_ends: bool,
     beat_at: Instant,
     retry_at: Instant,
     stalled: bool,
@@ -60,7 +68,9 @@ impl Journal {
             offset: 0,
             written: Position::default(),
             told: Position::default(),
+            told_ends: 0,
             ends: 0,
+            tells_ends: false,
             beat_at: Instant::ZERO,
             retry_at: Instant::ZERO,
             stalled: false,
@@ -92,6 +102,16 @@ impl Journal {
         self.frames.is_empty()
     }
 
+    /// Whether the disk has it all, too.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.is_written() && self.deck.saved.get() >= self.written
+    }
+
+    /// When it is worth a look whether the disk has what was written: there will be news then.
+    pub(crate) fn look_at(&self, now: Instant) -> Option<Instant> {
+        (self.deck.saved.get() < self.written).then(|| now + keeper::LOOK)
+    }
+
     /// Bytes that no segment could take yet.
     pub(crate) fn waiting(&self) -> usize {
         self.frames.len()
@@ -108,21 +128,17 @@ impl Journal {
                 break;
             }
             let Some(open) = &self.open else { break };
-            if self.deck.begin_write() {
-                self.offset = Segment::next_page(self.offset);
-            }
             let bytes = self.frames.seal(open.segment, self.offset, open.bytes);
             let count = bytes.len();
             // Nothing to write: it is full.
             let outcome = open.file.write_all_at(bytes, self.offset);
-            self.deck.end_write();
             match outcome {
                 Ok(()) if count == 0 => self.open = None,
                 Ok(()) => {
                     self.offset += count as u64;
                     self.frames.written(count);
                     self.written = Position { segment: open.segment.number, offset: self.offset };
-                    self.deck.dirty.store(true, Ordering::Release);
+                    self.deck.written.set(self.written);
                     counters.add(Counter::JournalBytes, count as u64);
                 }
                 Err(error) => {
@@ -142,7 +158,6 @@ impl Journal {
         let Some(spare) = self.deck.spares.pop() else { return false };
         self.turned |= self.written != Position::default();
         self.offset = shared::journal::HEADER_BYTES as u64;
-        self.deck.writing.store(spare.segment.number, Ordering::Release);
         self.open = Some(spare);
         true
     }
@@ -158,8 +173,8 @@ impl Journal {
         }
     }
 
-    /// The disk refused: this segment is given up, what waits goes into the next one. A frame that
-    /// got into the file nevertheless comes twice, which is as good as once.
+    /// There is no memory for it: this front is given up, what waits goes into the next one. A frame
+    /// that got into the file nevertheless comes twice, which is as good as once.
     fn refused(&mut self, now: Instant, error: &io::Error, counters: &mut Counters) {
         counters.bump(Counter::JournalFailures);
         self.open = None;
@@ -182,6 +197,21 @@ impl Journal {
         }
         counters.set(Counter::JournalSpares, self.deck.spares.len() as u64);
         counters.set(Counter::JournalWaiting, self.frames.len() as u64);
+        counters.set(Counter::JournalUnsaved, self.unsaved());
+        self.tell_ends();
+    }
+
+    /// Ends whose records the disk does not have yet are told, too.
+    pub(crate) const fn tell_ends(&mut self) {
+        self.tells_ends = self.ends != self.told_ends;
+    }
+
+    /// Bytes that are in memory only, give or take the ends of segments.
+    fn unsaved(&self) -> u64 {
+        let saved = self.deck.saved.get();
+        let segments = self.written.segment.saturating_sub(saved.segment.max(Segment::FIRST));
+        let bytes = self.open.as_ref().map_or(0, |open| open.bytes);
+        (segments * bytes + self.written.offset).saturating_sub(saved.offset)
     }
 
     fn notice(&mut self, severity: Severity, code: &'static str, detail: String) {
@@ -196,17 +226,19 @@ impl Journal {
 
     /// What the control plane has not been told yet.
     pub(crate) fn news(&self) -> Option<Event> {
-        let (shard, position, ends) = (self.shard, self.written, self.ends);
+        let (shard, position, ends) = (self.shard, self.deck.saved.get(), self.ends);
         self.has_news().then_some(Event::Journaled { shard, position, ends })
     }
 
     pub(crate) fn has_news(&self) -> bool {
-        self.written != self.told
+        self.deck.saved.get() != self.told || self.tells_ends
     }
 
     /// It took the news.
-    pub(crate) const fn told(&mut self) {
-        self.told = self.written;
+    pub(crate) const fn told(&mut self, position: Position) {
+        self.told = position;
+        self.told_ends = self.ends;
+        self.tells_ends = false;
     }
 }
 

@@ -1,5 +1,5 @@
-//! The shard's end of the journal: order, segments, a disk that refuses.
-//! Owns:  a folder per test, segments made by hand where the keeper would.
+//! The shard's end of the journal: order, segments, a front that is refused.
+//! Owns:  a folder per test, fronts made by hand where the keeper would.
 //! Gives: what a reader finds in the files.
 //! Never: a shard.
 //! Holds: whatever happens, every record that was pushed is read back, in order.
@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use shared::cdr::{CallStatus, Cdr, Direction, HangupReason};
 use shared::ids::CallId;
-use shared::journal::{Found, HEADER_BYTES, PAGE, SEGMENT_BYTES_MIN, Scan, Stream};
+use shared::journal::{Found, HEADER_BYTES, SEGMENT_BYTES_MIN, Scan, Stream};
 use shared::time::WallMs;
 
 use super::deck::Spare;
 use super::*;
 
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new(test: &str) -> Self {
+    pub(super) fn new(test: &str) -> Self {
         let path = std::env::temp_dir().join(format!("journal-{test}-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder");
         Self(path)
@@ -31,15 +31,16 @@ impl Drop for Folder {
     }
 }
 
-const STREAM: Stream = Stream { run: 99, shard: ShardId(3) };
+pub(super) const STREAM: Stream = Stream { run: 99, shard: ShardId(3) };
 
-fn segment(number: u64) -> Segment {
+pub(super) fn segment(number: u64) -> Segment {
     Segment { stream: STREAM, number }
 }
 
-/// Gives the journal a segment, as the keeper does.
+/// Gives the journal a front, as the keeper does.
 fn supply(journal: &Journal, folder: &Path, number: u64) {
-    let file = keeper::make(folder, segment(number), SEGMENT_BYTES_MIN).expect("there is room");
+    let file = front::make(&folder.join(segment(number).file_name()), segment(number));
+    let file = file.expect("there is room");
     let spare = Spare { segment: segment(number), file: Arc::new(file), bytes: SEGMENT_BYTES_MIN };
     journal.deck.spares.push(spare).expect("room for a spare");
 }
@@ -81,12 +82,12 @@ fn cdr(number: u128) -> Cdr {
     }
 }
 
-fn end(number: u128) -> Entry {
+pub(super) fn end(number: u128) -> Entry {
     Entry::End(Box::new(cdr(number)))
 }
 
 /// The calls whose ends are in these segments, in order.
-fn read(folder: &Path, numbers: std::ops::RangeInclusive<u64>) -> Vec<u128> {
+pub(super) fn read(folder: &Path, numbers: std::ops::RangeInclusive<u64>) -> Vec<u128> {
     let mut found = Vec::new();
     for number in numbers {
         let bytes = fs::read(folder.join(segment(number).file_name())).expect("the segment");
@@ -118,17 +119,28 @@ fn records_are_in_the_file_after_one_write_and_the_news_say_how_far() {
     for number in 0..10 {
         journal.push(Instant::from_millis(1_000), &end(number), &mut counters);
     }
-    assert!(journal.news().is_none(), "nothing is in the file yet");
+    assert!(journal.news().is_none() && !journal.is_written(), "nothing is in the file yet");
     journal.write(Instant::from_millis(1_001), &mut counters);
     assert!(journal.is_written() && !journal.take_turned());
     assert_eq!(read(&folder.0, 1..=1), (0..10).collect::<Vec<_>>());
+    assert!(journal.news().is_none() && !journal.is_saved(), "the disk does not have it yet");
+    let bytes = journal.written.offset - HEADER_BYTES as u64;
+    assert_eq!(counters.of(Counter::JournalBytes), bytes);
+    journal.report(&mut counters);
+    assert_eq!(counters.of(Counter::JournalUnsaved), bytes + HEADER_BYTES as u64);
+    let Some(Event::Journaled { position, ends: 10, .. }) = journal.news() else {
+        panic!("a disk that is slow keeps nobody from the number of ends");
+    };
+    assert_eq!(position, Position::default());
+    journal.told(position);
+    assert!(journal.news().is_none());
+    journal.deck.saved.set(journal.written);
+    assert!(journal.is_saved() && journal.look_at(Instant::from_millis(1_001)).is_none());
     let Some(Event::Journaled { shard, position, ends }) = journal.news() else {
         panic!("news");
     };
-    assert_eq!((shard, position.segment, ends), (STREAM.shard, 1, 10));
-    let bytes = position.offset - HEADER_BYTES as u64;
-    assert_eq!(counters.of(Counter::JournalBytes), bytes);
-    journal.told();
+    assert_eq!((shard, position, ends), (STREAM.shard, journal.written, 10));
+    journal.told(position);
     assert!(journal.news().is_none());
 }
 
@@ -171,7 +183,7 @@ fn without_a_segment_records_wait_and_are_written_when_one_comes() {
 }
 
 #[test]
-fn a_segment_that_the_disk_refuses_is_given_up_and_the_next_one_has_everything() {
+fn a_front_that_the_system_refuses_is_given_up_and_the_next_one_has_everything() {
     let folder = Folder::new("refused");
     let (mut journal, mut counters) = (journal(), Counters::default());
     supply(&journal, &folder.0, 1);
@@ -186,7 +198,7 @@ fn a_segment_that_the_disk_refuses_is_given_up_and_the_next_one_has_everything()
     assert_eq!(counters.of(Counter::JournalFailures), 1);
     journal.push(Instant::from_millis(900), &end(2), &mut counters);
     journal.write(Instant::from_millis(900), &mut counters);
-    assert!(!journal.is_written(), "the disk has a second to come back");
+    assert!(!journal.is_written(), "there is a second for the next try");
     journal.write(Instant::from_millis(1_005), &mut counters);
     assert_eq!(notices(&mut journal), ["journal_back"]);
     assert_eq!((read(&folder.0, 1..=1), read(&folder.0, 2..=2)), (vec![], vec![1, 2]));
@@ -210,38 +222,4 @@ fn a_file_that_cannot_be_allocated_leaves_nothing_behind() {
     let error = keeper::make(&folder.0, segment(1), 1 << 60).expect_err("an exabyte");
     assert!(error.raw_os_error().is_some(), "{error}");
     assert_eq!(fs::read_dir(&folder.0).expect("the folder").count(), 0);
-}
-
-/// The kernel holds up who writes to a page on its way to the disk, so none is written to then.
-#[test]
-fn a_write_during_a_sync_begins_a_page_of_its_own() {
-    const FIRST: u128 = 1_000; // all numbers are of one length
-    let folder = Folder::new("sync");
-    let (mut journal, mut counters) = (journal(), Counters::default());
-    supply(&journal, &folder.0, 1);
-    supply(&journal, &folder.0, 2);
-    let mut number = FIRST;
-    let mut add = |journal: &mut Journal| {
-        let before = journal.written;
-        journal.push(Instant::from_millis(1_000), &end(number), &mut counters);
-        journal.write(Instant::from_millis(1_000), &mut counters);
-        number += 1;
-        (before, journal.written)
-    };
-    let (_, first) = add(&mut journal);
-    let length = first.offset - HEADER_BYTES as u64;
-    while journal.written.segment == 1 {
-        let (before, after) = add(&mut journal);
-        assert!(before.segment != after.segment || after.offset == before.offset + length);
-        journal.deck.begin_sync();
-        for _ in 0..3 {
-            let (before, after) = add(&mut journal);
-            let fresh = Segment::next_page(before.offset);
-            let expected = if before.segment == after.segment { fresh } else { PAGE };
-            assert_eq!(after.offset, expected + length, "{before:?} {after:?}");
-        }
-        journal.deck.end_sync();
-    }
-    assert!(journal.is_written() && number > FIRST + 200);
-    assert_eq!(read(&folder.0, 1..=2), (FIRST..number).collect::<Vec<_>>());
 }

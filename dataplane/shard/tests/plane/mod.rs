@@ -185,6 +185,7 @@ pub fn settings(shard: u8, shards: u8, folder: &std::path::Path, first_port: u16
         recording: RecordingSettings { auto_start: true, captures: folder.join("captures") },
         journal: JournalSettings {
             folder: folder.join("journal"),
+            front: Some(folder.join("front")),
             run: 7,
             segment_bytes: SEGMENT_BYTES_MIN,
         },
