@@ -45,7 +45,8 @@ struct Arguments {
     /// Where the SQLite file goes; it is removed at the end unless it is to be kept.
     #[arg(long, default_value = "target/records")]
     folder: PathBuf,
-    /// Leaves the SQLite file there, for `calls pages`.
+    /// Leaves the SQLite file there, for `calls pages`; the PostgreSQL server runs on until the standard
+    /// input ends.
     #[arg(long)]
     keep: bool,
 }
@@ -97,6 +98,11 @@ async fn run(arguments: &Arguments) -> Result<(), String> {
         let pool = DatabasePool::default();
         let database = Database::Postgres { url: DatabaseUrl::new(&url), pool };
         measure("PostgreSQL", &database, Some(&cluster), arguments).await?;
+        if arguments.keep {
+            println!("PostgreSQL: {url} is there until the standard input ends");
+            let ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            ended.map_err(|error| format!("the standard input: {error}"))?;
+        }
     }
     Ok(())
 }
