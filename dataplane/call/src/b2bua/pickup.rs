@@ -67,6 +67,8 @@ impl Call {
         self.joined[side.index()] = Some(index);
         (self.ring_until, self.setup_until) = (None, None);
         self.hunt.stop();
+        self.keep_share_of(index);
+        self.bill_takes_over(goes, index);
         self.cancel_branches(desk, ELSEWHERE);
         self.went_to(index);
         self.heard(desk, index, &offer);

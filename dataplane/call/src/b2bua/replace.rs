@@ -166,6 +166,7 @@ impl Call {
         self.journal_start(desk);
         self.answer_newcomer(desk, comes, server, &body);
         desk.count(Counter::LegsReplaced);
+        self.bill_takes_over(goes, comes);
         self.send_bye(desk, goes); // a challenge to it is answered with the trunk's account
         self.legs[usize::from(goes)].trunk = None; // its share is the newcomer's
         self.arm(desk);

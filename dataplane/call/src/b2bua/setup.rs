@@ -280,11 +280,13 @@ impl Call {
         }
         let (first_leg, is_sips) = (small(self.legs.len()), outgoing.is_sips);
         self.round = Some(Round { side, aim, first_leg, is_sips });
+        let mut mute = None;
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
             self.note_next_try(desk, leg);
             if outgoing.offer.is_some_and(|offer| !self.can_speak(leg, offer)) {
                 self.speechless(desk, leg);
+                mute = Some(leg);
                 continue;
             }
             let body = outgoing
@@ -292,6 +294,9 @@ impl Call {
                 .map(|offer| self.say_as(desk, leg, offer, outgoing.direction))
                 .unwrap_or_default();
             self.send_invite(desk, leg, outgoing, &body);
+        }
+        if let Some(leg) = mute {
+            self.note_mute(leg);
         }
         self.ring_until = Some(desk.now.mono + outgoing.ring);
         let setup = self.setup_limit(desk, aim, targets);
@@ -320,6 +325,7 @@ impl Call {
         let leg = new_leg(desk, outgoing.side, dialog, target.way);
         let (trunk, is_host) = (target.trunk.clone(), target.is_host);
         self.legs.push(Leg { trunk, terms, is_host, user: target.user, ..leg });
+        self.put_on_bill(desk, index, target);
         index
     }
 
