@@ -9,9 +9,12 @@ mod world;
 
 use std::time::Duration;
 
+use call::Input;
 use shared::act::{CallAction, CallName};
+use shared::command::Command;
 use shared::ids::Side;
 use shared::metrics::Counter;
+use shared::originate::Originate;
 use shared::trunk_options::TrunkOptions;
 use world::acting::act;
 use world::tolls::{Attempt, OTHER, bench, count, log, national, over, rules};
@@ -162,5 +165,27 @@ fn a_trunk_without_a_codec_in_common_holds_nothing_while_the_next_one_rings() {
     bench.say(ANN, &from_ann("BYE", "sip:1002@pbx.test", 9, "bye", &ours, ""));
     bench.only(ANN, "SIP/2.0 200");
     bye_from(&mut bench, OTHER);
+    over(bench);
+}
+
+/// One account that may call no more is one line, however many trunks the rule has.
+#[test]
+fn who_may_not_call_is_logged_once_and_not_for_every_trunk() {
+    let mut bench = bench(rules(|rules| rules.extension.calls_per_minute = Some(1)));
+    bench.register("1001", ANN);
+    let attempt = national(0);
+    let invite = attempt.goes_out(&mut bench);
+    attempt.busy(&mut bench, &invite);
+    let wanted = Originate {
+        from: "1001".into(),
+        to: "sip:030123@pbx.test".into(),
+        ..Originate::default()
+    };
+    bench.input(Input::Command(Command::Originate { id: 7, wanted: Box::new(wanted) }));
+    assert!(bench.heard(ANN).is_empty() && bench.heard(CARRIER).is_empty());
+    assert_eq!(log(&bench).len(), 1, "{:#?}", log(&bench));
+    assert_eq!(count(&mut bench, Counter::TollLimitsRefused), 1);
+    let record = bench.cdrs.last().expect("a record");
+    assert_eq!((record.status_code, record.hangup_messages.len()), (403, 1), "{record:#?}");
     over(bench);
 }

@@ -11,7 +11,7 @@ use shared::time::{Instant, Now};
 use shared::toll::Number;
 
 use super::ledger::Cap;
-use super::{Account, LOOK_MAX, LOOK_MIN, caps_of, tell_tally};
+use super::{Account, LOOK_MAX, LOOK_MIN, Why, caps_of, tell_tally};
 use crate::b2bua::forward::user_in;
 use crate::b2bua::{Call, Leg, LegState, State, Target};
 use crate::core::Core;
@@ -26,6 +26,10 @@ pub(crate) struct Bill {
     pub(super) forwarder: Option<Box<str>>,
     /// Some number was refused.
     pub(super) is_refused: bool,
+    /// By what no other trunk would change.
+    pub(super) is_broke: bool,
+    /// The last refusal that the log has: every trunk of a rule may be asked the same.
+    pub(super) logged: Option<Refused>,
     /// When the minutes are looked at again.
     pub(super) look_at: Option<Instant>,
 }
@@ -55,6 +59,10 @@ pub(crate) struct Charge {
     account: Account,
     number: Number,
 }
+
+/// Why, whose account it was, which number.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Refused(pub Why, pub Option<Account>, pub Vec<u8>);
 
 impl Item {
     fn is_for(&self, trunk: &str) -> bool {

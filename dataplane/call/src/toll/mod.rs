@@ -28,6 +28,7 @@ use crate::notifier::dialogs::Mark;
 use crate::place::uri_of;
 use crate::slots::Key;
 
+use bill::Refused;
 pub(crate) use bill::{Bill, Charge};
 use ledger::Cap;
 pub(crate) use ledger::Ledger;
@@ -144,11 +145,20 @@ impl Core {
         let Some(call) = self.calls.find_mut(slot) else { return };
         let reason = format!("Toll limit: {}", why.word()).into_bytes();
         call.note_failure(Failure { reason, ..Failure::ours(403, readable(uri)) });
-        call.shares.bill.get_or_insert_default().is_refused = true;
+        let user = user_in(uri).unwrap_or_default();
+        let refused = Refused(why, account.cloned(), user);
+        let bill = call.shares.bill.get_or_insert_default();
+        bill.is_refused = true;
+        let is_known = bill.logged.as_ref() == Some(&refused);
+        bill.logged = Some(refused);
         let is_trunks = matches!((why, account), (Why::Cap(_), Some(Account::Trunk(_))));
         if !is_trunks {
             // Another trunk would be paid by the same account, for the same number.
             call.hunt.drop_stand_ins();
+            call.shares.bill.get_or_insert_default().is_broke = true;
+        }
+        if is_known {
+            return;
         }
         let (id, source) = (call.id, call.source);
         self.desk.count(why.counter());
@@ -184,8 +194,13 @@ impl Call {
     /// Another number is tried: what was refused before says nothing of it.
     pub(crate) fn forget_refused_bill(&mut self) {
         if let Some(bill) = &mut self.shares.bill {
-            bill.is_refused = false;
+            (bill.is_refused, bill.is_broke) = (false, false);
         }
+    }
+
+    /// Whether it is the caller's account, or the number, that another trunk could not help with.
+    pub(crate) fn is_broke(&self) -> bool {
+        self.shares.bill.as_ref().is_some_and(|bill| bill.is_broke)
     }
 
     /// The status for a call that has no trunk to go by: none has room, or nobody may pay for it.
