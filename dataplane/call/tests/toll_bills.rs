@@ -176,11 +176,8 @@ fn who_may_not_call_is_logged_once_and_not_for_every_trunk() {
     let attempt = national(0);
     let invite = attempt.goes_out(&mut bench);
     attempt.busy(&mut bench, &invite);
-    let wanted = Originate {
-        from: "1001".into(),
-        to: "sip:030123@pbx.test".into(),
-        ..Originate::default()
-    };
+    let wanted =
+        Originate { from: "1001".into(), to: "sip:030123@pbx.test".into(), ..Originate::default() };
     bench.input(Input::Command(Command::Originate { id: 7, wanted: Box::new(wanted) }));
     assert!(bench.heard(ANN).is_empty() && bench.heard(CARRIER).is_empty());
     assert_eq!(log(&bench).len(), 1, "{:#?}", log(&bench));

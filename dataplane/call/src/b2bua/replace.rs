@@ -34,6 +34,13 @@ pub(crate) struct Replacing {
     is_sips: bool,
 }
 
+/// Who comes: where it is, and the user whose password was right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    pub way: Destination,
+    pub user: Option<Mark>,
+}
+
 impl Replacing {
     pub(crate) const fn is_for(&self, leg: u8) -> bool {
         self.goes == leg
@@ -78,8 +85,9 @@ impl Call {
         goes: u8,
         server: ServerKey,
         request: &Message<'_>,
-        way: Destination,
+        newcomer: Newcomer,
     ) -> Result<(), u16> {
+        let Newcomer { way, user } = newcomer;
         let stays = self.may_replace(goes, false)?;
         if self.made.transfers >= TRANSFERS_PER_CALL_MAX {
             return Err(603);
@@ -98,7 +106,7 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);
-        let user = Mark::of_sender(request).filter(|_| trunk.is_none());
+        let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
         let mut leg = Leg { user, trunk, terms, said: offer.text().to_vec(), ..leg };
         leg.timer.learn(request);

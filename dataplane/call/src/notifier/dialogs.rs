@@ -10,7 +10,6 @@ use std::num::NonZeroU64;
 
 use rustc_hash::{FxHashMap, FxHasher};
 use shared::ids::ShardId;
-use sip::wire::Message;
 
 use super::document::{Phase, Standing};
 use crate::b2bua::{Call, INVITER, Leg, LegState, small};
@@ -32,12 +31,6 @@ impl Mark {
     /// For people: a user whose name this shard does not know.
     pub(crate) const fn number(self) -> u64 {
         self.0.get()
-    }
-
-    /// Of the user that From names.
-    pub(crate) fn of_sender(request: &Message<'_>) -> Option<Self> {
-        let uri = request.from().ok()?.parsed_uri().ok()?;
-        Some(Self::of(&uri.user_unescaped()))
     }
 }
 

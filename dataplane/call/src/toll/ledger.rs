@@ -31,7 +31,10 @@ pub enum Account {
     Extension(Box<str>),
     /// Where a call came from that nobody had to prove a name for (`edge::key_of`).
     Source(u128),
+    /// An extension's texts: they take no calls away.
+    Texter(Box<str>),
     Trunk(Box<str>),
+    TrunkTexts(Box<str>),
 }
 
 impl fmt::Display for Account {
@@ -39,7 +42,9 @@ impl fmt::Display for Account {
         match self {
             Self::Extension(name) => write!(f, "extension {name}"),
             Self::Source(key) => write!(f, "source {}", Ipv6Addr::from_bits(*key).to_canonical()),
+            Self::Texter(name) => write!(f, "texts of extension {name}"),
             Self::Trunk(name) => write!(f, "trunk {name}"),
+            Self::TrunkTexts(name) => write!(f, "texts by trunk {name}"),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod bill;
 mod ledger;
+mod texts;
 
 use std::time::Duration;
 
@@ -143,7 +144,7 @@ impl Core {
         uri: &[u8],
     ) {
         let Some(call) = self.calls.find_mut(slot) else { return };
-        let reason = format!("Toll limit: {}", why.word()).into_bytes();
+        let reason = toll_reason(why.word());
         call.note_failure(Failure { reason, ..Failure::ours(403, readable(uri)) });
         let user = user_in(uri).unwrap_or_default();
         let refused = Refused(why, account.cloned(), user);
@@ -168,6 +169,11 @@ impl Core {
             format!(" why={why} call={id} account={account:?} trunk={trunk:?} number={number:?}")
         });
     }
+}
+
+/// The phrase that the caller hears, by the key of the configuration.
+pub(crate) fn toll_reason(word: &str) -> Vec<u8> {
+    format!("Toll limit: {word}").into_bytes()
 }
 
 /// The other shards hear what this one has counted.
@@ -238,8 +244,8 @@ impl Call {
 
 const fn caps_of<'r>(rules: &'r TollRules, account: &Account) -> &'r Caps {
     match account {
-        Account::Extension(_) | Account::Source(_) => &rules.extension,
-        Account::Trunk(_) => &rules.trunk,
+        Account::Extension(_) | Account::Source(_) | Account::Texter(_) => &rules.extension,
+        Account::Trunk(_) | Account::TrunkTexts(_) => &rules.trunk,
     }
 }
 
