@@ -660,6 +660,7 @@ impl Core {
                     self.tell(told, None);
                 }
                 TimerKey::Enrolment(key) => self.enrolment_due(key),
+                TimerKey::Look => self.look_on(),
                 TimerKey::Moved(name) => self.forget_moved(name),
                 TimerKey::Page(key) => self.page_due(key),
                 TimerKey::Ping(watch) => self.ping_due(watch),
@@ -668,6 +669,7 @@ impl Core {
                     self.desk.server_timer(key);
                 }
                 TimerKey::Subscription(key) => self.subscription_due(key),
+                TimerKey::Telling => self.tell_on(),
             }
         }
         self.due = due;

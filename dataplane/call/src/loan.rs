@@ -74,6 +74,7 @@ pub(crate) struct LentLeg {
     pub name: LegName,
     pub dialog: Dialog,
     pub way: Destination,
+    pub has_called: bool,
     pub user: Option<Mark>,
     pub trunk: Option<Box<str>>,
     pub is_host: bool,

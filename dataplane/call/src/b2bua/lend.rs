@@ -80,6 +80,7 @@ impl Call {
             name,
             dialog: leg.dialog.clone(),
             way: leg.way,
+            has_called: leg.has_called,
             user: self.user_of(index),
             trunk: self.trunk_of(index).map(Into::into),
             is_host: leg.is_host,
@@ -239,6 +240,7 @@ impl Call {
     pub(crate) fn borrowed_leg(desk: &mut Desk, side: Side, lent: LentLeg) -> Leg {
         let leg = new_leg(desk, side, lent.dialog, lent.way);
         Leg {
+            has_called: lent.has_called,
             user: lent.user,
             terms: desk.terms_of(lent.trunk.as_deref()),
             trunk: lent.trunk,

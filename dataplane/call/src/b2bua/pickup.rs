@@ -59,7 +59,7 @@ impl Call {
         let trunk = self.legs[usize::from(goes)].trunk.clone();
         let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
-        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, ..leg });
+        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, has_called: true, ..leg });
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.is_sips |= asks_tls(request);

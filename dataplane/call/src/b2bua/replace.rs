@@ -108,7 +108,8 @@ impl Call {
         let trunk = self.trunk_of(goes).map(Into::into);
         let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
-        let mut leg = Leg { user, trunk, terms, said: offer.text().to_vec(), ..leg };
+        let said = offer.text().to_vec();
+        let mut leg = Leg { user, trunk, terms, said, has_called: true, ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);

@@ -85,6 +85,7 @@ impl Call {
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
         let mut inviter = new_leg(desk, Side::Caller, dialog, way);
         inviter.timer.learn(request);
+        inviter.has_called = true;
         let named = compose::party_user(&caller);
         // Whose password was right, under a From that names nobody.
         let veiled = sender.user().filter(|user| *user != named);
@@ -473,6 +474,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         side,
         dialog,
         way,
+        has_called: false,
         user: None,
         trunk: None,
         terms: None,
