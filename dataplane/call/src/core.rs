@@ -304,6 +304,10 @@ impl Core {
         if !call.acts.is_empty() {
             call.settle_acts(&mut self.desk);
         }
+        if call.ended.is_none() && call.shares.bill.is_some() {
+            self.balance_bill(key);
+        }
+        let Some(call) = self.calls.find_mut(key) else { return };
         let mut shares = std::mem::take(&mut call.shares.returned);
         if call.ended.is_none() {
             let is_due = call.hunt.take_due();
@@ -314,12 +318,12 @@ impl Core {
             return;
         }
         let (is_over, decision) = (call.is_over(), call.decision.take());
-        let (bill, answered) = (call.shares.bill.take(), call.answered);
+        let bill = call.shares.bill.take();
         let asked = std::mem::take(&mut call.hunt.asked);
         shares.append(&mut call.shares.held);
         shares.append(&mut call.hunt.shares);
         self.give_back(shares);
-        self.settle_bill(bill, answered);
+        self.settle_bill(bill);
         decision.map(|key| self.pending.remove(key));
         for ask in asked {
             self.asks.remove(ask);
@@ -656,6 +660,7 @@ impl Core {
                     self.tell(told, None);
                 }
                 TimerKey::Enrolment(key) => self.enrolment_due(key),
+                TimerKey::Look => self.look_on(),
                 TimerKey::Moved(name) => self.forget_moved(name),
                 TimerKey::Page(key) => self.page_due(key),
                 TimerKey::Ping(watch) => self.ping_due(watch),
@@ -664,6 +669,7 @@ impl Core {
                     self.desk.server_timer(key);
                 }
                 TimerKey::Subscription(key) => self.subscription_due(key),
+                TimerKey::Telling => self.tell_on(),
             }
         }
         self.due = due;
@@ -693,7 +699,7 @@ impl Core {
                 let shares = shares.map(std::mem::take);
                 self.give_back(shares.concat());
                 self.give_back(std::mem::take(&mut call.hunt.shares));
-                self.settle_bill(call.shares.bill.take(), call.answered);
+                self.settle_bill(call.shares.bill.take());
             }
             self.notifier.watched.forget(key);
         }

@@ -62,12 +62,16 @@ pub(crate) enum TimerKey {
     Enrolment(Key),
     /// A leg that went to another shard and is no more: nothing of it is repeated any longer.
     Moved(LegName),
+    /// The look for calls of watched users goes on.
+    Look,
     /// Who was to take a text has not.
     Page(Key),
     /// A trunk is to be asked if it is there, or owes the answer.
     Ping(Key),
     /// Somebody is to be told, or its subscription is over.
     Subscription(Key),
+    /// The next watchers of a user are told.
+    Telling,
 }
 
 /// What a client transaction has to say to whoever asked.

@@ -2,7 +2,7 @@
 //! Owns:  the decision `Gate`; nonces live at the desk.
 //! Gives: the same challenge and the same refusal for known and unknown users.
 //! Never: a password in a notice, a code that tells a user from no user.
-//! Holds: an authenticated caller's From is its own user name.
+//! Holds: an authenticated caller's From is its own user name, or nobody's.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use shared::snapshot::{Secret, Trunk, User};
 use sip::auth::{Algorithm, Credentials, NonceVerdict, verify, write_challenges};
 use sip::wire::{HeaderName, Message};
 
+use crate::b2bua::identity::names_nobody;
 use crate::core::Core;
 use crate::desk::{Desk, Reply};
 use crate::transactions::ServerKey;
@@ -68,6 +69,32 @@ impl Asked {
             Self::Call | Self::Message | Self::Referral => HeaderName::ProxyAuthorization,
             Self::Registration | Self::Subscription => HeaderName::Authorization,
         }
+    }
+}
+
+/// Whose call it is that begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Without an account, at somebody who takes such calls.
+    Guest,
+    Trunk(Box<str>),
+    /// Calls need no password here.
+    Unasked,
+    /// Whose password was right.
+    User(Box<str>),
+}
+
+impl Sender {
+    pub(crate) fn user(&self) -> Option<&str> {
+        if let Self::User(name) = self { Some(name) } else { None }
+    }
+
+    pub(crate) fn trunk_name(&self) -> Option<&str> {
+        if let Self::Trunk(name) = self { Some(name) } else { None }
+    }
+
+    pub(crate) fn trunk(self) -> Option<Box<str>> {
+        if let Self::Trunk(name) = self { Some(name) } else { None }
     }
 }
 
@@ -265,15 +292,21 @@ impl Core {
             }
             Gate::Passed(user) => user,
         };
-        let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
-        if sender.is_none_or(|uri| *uri.user_unescaped() != *user.as_bytes()) {
-            self.desk.count(Counter::AuthFailed);
-            self.other_identity(from, &user);
-            self.desk.refuse(server, 403);
-            return None;
+        if may_send_as(request, &user) {
+            return Some(user);
         }
-        Some(user)
+        self.desk.count(Counter::AuthFailed);
+        self.other_identity(from, &user);
+        self.desk.refuse(server, 403); // another one's identity
+        None
     }
+}
+
+/// Whether From names the user whose password was right, or nobody: then the password alone says who
+/// it is (RFC 3323 4.1.1.3).
+fn may_send_as(request: &Message<'_>, user: &str) -> bool {
+    let sender = request.from().ok().and_then(|from| from.parsed_uri().ok());
+    sender.is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes() || names_nobody(&uri))
 }
 
 /// 503 with Retry-After (RFC 3261 21.5.4), spread so that the peers do not come back all at once.

@@ -14,7 +14,7 @@ use sip::wire::{HeaderName, Message, Start, scan};
 use crate::ask::Pending;
 use crate::core::Core;
 use crate::desk::TimerKey;
-use crate::gate::{self, Asked};
+use crate::gate::{self, Asked, Sender};
 use crate::io::MeshMessage;
 use crate::locate::{self, Place};
 use crate::steer;
@@ -36,7 +36,7 @@ impl Core {
     pub(crate) fn receive_stranger(&mut self, key: ServerKey, from: Source, request: &Message<'_>) {
         match self.host(request, &from) {
             Host::Refuses => self.identify(key, from, request),
-            Host::Welcomes => self.admit(key, from, request, None, true),
+            Host::Welcomes => self.admit(key, from, request, Sender::Guest),
             Host::At(shard, user) => {
                 let Ok(ask) = self.pending.insert(Pending::Guest { server: key }) else {
                     return self.identify(key, from, request);
@@ -101,7 +101,7 @@ impl Core {
             return; // much may have happened meanwhile
         }
         if welcome {
-            self.admit(key, from, &request, None, true);
+            self.admit(key, from, &request, Sender::Guest);
         } else {
             self.identify(key, from, &request);
         }

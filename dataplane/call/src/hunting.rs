@@ -41,6 +41,7 @@ impl Core {
             return;
         };
         let shares = std::mem::take(&mut call.hunt.shares);
+        self.drop_uncalled(slot);
         self.follow_forward(slot);
         let Some(call) = self.calls.find_mut(slot) else { return };
         let group = call.take_group(&mut self.desk);

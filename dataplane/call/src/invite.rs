@@ -18,7 +18,7 @@ use crate::b2bua::{Call, INVITER, session_timer};
 use crate::core::Core;
 use crate::desk::Reply;
 use crate::enrolment;
-use crate::gate::{self, Asked, Gate};
+use crate::gate::{self, Asked, Gate, Sender};
 use crate::io::Output;
 use crate::mint;
 use crate::slots::Key;
@@ -36,8 +36,11 @@ impl Core {
             // Whoever wants another one's place says who it is, whatever holds for calls.
             return self.identify(key, from, request);
         }
-        if trunk.is_some() || !self.desk.settings.call_auth {
-            return self.admit(key, from, request, trunk, false);
+        if let Some(trunk) = trunk {
+            return self.admit(key, from, request, Sender::Trunk(trunk));
+        }
+        if !self.desk.settings.call_auth {
+            return self.admit(key, from, request, Sender::Unasked);
         }
         self.receive_stranger(key, from, request);
     }
@@ -66,31 +69,23 @@ impl Core {
         key: ServerKey,
         from: Source,
         request: &Message<'_>,
-        trunk: Option<Box<str>>,
-        is_guests: bool,
+        sender: Sender,
     ) {
-        if trunk.is_none() && self.holds_too_many(&from, request) {
+        let is_trunks = matches!(sender, Sender::Trunk(_));
+        if !is_trunks && self.holds_too_many(&from, request) {
             return gate::refuse_source(&mut self.desk, key);
         }
         if request.first(HeaderName::Replaces).is_some() {
-            return self.take_place(key, &from, request, trunk, is_guests);
+            return self.take_place(key, &from, request, sender);
         }
         // A call that goes to a trunk becomes outbound when that is decided.
-        let direction = if trunk.is_some() { Direction::Inbound } else { Direction::Internal };
+        let direction = if is_trunks { Direction::Inbound } else { Direction::Internal };
         let Some(slot) = self.calls.next_key() else {
             return gate::refuse_overload(&mut self.desk, key);
         };
         let caller_hash = self.caller_hash(request);
-        let invitation = Invitation {
-            key: slot,
-            server: key,
-            request,
-            from,
-            direction,
-            inbound_trunk: trunk,
-            is_guests,
-            caller_hash,
-        };
+        let invitation =
+            Invitation { key: slot, server: key, request, from, direction, sender, caller_hash };
         let Some(call) = Call::begin(&mut self.desk, invitation) else {
             return self.desk.refuse(key, 400);
         };
@@ -175,22 +170,13 @@ impl Core {
         request: &Message<'_>,
         gate: Gate,
     ) {
-        self.weigh(&from, request, Asked::Call, &gate);
-        match gate {
-            Gate::Challenge { stale } => {
-                let answer = gate::challenge(&mut self.desk, key, Asked::Call, stale);
-                self.keep_challenged(&from, request, answer);
-            }
-            Gate::Refused(status) => self.desk.refuse(key, status),
-            Gate::Passed(user) => {
-                let caller = request.from().ok().and_then(|from| from.parsed_uri().ok());
-                if caller.is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes()) {
-                    return self.admit(key, from, request, None, false);
-                }
-                self.desk.count(Counter::AuthFailed);
-                self.other_identity(&from, &user);
-                self.desk.refuse(key, 403); // another one's identity
-            }
+        if let Gate::Challenge { stale } = gate {
+            self.weigh(&from, request, Asked::Call, &gate);
+            let answer = gate::challenge(&mut self.desk, key, Asked::Call, stale);
+            return self.keep_challenged(&from, request, answer);
+        }
+        if let Some(user) = self.proven_sender(key, &from, request, Asked::Call, gate) {
+            self.admit(key, from, request, Sender::User(user));
         }
     }
 

@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use shared::ids::{CallId, ShardId};
 use shared::limits::CALLS_PER_SHARD_MAX;
 use shared::net::{Destination, Source};
-use shared::time::{Instant, Now};
+use shared::time::Instant;
 use sip::auth::NonceCounts;
 use sip::dialog::Dialog;
 use sip::wire::{HeaderName, Message, Replaces};
@@ -22,7 +22,7 @@ use crate::io::MeshMessage;
 use crate::mint::{self, LegName, TagParts};
 use crate::notifier::dialogs::Mark;
 use crate::slots::Key;
-use crate::toll::Bill;
+use crate::toll::Charge;
 
 /// What one call says to another about a leg.
 #[derive(Clone, Debug)]
@@ -74,6 +74,7 @@ pub(crate) struct LentLeg {
     pub name: LegName,
     pub dialog: Dialog,
     pub way: Destination,
+    pub has_called: bool,
     pub user: Option<Mark>,
     pub trunk: Option<Box<str>>,
     pub is_host: bool,
@@ -90,6 +91,8 @@ pub(crate) struct LentLeg {
     pub is_recorded: bool,
     /// Its call goes on over TLS only.
     pub is_sips: bool,
+    /// What it costs, and whom.
+    pub charges: Vec<Charge>,
     /// How often its shard has used the nonces that the leg's trunk may ask with again.
     pub counts: NonceCounts,
 }
@@ -124,6 +127,7 @@ pub(crate) struct OnLoan {
     pub end_at: Option<Instant>,
     pub is_recorded: bool,
     pub is_sips: bool,
+    pub charges: Vec<Charge>,
 }
 
 /// Where legs are that came to be in other calls.
@@ -137,8 +141,6 @@ struct Place {
     at: At,
     /// What it counts against, as long as it stands.
     share: Option<Box<str>>,
-    /// What it costs, and since when it has been answered.
-    bill: Option<(Box<Bill>, Option<Now>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -205,7 +207,7 @@ impl Core {
         }
         match &mut *loan.0 {
             Word::Taken { name, at, .. } => {
-                self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None, bill: None });
+                self.moved.legs.insert(*name, Place { at: At::Here(*at), share: None });
             }
             // A count that was used there must not be used here once more (RFC 7616 3.4.5).
             Word::Lent { leg, .. } => leg.counts.clone_from(&self.desk.nonce_counts),
@@ -294,17 +296,16 @@ impl Core {
     }
 
     fn leg_taken(&mut self, lender: TagParts, borrower: &Borrower, name: LegName, at: At) {
-        let (mut share, mut bill) = (None, None);
-        let mut is_taken = false;
+        let (mut share, mut is_taken) = (None, false);
         self.with_call(Some(lender.call), |call, desk, _| {
-            is_taken = call.leg_taken(desk, lender.leg, borrower, &mut share, &mut bill);
+            is_taken = call.leg_taken(desk, lender.leg, borrower, &mut share);
         });
         if !is_taken {
             return; // its call has ended: the borrower hears that
         }
         match self.moved.legs.get_mut(&name) {
             Some(place) => place.at = at,
-            None => drop(self.moved.legs.insert(name, Place { at, share, bill })),
+            None => drop(self.moved.legs.insert(name, Place { at, share })),
         }
     }
 
@@ -314,8 +315,6 @@ impl Core {
         if let Some(share) = place.share.take() {
             self.desk.trunks.return_call(&share);
         }
-        let (bill, answered) = place.bill.take().unzip();
-        self.settle_bill(bill, answered.flatten());
         let Some(place) = self.moved.legs.get(&name) else { return };
         if matches!(place.at, At::Shard(_)) {
             // Its last requests were answered there, and so are their repeats (RFC 3261 17.2).

@@ -12,20 +12,23 @@ use shared::limits::{BRANCHES_PER_CALL_MAX, MESSAGE_BYTES_MAX, MESSAGE_DATAGRAM_
 use shared::metrics::Counter;
 use shared::net::{Source, Transport};
 use shared::time::Instant;
+use shared::trunk_options::TrunkOptions;
 use sip::dialog::{Dialog, State};
-use sip::wire::{HeaderName, Message, Method, Start, scan};
+use sip::wire::{HeaderName, Message, Method, NameAddr, Start, scan};
 
-use crate::b2bua::identity::ANONYMOUS;
+use crate::b2bua::identity::{ANONYMOUS, Named, asserted, own_party, users_identity};
 use crate::b2bua::secure::is_sips;
 use crate::b2bua::{Changes, Privacy, Target, compose};
 use crate::core::Core;
 use crate::desk::{Reply, TimerKey, Told};
-use crate::gate::{self, Asked, Gate};
+use crate::gate::{self, Asked, Gate, Sender};
 use crate::hunting::target_of;
 use crate::io::{BindingTarget, MeshMessage};
+use crate::place::uri_of;
 use crate::router::{self, Decision, Dialled, Outlook};
 use crate::slots::Key;
 use crate::steer;
+use crate::toll::toll_reason;
 use crate::transactions::{Owner, ServerKey};
 
 /// How long receivers are waited for. The sender's own patience is 32 s, and after that nobody hears what
@@ -39,7 +42,11 @@ const ASK_MARK: u64 = 1 << 63;
 #[derive(Debug)]
 pub(crate) struct Page {
     server: ServerKey,
-    trunk: Option<Box<str>>,
+    sender: Sender,
+    /// Who the sender is, name and address, where its From names nobody.
+    identity: Option<Box<[u8]>>,
+    /// It is on its sender's account already.
+    is_paid: bool,
     /// The bindings of a user are waited for.
     asked: Option<Without>,
     changes: Changes,
@@ -48,6 +55,8 @@ pub(crate) struct Page {
     /// Requests without an answer.
     out: usize,
     best: Option<u16>,
+    /// The toll cap that kept it from some trunk.
+    why: Option<&'static str>,
     /// Nobody is waited for longer, whoever is tried by then.
     until: Instant,
     /// The end of the present wait.
@@ -80,7 +89,7 @@ impl Core {
             return self.refuse_message(server, 413);
         }
         if let Some(trunk) = self.source_trunk(request, from) {
-            return self.place_message(server, from, request, Some(trunk));
+            return self.place_message(server, from, request, Sender::Trunk(trunk));
         }
         match gate::authenticate(&mut self.desk, request, Asked::Message) {
             Ok(gate) => self.message_identified(server, from, request, gate),
@@ -97,10 +106,8 @@ impl Core {
         gate: Gate,
     ) {
         let proven = self.proven_sender(server, from, request, Asked::Message, gate);
-        if proven.is_none() {
-            return;
-        }
-        self.place_message(server, from, request, None);
+        let Some(user) = proven else { return };
+        self.place_message(server, from, request, Sender::User(user));
     }
 
     fn place_message(
@@ -108,17 +115,25 @@ impl Core {
         server: ServerKey,
         from: &Source,
         request: &Message<'_>,
-        trunk: Option<Box<str>>,
+        sender: Sender,
     ) {
+        let own = request.from().ok().and_then(|from| from.parsed_uri().ok());
+        let is_own =
+            |user: &&str| own.as_ref().is_some_and(|uri| *uri.user_unescaped() == *user.as_bytes());
+        let veiled = sender.user().filter(|user| !is_own(user));
+        let identity = veiled.map(|user| own_party(&self.desk, user).into());
         let until = self.desk.now.mono + ANSWER_WAIT;
         let page = Page {
             server,
-            trunk,
+            sender,
+            identity,
+            is_paid: false,
             asked: None,
             changes: Changes::default(),
             next: VecDeque::new(),
             out: 0,
             best: None,
+            why: None,
             until,
             give_up_at: until,
         };
@@ -140,7 +155,8 @@ impl Core {
         let random = self.desk.mint.random();
         let Start::Request { uri, .. } = request.start() else { return };
         let Some(page) = self.pages.find(key) else { return };
-        let dialled = Dialled::of_request(request, uri, from.peer.ip(), page.trunk.as_deref());
+        let dialled = Dialled::of_request(request, uri, from.peer.ip(), page.sender.trunk_name())
+            .and_then(|dialled| dialled.named(page.identity.as_deref().map(uri_of)));
         let Ok(dialled) = dialled else { return self.page_failed(key, 400) };
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from, turns, random, unregistered };
@@ -225,12 +241,40 @@ impl Core {
 
     /// The next of the trunks' destinations gets it.
     fn page_next(&mut self, key: Key) {
-        let Some(page) = self.pages.find_mut(key) else { return };
-        match page.next.pop_front() {
-            Some(next) => self.page_round(key, vec![next]),
-            None => {
+        while let Some(page) = self.pages.find_mut(key) {
+            let Some(next) = page.next.pop_front() else {
                 let status = page.best.unwrap_or(480);
-                self.page_failed(key, status);
+                return self.page_failed(key, status);
+            };
+            if self.page_pays(key, &next.0) {
+                return self.page_round(key, vec![next]);
+            }
+        }
+    }
+
+    /// Whether the text may go there; its sender, and the trunk, have one more of today then.
+    fn page_pays(&mut self, key: Key, target: &Target) -> bool {
+        let Some(page) = self.pages.find(key) else { return false };
+        let Some(trunk) = &target.trunk else { return true };
+        let found = self.desk.transactions.servers.find(page.server);
+        let Some(source) = found.map(|server| server.from) else { return true };
+        let sender = page.sender.user().filter(|_| !page.is_paid);
+        match self.desk.pays_text(&source, sender, trunk, &target.uri) {
+            Ok(()) => {
+                if let Some(page) = self.pages.find_mut(key) {
+                    page.is_paid = true;
+                }
+                true
+            }
+            Err(refused) => {
+                if let Some(page) = self.pages.find_mut(key) {
+                    page.note(403);
+                    page.why = Some(refused.why);
+                    if !refused.is_trunks {
+                        page.next.clear(); // it is the same account with every other
+                    }
+                }
+                false
             }
         }
     }
@@ -282,10 +326,16 @@ impl Core {
         if is_long && way.transport == Transport::Udp {
             return Err(513);
         }
-        let (from, to) = (request.from().map_err(|_| 400_u16)?, request.to().map_err(|_| 400_u16)?);
+        let page = self.pages.find(key).ok_or(500_u16)?;
+        let own = page.identity.as_deref().map_or_else(|| request.from(), NameAddr::parse);
+        let (from, to) = (own.map_err(|_| 400_u16)?, request.to().map_err(|_| 400_u16)?);
         let terms = self.desk.terms_of(target.trunk.as_deref());
-        let hidden =
-            Privacy::of(request, false).hides && !terms.as_ref().is_some_and(|terms| terms.trusted);
+        let from_party = compose::renamed(from, changes.from_uri.as_deref());
+        let named = self.page_named(page, request, &from_party, terms.as_deref());
+        let hides = self.page_hides(page, request);
+        let is_told = named.as_ref().is_some_and(Named::tells);
+        let is_trusted = terms.as_ref().is_some_and(|terms| terms.trusted);
+        let hidden = hides && !is_trusted;
         let proxy = terms.as_ref().and_then(|terms| terms.route.as_deref());
         let tag = self.desk.mint.stray_tag();
         let call_id =
@@ -295,11 +345,7 @@ impl Core {
             call_id: call_id.into_bytes(),
             local_tag: tag,
             remote_tag: Vec::new(),
-            local_party: if hidden {
-                ANONYMOUS.to_vec()
-            } else {
-                compose::renamed(from, changes.from_uri.as_deref())
-            },
+            local_party: if hidden || hides && is_told { ANONYMOUS.to_vec() } else { from_party },
             remote_party: compose::renamed(to, changes.to_uri.as_deref()),
             remote_target: target.uri.clone(),
             routes: proxy.map_or_else(|| target.path.clone(), |route| vec![route.into()]),
@@ -314,6 +360,9 @@ impl Core {
             out.header("User-Agent", desk.settings.product.as_bytes());
             out.copy(request, HeaderName::Expires);
             out.copy(request, HeaderName::ContentEncoding);
+            if let Some(named) = &named {
+                named.write(&mut out, Some(request), &changes.headers);
+            }
             compose::pass_and_add(&mut out, request, None, &changes.headers, hidden);
             let kind = request.first(HeaderName::ContentType).unwrap_or(b"text/plain");
             compose::write_body(out, kind, request.body());
@@ -322,6 +371,39 @@ impl Core {
         let account = target.trunk.as_deref().and_then(|name| self.desk.account_of(name, way.peer));
         self.desk.vouch(Some(sent), account);
         Ok(())
+    }
+
+    /// What its sender wants to be kept to ourselves.
+    fn page_hides(&self, page: &Page, request: &Message<'_>) -> bool {
+        let terms = self.desk.terms_of(page.sender.trunk_name());
+        let legacy = terms.is_some_and(|terms| terms.remote_party_id);
+        page.identity.is_some() || Privacy::of(request, legacy).hides
+    }
+
+    /// What a trusted trunk is told beside From (RFC 3325): the user whose password was right, or whoever
+    /// a trusted trunk says it is.
+    fn page_named(
+        &self,
+        page: &Page,
+        request: &Message<'_>,
+        told: &[u8],
+        terms: Option<&TrunkOptions>,
+    ) -> Option<Named> {
+        let legacy = terms.filter(|terms| terms.trusted)?.remote_party_id;
+        let values = match &page.sender {
+            Sender::User(user) => {
+                let own = own_party(&self.desk, user);
+                let from = page.identity.as_deref().map_or_else(|| request.from(), NameAddr::parse);
+                let from = from.or_else(|_| NameAddr::parse(&own)).ok()?;
+                users_identity(&self.desk, told, &from).into_iter().collect()
+            }
+            Sender::Trunk(trunk) => {
+                let theirs = self.desk.terms_of(Some(trunk)).filter(|terms| terms.trusted);
+                theirs.map(|terms| asserted(request, &terms)).unwrap_or_default()
+            }
+            Sender::Guest | Sender::Unasked => Vec::new(),
+        };
+        Some(Named::new(values, legacy, self.page_hides(page, request)))
     }
 
     /// Whether an answer to its request is still of use.
@@ -365,9 +447,14 @@ impl Core {
     }
 
     fn page_failed(&mut self, key: Key, status: u16) {
-        if let Some(page) = self.pages.remove(key) {
-            self.refuse_message(page.server, status);
-        }
+        let Some(page) = self.pages.remove(key) else { return };
+        let Some(why) = page.why.filter(|_| status == 403) else {
+            return self.refuse_message(page.server, status);
+        };
+        self.desk.count(Counter::MessagesRefused);
+        let reason = toll_reason(why);
+        let answer = Reply { status, reason: &reason, to_tag: None };
+        self.desk.respond(page.server, answer, |_, _, out| out.end());
     }
 
     fn refuse_message(&mut self, server: ServerKey, status: u16) {

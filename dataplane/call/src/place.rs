@@ -80,7 +80,8 @@ impl Core {
             return unreadable();
         };
         let (from, trunk) = (call.source, call.inbound_trunk.clone());
-        let dialled = Dialled::of_request(request, uri, from.peer.ip(), trunk.as_deref());
+        let dialled = Dialled::of_request(request, uri, from.peer.ip(), trunk.as_deref())
+            .and_then(|dialled| dialled.named(call.identity_uri()));
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from: &from, turns, random, unregistered };
         dialled
@@ -90,7 +91,8 @@ impl Core {
     /// Which way a call would go by the static rules: what the HTTP router is told of it.
     pub(crate) fn would_go_out(&self, slot: Key, request: &Message<'_>) -> bool {
         let call = self.calls.find(slot);
-        let decision = call.and_then(|call| self.foresee(&call.source, request));
+        let decision =
+            call.and_then(|call| self.foresee(&call.source, request, call.identity_uri()));
         matches!(decision, Some(Decision::Trunks(_)))
     }
 
@@ -104,17 +106,23 @@ impl Core {
     pub(crate) fn dials_emergency(&self, from: &Source, request: &Message<'_>) -> bool {
         self.desk.snapshot.routes.emergency.is_some()
             && matches!(
-                self.foresee(from, request),
+                self.foresee(from, request, None),
                 Some(Decision::Trunks(ToTrunks { emergency: true, .. }))
             )
     }
 
     /// The decision about a user's call, without taking a turn of any rule.
-    fn foresee(&self, from: &Source, request: &Message<'_>) -> Option<Decision> {
+    fn foresee(
+        &self,
+        from: &Source,
+        request: &Message<'_>,
+        caller: Option<&[u8]>,
+    ) -> Option<Decision> {
         let Start::Request { uri, .. } = request.start() else { return None };
         let (desk, turns) = (&self.desk, &self.turns);
         let outlook = Outlook { desk, from, turns, random: 0, unregistered: true };
         let dialled = Dialled::of_request(request, uri, from.peer.ip(), None).ok()?;
+        let dialled = dialled.named(caller).ok()?;
         Some(router::decide(outlook, &dialled, &mut |_| {}))
     }
 

@@ -9,24 +9,26 @@ use shared::net::Source;
 use sip::wire::{HeaderName, Message, Replaces};
 
 use crate::b2bua::INVITER;
+use crate::b2bua::replace::Newcomer;
 use crate::b2bua::secure::asks_tls;
 use crate::b2bua::setup::way_of_caller;
 use crate::core::Core;
+use crate::gate::Sender;
 use crate::loan::is_dialog;
+use crate::notifier::dialogs::Mark;
 use crate::transactions::ServerKey;
 use crate::transfer::trunk_of_leg;
 
 impl Core {
-    /// The sender is decided about: a user of ours, or `trunk`.
+    /// The sender is decided about: a user of ours, or a trunk.
     pub(crate) fn take_place(
         &mut self,
         server: ServerKey,
         from: &Source,
         request: &Message<'_>,
-        trunk: Option<Box<str>>,
-        is_guests: bool,
+        sender: Sender,
     ) {
-        if let Err(status) = self.try_place(server, from, request, trunk, is_guests) {
+        if let Err(status) = self.try_place(server, from, request, sender) {
             self.desk.count(Counter::ReplacesRefused);
             self.desk.refuse(server, status);
         }
@@ -37,12 +39,12 @@ impl Core {
         server: ServerKey,
         from: &Source,
         request: &Message<'_>,
-        trunk: Option<Box<str>>,
-        is_guests: bool,
+        sender: Sender,
     ) -> Result<(), u16> {
-        if is_guests {
+        if sender == Sender::Guest {
             return Err(403);
         }
+        let user = sender.user().map(|user| Mark::of(user.as_bytes()));
         let mut values = request.all(HeaderName::Replaces);
         let value = values.next().ok_or(400_u16)?;
         if values.next().is_some() {
@@ -55,7 +57,7 @@ impl Core {
         if leg.is_none() {
             return Err(481);
         }
-        if trunk_of_leg(call, parts.leg) != trunk {
+        if trunk_of_leg(call, parts.leg) != sender.trunk() {
             return Err(403);
         }
         let rings = call.may_pick_up(parts.leg);
@@ -76,11 +78,12 @@ impl Core {
             self.show_prelude(request, rung);
         }
         self.claim(server, rung);
+        let comes = Newcomer { way, user };
         let mut outcome = Ok(());
         self.with_call(Some(parts.call), |call, desk, _| {
             outcome = match rings {
-                true => call.pick_up(desk, parts.leg, server, request, way),
-                false => call.begin_replacing(desk, parts.leg, server, request, way),
+                true => call.pick_up(desk, parts.leg, server, request, comes),
+                false => call.begin_replacing(desk, parts.leg, server, request, comes),
             };
         });
         outcome

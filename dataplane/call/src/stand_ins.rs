@@ -70,6 +70,10 @@ impl Core {
                 || self.has_trunk_room(&choice.trunk, again)
                     && self.pays(slot, &choice.trunk, &choice.target.uri)
                     && self.take_trunk_share(&choice.trunk, again);
+            if !may_go && self.calls.find(slot).is_some_and(Call::is_broke) {
+                left.clear();
+                return None;
+            }
             if !may_go {
                 left.retain(|other| other.choice.trunk != choice.trunk);
                 continue;

@@ -8,7 +8,7 @@ mod world;
 
 use shared::trunk_options::TrunkOptions;
 use world::trunks::{
-    OTHER, ann_calls, answered_and_over, bench, busy, lines_of, trunk_calls, trusted,
+    OTHER, ann_calls, ann_calls_as, answered_and_over, bench, busy, lines_of, trunk_calls, trusted,
 };
 use world::{ANN, BEN, Bench, CARRIER, answer, header};
 
@@ -108,8 +108,70 @@ fn privacy_goes_with_the_identity_to_a_trusted_trunk() {
     ann_calls(&mut bench, "155555", "Privacy: id;critical\r\n");
     let invite = bench.only(CARRIER, "INVITE");
     assert_eq!(told(&invite), ["\"Ann A Lee\" <sip:1001@carrier.test>", "id;critical"]);
-    assert_eq!(from(&invite), "\"Ann\" <sip:1001@carrier.test>");
+    // It passes From on as it gets it, so the number stands beside it only (SIPconnect, RFC 3323 4.1).
+    assert_eq!(from(&invite), ANONYMOUS);
     answered_and_over(&mut bench, ANN, CARRIER, &invite);
+}
+
+/// A From that names nobody: the password says who calls, to the rules, the caps and the record.
+#[test]
+fn who_calls_as_nobody_is_whoever_the_password_says() {
+    let veils = ["\"A\" <sip:anonymous@anonymous.invalid>", "<sip:Anonymous@pbx.test>"];
+    let preferred = ["", "P-Preferred-Identity: <sip:1001@pbx.test>\r\n", CLAIMS];
+    for (veil, lines) in veils.into_iter().flat_map(|veil| preferred.map(|lines| (veil, lines))) {
+        let veiled = |text: String| text.replace("\"Ann\" <sip:1001@pbx.test>", veil);
+        let mut bench = bench(trusted(), untrusted());
+        ann_calls_as(&mut bench, "155555", lines, veiled);
+        let invite = bench.only(CARRIER, "INVITE");
+        // Asked for by From alone: the trunk is told the wish, too.
+        assert_eq!(told(&invite), ["\"Ann A Lee\" <sip:1001@carrier.test>", "id"]);
+        assert_eq!(from(&invite), ANONYMOUS);
+        assert_nothing_of(&invite, &["boss"]);
+        answered_and_over(&mut bench, ANN, CARRIER, &invite);
+        let record = bench.cdrs.pop().expect("a record");
+        assert_eq!((&*record.caller, &*record.caller_uri), ("1001", "sip:1001@pbx.test"));
+        for (number, at) in [("255555", OTHER), ("1002", BEN)] {
+            let mut bench = self::bench(trusted(), untrusted());
+            ann_calls_as(&mut bench, number, lines, veiled);
+            let invite = bench.only(at, "INVITE");
+            assert_eq!((told(&invite), from(&invite)), (vec![], ANONYMOUS.into()));
+            assert_nothing_of(&invite, &["1001", "Ann", "boss"]);
+            busy(&mut bench, ANN, at, &invite);
+        }
+    }
+}
+
+/// Help has to know whom to call back, whatever From says.
+#[test]
+fn who_calls_for_help_as_nobody_is_named() {
+    let mut bench = bench(untrusted(), untrusted());
+    let veiled =
+        |text: String| text.replace("sip:1001@pbx.test", "sip:anonymous@anonymous.invalid");
+    ann_calls_as(&mut bench, "112", "Privacy: id\r\n", veiled);
+    let invite = bench.only(OTHER, "INVITE");
+    assert!(from(&invite).starts_with("\"Ann A Lee\" <sip:1001@"), "{invite}");
+    busy(&mut bench, ANN, OTHER, &invite);
+}
+
+/// Another one's name stays another one's, whatever the phone would prefer.
+#[test]
+fn a_preferred_identity_opens_no_other_name() {
+    let mut bench = bench(trusted(), untrusted());
+    let uri = "sip:155555@pbx.test";
+    let invite = |cseq, branch, lines: &str| {
+        let text = world::from_ann("INVITE", uri, cseq, branch, "", "");
+        let text = text.replace("<sip:1001@pbx.test>", "<sip:1003@pbx.test>");
+        world::trunks::adding(&text, lines)
+    };
+    bench.say(ANN, &invite(1, "h1", ""));
+    let line = header(&bench.only(ANN, "SIP/2.0 407"), "Proxy-Authenticate");
+    let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a challenge");
+    let own = sip::auth::answer(&parsed, "1001", "secret-1001", "INVITE", uri, 1, "abc");
+    let lines =
+        format!("Proxy-Authorization: {own}\r\nP-Preferred-Identity: <sip:1001@pbx.test>\r\n");
+    bench.say(ANN, &invite(2, "h2", &lines));
+    bench.only(ANN, "SIP/2.0 403");
+    assert!(bench.heard(CARRIER).is_empty());
 }
 
 /// RFC 3323 4.1: the name goes, and what would give it away.

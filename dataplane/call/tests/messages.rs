@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use call::{Input, MeshMessage};
 use shared::command::Command;
+use shared::event::Event;
 use shared::ids::ShardId;
 use shared::metrics::Counter;
 use shared::route::RouteTable;
 use shared::snapshot::Snapshot;
+use shared::toll::TollRules;
 use shared::trunk_options::TrunkOptions;
 use world::{ANN, BEN, Bench, CARRIER, answer, header, settings, snapshot};
 
@@ -56,6 +58,10 @@ fn with_rules() -> Bench {
 }
 
 fn with_options(options: TrunkOptions) -> Bench {
+    with_tolls(options, None)
+}
+
+fn with_tolls(options: TrunkOptions, toll: Option<TollRules>) -> Bench {
     let documents = [
         serde_json::json!({
             "name": "out", "match": { "to.user": "^9(\\d+)$" }, "rewrite": { "to.user": "00{1}" },
@@ -74,7 +80,8 @@ fn with_options(options: TrunkOptions) -> Bench {
     let mut trunks = snapshot().trunks.as_ref().clone();
     let carrier = trunks.iter_mut().find(|trunk| &*trunk.name == "carrier").expect("a trunk");
     carrier.options = Arc::new(options);
-    Bench::with(settings(), Snapshot { routes, trunks: Arc::new(trunks), ..snapshot() })
+    let (trunks, toll) = (Arc::new(trunks), toll.map(Arc::new));
+    Bench::with(settings(), Snapshot { routes, trunks, toll, ..snapshot() })
 }
 
 #[test]
@@ -202,6 +209,106 @@ fn a_text_by_a_trunk_hides_its_sender_and_takes_the_trunks_road() {
     }
     bench.say(CARRIER, &answer(&carrier, "200 OK", "c", "", ""));
     bench.only(ANN, "SIP/2.0 200");
+    bench.assert_quiet();
+}
+
+/// RFC 3325: a text has its sender as a call has its caller.
+#[test]
+fn a_trusted_trunk_is_told_who_writes() {
+    let trusted = TrunkOptions { trusted: true, ..TrunkOptions::default() };
+    // The rule puts the trunk's host there.
+    let own = "<sip:1001@carrier.test>";
+    for (lines, wish, from) in [
+        ("", None, "\"Ann\" <sip:1001@"),
+        ("Privacy: id\r\n", Some("id"), "\"Anonymous\" <sip:anon"),
+    ] {
+        let mut bench = with_options(trusted.clone());
+        let claims = format!("{lines}P-Asserted-Identity: <sip:boss@pbx.test>\r\n");
+        send_with(&mut bench, "sip:9123@pbx.test", "a", &claims, "Lunch?");
+        let carrier = bench.only(CARRIER, "MESSAGE sip:00123@");
+        let told = |name| world::trunks::lines_of(&carrier, name);
+        assert_eq!(told("P-Asserted-Identity"), [own]);
+        assert_eq!(told("Privacy"), wish.into_iter().collect::<Vec<_>>());
+        assert!(header(&carrier, "From").starts_with(from), "{carrier}");
+        bench.say(CARRIER, &answer(&carrier, "200 OK", "c", "", ""));
+        bench.only(ANN, "SIP/2.0 200");
+        bench.assert_quiet();
+    }
+    // Whoever is no trusted trunk hears no assertion.
+    let mut bench = with_rules();
+    send(&mut bench, "sip:9123@pbx.test", "a", "Lunch?");
+    let carrier = bench.only(CARRIER, "MESSAGE");
+    assert!(!carrier.contains("P-Asserted-Identity"), "{carrier}");
+}
+
+#[test]
+fn who_writes_as_nobody_is_whoever_the_password_says() {
+    let trusted = TrunkOptions { trusted: true, ..TrunkOptions::default() };
+    let mut bench = with_options(trusted);
+    bench.register("1002", BEN);
+    let nobody = |target: &str, branch: &str, lines: &str| {
+        let text = text("1001", ANN, target, branch, lines, "Lunch?");
+        text.replace("sip:1001@pbx.test", "sip:anonymous@anonymous.invalid")
+    };
+    for (target, at) in [("sip:9123@pbx.test", CARRIER), ("sip:1002@pbx.test", BEN)] {
+        bench.say(ANN, &nobody(target, &target[4..8], ""));
+        let line = header(&bench.only(ANN, "SIP/2.0 407"), "Proxy-Authenticate");
+        let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+        let own = sip::auth::answer(&parsed, "1001", "secret-1001", "MESSAGE", target, 1, "abc");
+        let lines = format!("Proxy-Authorization: {own}\r\n");
+        bench.say(ANN, &nobody(target, &format!("w{}", &target[4..8]), &lines));
+        let heard = bench.only(at, "MESSAGE");
+        assert!(header(&heard, "From").starts_with("\"Anonymous\" <sip:anonymous@"), "{heard}");
+        let told = world::trunks::lines_of(&heard, "P-Asserted-Identity");
+        assert_eq!(told, if at == CARRIER { vec!["<sip:1001@carrier.test>"] } else { vec![] });
+        bench.say(at, &answer(&heard, "200 OK", "c", "", ""));
+        bench.only(ANN, "SIP/2.0 200");
+    }
+    bench.assert_quiet();
+}
+
+/// A stolen account sends no more texts than the caps let it make calls.
+#[test]
+fn texts_over_trunks_are_held_to_the_caps() {
+    let mut rules = TollRules::default();
+    (rules.country, rules.countries) = (Some("49".into()), Some(vec!["1".into()]));
+    (rules.extension.calls_per_minute, rules.extension.calls_per_day) = (Some(2), Some(3));
+    rules.trunk.calls_per_day = Some(4);
+    let mut bench = with_tolls(TrunkOptions::default(), Some(rules));
+    bench.register("1002", BEN);
+    let sent = |bench: &mut Bench, branch: &str| {
+        send(bench, "sip:9123@pbx.test", branch, "Lunch?");
+        if let Some(carrier) = bench.heard(CARRIER).pop() {
+            bench.say(CARRIER, &answer(&carrier, "200 OK", "c", "", ""));
+        }
+        let heard = bench.heard(ANN).pop().expect("an answer");
+        heard.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!([sent(&mut bench, "a"), sent(&mut bench, "b")], ["SIP/2.0 200 OK"; 2]);
+    assert_eq!(sent(&mut bench, "c"), "SIP/2.0 403 Toll limit: calls_per_minute");
+    let lines: Vec<String> = bench
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Notice(notice) => Some(notice.detail.clone()),
+            _ => None,
+        })
+        .filter(|text| text.contains("toll_refused"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].contains("account=\"texts of extension 1001\""), "{lines:#?}");
+    // Within the house nothing is paid for.
+    send(&mut bench, "sip:1002@pbx.test", "d", "Lunch?");
+    let ben = bench.only(BEN, "MESSAGE");
+    bench.say(BEN, &answer(&ben, "200 OK", "ben", "", ""));
+    bench.only(ANN, "SIP/2.0 200");
+    bench.pass(Duration::from_secs(60));
+    assert_eq!(sent(&mut bench, "e"), "SIP/2.0 200 OK");
+    assert_eq!(sent(&mut bench, "f"), "SIP/2.0 403 Toll limit: daily_limit");
+    assert_eq!(bench.core.counters().of(Counter::TollLimitsRefused), 2);
+    assert_eq!(bench.core.census().toll_calls, 0, "a text is over at once");
+    bench.pass(Duration::from_secs(86_400));
+    assert_eq!(sent(&mut bench, "g"), "SIP/2.0 200 OK");
     bench.assert_quiet();
 }
 

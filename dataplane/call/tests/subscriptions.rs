@@ -15,7 +15,9 @@ use shared::ids::{FlowKey, ShardId};
 use shared::metrics::Counter;
 use shared::net::{Source, Transport};
 use shared::snapshot::{Snapshot, Trunk};
-use world::{ANN, BEN, Bench, answer, established, from_ann, from_ben, header, sdp, settings, tag};
+use world::{
+    ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_ben, header, sdp, settings, tag,
+};
 
 /// A telephone with lamps, of user 1003.
 const PANEL: &str = "10.0.0.41:5060";
@@ -407,7 +409,7 @@ impl Two {
                 ..settings()
             };
             // Without a limit of its own, which the two would share.
-            let carrier = world::CARRIER.parse().expect("an address");
+            let carrier = CARRIER.parse().expect("an address");
             let trunk = Trunk::plain("carrier", "carrier.test", carrier, Transport::Udp);
             Bench::with(own, Snapshot { trunks: Arc::new(vec![trunk]), ..world::snapshot() })
         };
@@ -539,4 +541,174 @@ fn a_word_that_is_lost_between_shards_holds_nobody_up() {
     two.dial(&named(1, "again"));
     let left = [0, 1].map(|shard| two.0[shard].core.census().watched);
     assert_eq!(left, [0, 0], "a shard that tells nobody was told so");
+}
+
+/// Whoever takes a place by an INVITE of its own has called (RFC 3891, RFC 4235 4.1.2).
+#[test]
+fn who_comes_by_replaces_is_an_initiator() {
+    const CLEO: &str = "10.0.0.13:5060";
+    let mut bench = Bench::new(settings());
+    let (_, ours) = established(&mut bench);
+    subscribed(&mut bench, "w", "sip:1003@pbx.test", BUSY);
+    let uri = "sip:1002@pbx.test";
+    let place = |cseq, lines: &str| {
+        let text = from_ann("INVITE", uri, cseq, &format!("c{cseq}"), "", &sdp("10.0.0.13", 6000));
+        let text = text.replace("\"Ann\" <sip:1001@pbx.test>;tag=ann", "<sip:1003@pbx.test>;tag=c");
+        let lines = format!("{lines}Replaces: call-ann;to-tag={ours};from-tag=ann\r\nContent-Type");
+        text.replace(ANN, CLEO).replace("call-ann", "call-cleo").replacen("Content-Type", &lines, 1)
+    };
+    bench.say(CLEO, &place(1, ""));
+    let line = header(&bench.only(CLEO, "SIP/2.0 407"), "Proxy-Authenticate");
+    let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
+    let own = sip::auth::answer(&parsed, "1003", "secret-1003", "INVITE", uri, 1, "abc");
+    bench.say(CLEO, &place(2, &format!("Proxy-Authorization: {own}\r\n")));
+    let change = bench.only(BEN, "INVITE");
+    bench.say(BEN, &answer(&change, "200 OK", "", BEN, &sdp("10.0.0.12", 5000)));
+    bench.pass(Duration::from_secs(1));
+    let notify = bench.heard(PANEL).pop().expect("she is in a call");
+    says(&notify, &["direction=\"initiator\"", "<remote><identity>sip:1002@pbx.test"]);
+}
+
+/// A shard with so many users and ports that crowds fit in. Users are called `u0`, `u1` and so on.
+fn crowd(users: usize) -> Bench {
+    let mut own = settings();
+    own.rtp_ports = shared::settings::PortSlice { first: 20_000, last: 59_999 };
+    let mut snapshot = world::snapshot();
+    let known = Arc::make_mut(&mut snapshot.users);
+    for number in 0..users {
+        let name = format!("u{number}");
+        let secret = shared::snapshot::Secret::Plain("secret".into());
+        let user = (*known["1001"]).clone();
+        let user = shared::snapshot::User { username: name.as_str().into(), secret, ..user };
+        known.insert(name.into(), Arc::new(user));
+    }
+    let carrier = CARRIER.parse().expect("an address");
+    let trunk = Trunk::plain("carrier", "carrier.test", carrier, Transport::Udp);
+    Bench::with(own, Snapshot { trunks: Arc::new(vec![trunk]), ..snapshot })
+}
+
+/// SUBSCRIBEs of many, with one nonce for all.
+struct Crowd {
+    challenge: String,
+    sent: u32,
+}
+
+impl Crowd {
+    fn new(bench: &mut Bench) -> Self {
+        bench.say(PANEL, &ask("first", "sip:u0@pbx.test", BUSY).text(""));
+        let challenge = header(&bench.only(PANEL, "SIP/2.0 401"), "WWW-Authenticate");
+        Self { challenge, sent: 0 }
+    }
+
+    fn subscribe(&mut self, bench: &mut Bench, user: &str, target: &str) {
+        self.sent += 1;
+        let name = format!("s{}x", self.sent);
+        let ask = Ask { user, ..ask(&name, target, BUSY) };
+        let nc = self.sent;
+        let challenge =
+            sip::auth::Challenge::parse(self.challenge.as_bytes()).expect("a challenge");
+        let own = sip::auth::answer(&challenge, user, "secret", "SUBSCRIBE", target, nc, "abc");
+        bench.say(PANEL, &ask.text(&format!("Authorization: {own}\r\n")));
+    }
+}
+
+/// Names that nobody watched yet are looked for by one walk through the calls, a part at a time: SUBSCRIBEs
+/// for many of them cost the shard no walk each.
+#[test]
+fn many_names_share_one_walk_and_no_turn_has_a_whole_one() {
+    let mut bench = crowd(64);
+    for number in 0..1_000 {
+        let uri = "sip:55@carrier.test";
+        let offer = sdp("10.0.0.11", 4000);
+        let text = from_ann("INVITE", uri, 1, &format!("n{number}x"), "", &offer);
+        let text = text.replace("call-ann", &format!("call-{number}"));
+        bench.say(ANN, &text.replace("sip:1001@", &format!("sip:u{}@", number % 100)));
+    }
+    assert_eq!(bench.core.census().calls, 1_000);
+    bench.sent.clear();
+    let mut crowd = Crowd::new(&mut bench);
+    for number in 0..50 {
+        crowd.subscribe(&mut bench, "u0", &format!("sip:u{number}@pbx.test"));
+    }
+    let heard = bench.heard(PANEL);
+    assert!(heard.iter().all(|text| text.starts_with("SIP/2.0 200")), "{heard:#?}");
+    assert_eq!(heard.len(), 50, "no turn has looked at all the calls");
+    // The first name has a walk of its own, all the others share the second.
+    bench.pass(Duration::from_millis(17));
+    let told = bench.heard(PANEL);
+    assert_eq!(told.len(), 50);
+    for notify in &told {
+        assert_eq!(notify.matches("<dialog ").count(), 10, "{notify}");
+        bench.say(PANEL, &answer(notify, "200 OK", "", "", ""));
+    }
+}
+
+/// What begins and ends while the walk goes on is told as it is when the walk is over.
+#[test]
+fn a_walk_tells_what_holds_at_its_end() {
+    let mut bench = crowd(2);
+    let invite = |number: usize, user: &str| {
+        let uri = "sip:55@carrier.test";
+        let offer = sdp("10.0.0.11", 4000);
+        let text = from_ann("INVITE", uri, 1, &format!("n{number}x"), "", &offer);
+        text.replace("call-ann", &format!("call-{number}"))
+            .replace("sip:1001@", &format!("sip:{user}@"))
+    };
+    for number in 0..300 {
+        bench.say(ANN, &invite(number, if number == 299 { "u1" } else { "1001" }));
+    }
+    // A place that the walk passes at once becomes free for somebody who calls meanwhile.
+    let cancel = |number: usize, user: &str| {
+        let text = invite(number, user).replace("INVITE", "CANCEL");
+        let (head, _) = text.split_once("Content-Type").expect("a body");
+        format!("{head}Content-Length: 0\r\n\r\n")
+    };
+    bench.sent.clear();
+    let mut crowd = Crowd::new(&mut bench);
+    crowd.subscribe(&mut bench, "u0", "sip:u1@pbx.test");
+    assert_eq!(bench.heard(PANEL).len(), 1, "the walk is not through");
+    bench.say(ANN, &invite(300, "u1"));
+    let rings = bench.heard(CARRIER);
+    for text in rings.iter().filter(|text| text.contains("sip:u1@")) {
+        bench.say(CARRIER, &answer(text, "180 Ringing", "c", CARRIER, ""));
+    }
+    bench.say(ANN, &cancel(299, "u1"));
+    bench.pass(Duration::from_millis(5));
+    let notify = bench.only(PANEL, "NOTIFY");
+    says(&notify, &["state=\"full\"", "call-id=\"call-300\""]);
+    assert_eq!(notify.matches("<dialog ").count(), 1, "{notify}");
+}
+
+/// 20 000 lamps of one user go out in steps, and all of them do; what changes meanwhile is told as well.
+#[test]
+fn a_crowd_of_watchers_is_told_in_steps() {
+    const WATCHERS: usize = 20_000;
+    let mut bench = crowd(80);
+    bench.register("1002", BEN);
+    let mut crowd = Crowd::new(&mut bench);
+    for number in 0..WATCHERS {
+        crowd.subscribe(&mut bench, &format!("u{}", number / 256), "sip:1002@pbx.test");
+        let first = bench.heard(PANEL).pop().expect("a NOTIFY");
+        bench.say(PANEL, &answer(&first, "200 OK", "", "", ""));
+    }
+    assert_eq!(bench.core.census().subscriptions, WATCHERS);
+    bench.pass(Duration::from_secs(2));
+    bench.say(ANN, &from_ann("INVITE", "sip:1002@pbx.test", 1, "a1", "", &sdp("10.0.0.11", 4000)));
+    let mut turns = vec![bench.heard(PANEL)];
+    let invite = bench.only(BEN, "INVITE");
+    bench.say(BEN, &answer(&invite, "486 Busy Here", "ben", BEN, ""));
+    turns.push(bench.heard(PANEL));
+    let until = bench.now + Duration::from_millis(400);
+    while let Some(at) = bench.core.deadline().filter(|at| *at <= until) {
+        bench.now = bench.now.max(at);
+        bench.input(Input::Timeout);
+        turns.push(bench.heard(PANEL));
+    }
+    let longest = turns.iter().map(Vec::len).max().expect("turns");
+    assert_eq!(longest, 64, "a turn tells so many");
+    let told: Vec<&String> = turns.iter().flatten().collect();
+    assert_eq!(told.len(), WATCHERS, "each once within its second");
+    // Whoever was not told when it ended hears of no ringing any more.
+    assert!(told.iter().skip(64).all(|text| text.contains("<state>terminated</state>")));
+    assert!(told.iter().take(64).all(|text| text.contains("<state>trying</state>")));
 }

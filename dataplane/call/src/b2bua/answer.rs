@@ -216,6 +216,9 @@ impl Call {
         self.setup_until = None;
         self.hunt.stop();
         self.forget_stand_ins(round.aim);
+        if round.aim == Aim::Answer {
+            self.keep_share_of(index);
+        }
         self.cancel_branches(desk, ELSEWHERE);
         match round.aim {
             Aim::Answer => self.connect(desk, owners, index, client, response),

@@ -228,6 +228,24 @@ impl Call {
         self.hunt.left = Some(Left { leg: index, why });
     }
 
+    /// Leg `index` would have had no codec: its trunk is left for whoever stands in, as if it had failed.
+    pub(crate) fn note_mute(&mut self, index: u8) {
+        let Some(Leg { trunk: Some(name), .. }) = self.leg(index) else { return };
+        let why = format!("trunk {name} shares no codec with the other side");
+        self.hunt.left = Some(Left { leg: index, why });
+    }
+
+    /// Leg `index` has answered: of the trunks that were called with it only its own counts the call.
+    pub(crate) fn keep_share_of(&mut self, index: u8) {
+        let shares = &mut self.hunt.shares;
+        let trunk = self.legs[usize::from(index)].trunk.as_deref();
+        let own = shares.iter().position(|share| Some(&**share) == trunk);
+        if let Some(own) = own {
+            shares.swap(0, own);
+        }
+        self.shares.returned.extend(shares.drain(usize::from(own.is_some())..));
+    }
+
     /// Leg `index` is called after a try at a trunk: both go into the timeline.
     pub(crate) fn note_next_try(&mut self, desk: &mut Desk, index: u8) {
         let Some(Left { leg, why }) = self.hunt.left.take() else { return };

@@ -3,7 +3,8 @@
 //! Gives: what From says to a leg, and the lines that stand for the caller's identity.
 //! Never: an identity that neither a password, a program nor a trusted trunk stands behind; what a
 //!        phone or an untrusted trunk asserts itself.
-//! Holds: who asked not to be named is named to nobody but a trusted trunk and who answers emergencies.
+//! Holds: who asked not to be named is named to nobody but who answers emergencies, and to a trusted
+//!        trunk beside From.
 
 use std::borrow::Cow;
 
@@ -11,20 +12,24 @@ use shared::headers::ExtraHeader;
 use shared::ids::Side;
 use shared::trunk_options::TrunkOptions;
 use sip::dialog::party;
-use sip::wire::{HeaderName, Message, NameAddr, Scheme, Uri, Writer};
+use sip::wire::{HeaderName, Host, Malformed, Message, NameAddr, Scheme, Uri, Writer};
 
 use super::setup::Outgoing;
 use super::{Aim, Call, INVITER};
 use crate::desk::Desk;
+use crate::place::uri_of;
 use crate::router::write_uri;
 
 /// RFC 3323 4.1.1.3.
 pub(crate) const ANONYMOUS: &[u8] = b"\"Anonymous\" <sip:anonymous@anonymous.invalid>";
+/// The host of those who are nobody.
+const NOBODYS_HOST: &[u8] = b"anonymous.invalid";
+const NOBODY: &[u8] = b"anonymous";
 /// Of before RFC 3325, and still spoken.
 const LEGACY: &[u8] = b"Remote-Party-ID";
 
 /// What the caller asked for by Privacy (RFC 3323 4.2, RFC 3325 9.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Privacy {
     /// `id` or `user`: nobody who is not trusted may learn who calls.
     pub hides: bool,
@@ -32,6 +37,8 @@ pub(crate) struct Privacy {
     pub session: bool,
     /// The call is for those who answer emergencies: they learn who calls.
     pub waived: bool,
+    /// Who the caller is, name and address, where its From names nobody.
+    pub identity: Option<Box<[u8]>>,
 }
 
 impl Privacy {
@@ -70,6 +77,15 @@ pub(crate) struct Named {
 }
 
 impl Named {
+    pub(crate) const fn new(values: Vec<Vec<u8>>, legacy: bool, hides: bool) -> Self {
+        Self { values, legacy, hides }
+    }
+
+    /// Whether it says who calls, beside what is wanted.
+    pub(crate) const fn tells(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// `added`: what a program says itself stands in place of ours.
     pub(crate) fn write(
         &self,
@@ -122,8 +138,24 @@ impl Call {
     pub(crate) fn learn_privacy(&mut self, request: &Message<'_>) {
         let terms = self.leg(INVITER).and_then(|leg| leg.terms.as_ref());
         let legacy = terms.is_some_and(|terms| terms.remote_party_id);
-        let waived = self.privacy.waived;
-        self.privacy = Privacy { waived, ..Privacy::of(request, legacy) };
+        let Privacy { waived, ref mut identity, .. } = self.privacy;
+        let identity = identity.take();
+        let asked = Privacy::of(request, legacy);
+        let hides = asked.hides || identity.is_some();
+        self.privacy = Privacy { hides, waived, identity, ..asked };
+    }
+
+    /// Who calls: what From says, unless it names nobody and a password said who it is.
+    pub(crate) fn from_of<'c>(
+        &'c self,
+        request: &'c Message<'c>,
+    ) -> Result<NameAddr<'c>, Malformed> {
+        self.privacy.identity.as_deref().map_or_else(|| request.from(), NameAddr::parse)
+    }
+
+    /// The caller's address where From names nobody.
+    pub(crate) fn identity_uri(&self) -> Option<&[u8]> {
+        self.privacy.identity.as_deref().map(uri_of)
     }
 
     /// Whether a leg on this side is not to learn who calls. `terms`: of its trunk.
@@ -134,13 +166,18 @@ impl Call {
             && !terms.is_some_and(|terms| terms.trusted)
     }
 
-    /// What From says to a leg on this side.
+    /// What From says to a leg on this side. A trusted trunk reads beside it who wants to be nobody
+    /// there, as carriers ask for it: they pass From on as it is. Where nothing can be asserted to it,
+    /// From alone says who calls, and the wish that it is not to go further.
     pub(crate) fn shown_as(
         &self,
+        desk: &Desk,
         outgoing: &Outgoing<'_>,
         terms: Option<&TrunkOptions>,
     ) -> Vec<u8> {
-        if self.is_hidden(outgoing.side, terms) {
+        let is_told = || !self.identity_in(desk, outgoing).is_empty();
+        if self.is_hidden(outgoing.side, terms) || self.is_hidden(outgoing.side, None) && is_told()
+        {
             return ANONYMOUS.to_vec();
         }
         outgoing.from.clone()
@@ -149,13 +186,17 @@ impl Call {
     /// What a leg of a trusted trunk is told beside From; `None` for every other leg.
     pub(crate) fn named_to(&self, desk: &Desk, outgoing: &Outgoing<'_>, leg: u8) -> Option<Named> {
         let terms = self.leg(leg)?.terms.as_ref().filter(|terms| terms.trusted)?;
-        let values = match (outgoing.aim, outgoing.crossing) {
+        let values = self.identity_in(desk, outgoing);
+        Some(Named { values, legacy: terms.remote_party_id, hides: self.privacy.hides })
+    }
+
+    fn identity_in(&self, desk: &Desk, outgoing: &Outgoing<'_>) -> Vec<Vec<u8>> {
+        match (outgoing.aim, outgoing.crossing) {
             (Aim::Answer, Some(request)) => self.identity_of(desk, outgoing, request),
             // A program, or a user's REFER, has said who calls.
             (Aim::SecondParty, _) => vec![outgoing.from.clone()],
             _ => Vec::new(),
-        };
-        Some(Named { values, legacy: terms.remote_party_id, hides: self.privacy.hides })
+        }
     }
 
     fn identity_of(
@@ -172,12 +213,27 @@ impl Call {
         if self.is_guests || !desk.settings.call_auth {
             return Vec::new(); // nobody has shown a password
         }
-        users_identity(desk, outgoing, request).into_iter().collect()
+        let own = self.from_of(request).ok();
+        own.and_then(|own| users_identity(desk, &outgoing.from, &own)).into_iter().collect()
     }
 }
 
+/// Whether an address is one of those that stand for nobody (RFC 3323 4.1.1.3).
+pub(crate) fn names_nobody(uri: &Uri<'_>) -> bool {
+    let is_host = |host: &[u8]| host.eq_ignore_ascii_case(NOBODYS_HOST);
+    matches!(uri.host, Host::Name(name) if is_host(name))
+        || uri.user_unescaped().eq_ignore_ascii_case(NOBODY)
+}
+
+/// A user of ours at our domain, with the name of the directory.
+pub(crate) fn own_party(desk: &Desk, user: &str) -> Vec<u8> {
+    let uri = write_uri(user.as_bytes(), home(desk), None);
+    let display = display_of(desk, user).unwrap_or_default();
+    party(&NameAddr { display: display.as_bytes(), uri: &uri, params: b"" })
+}
+
 /// What a trusted trunk says.
-fn asserted(request: &Message<'_>, terms: &TrunkOptions) -> Vec<Vec<u8>> {
+pub(crate) fn asserted(request: &Message<'_>, terms: &TrunkOptions) -> Vec<Vec<u8>> {
     let mut values = Vec::new();
     let [mut has_sip, mut has_tel] = [false; 2];
     for value in request.values(HeaderName::PAssertedIdentity) {
@@ -211,12 +267,12 @@ fn calling<'m>(request: &Message<'m>) -> Option<NameAddr<'m>> {
 
 /// The user whose password was right, under the number that the rules gave it. The host that its phone
 /// wrote proves nothing: ours stands there, unless a rule or the trunk's own was put in its place.
-fn users_identity(desk: &Desk, outgoing: &Outgoing<'_>, request: &Message<'_>) -> Option<Vec<u8>> {
-    let from = request.from().ok()?.parsed_uri().ok()?;
+/// `told`: From as the rules have it, `from`: as it was.
+pub(crate) fn users_identity(desk: &Desk, told: &[u8], from: &NameAddr<'_>) -> Option<Vec<u8>> {
+    let from = from.parsed_uri().ok()?;
     let name = from.user_unescaped();
-    let user = std::str::from_utf8(&name).ok().and_then(|name| desk.snapshot.users.get(name));
-    let display = user.and_then(|user| user.display_name.as_deref()).map(quotable);
-    let told = NameAddr::parse(&outgoing.from).ok()?;
+    let display = std::str::from_utf8(&name).ok().and_then(|name| display_of(desk, name));
+    let told = NameAddr::parse(told).ok()?;
     let told_uri = told.parsed_uri().ok()?;
     let uri: Cow<'_, [u8]> = if told_uri.host == from.host {
         Cow::Owned(at_home(desk, &told_uri))
@@ -227,10 +283,17 @@ fn users_identity(desk: &Desk, outgoing: &Outgoing<'_>, request: &Message<'_>) -
     Some(party(&NameAddr { display: display.as_bytes(), uri: &uri, params: b"" }))
 }
 
+fn display_of(desk: &Desk, user: &str) -> Option<String> {
+    desk.snapshot.users.get(user)?.display_name.as_deref().map(quotable)
+}
+
 /// The same user at our domain.
 fn at_home(desk: &Desk, uri: &Uri<'_>) -> Vec<u8> {
-    let domain = desk.settings.domains.first().unwrap_or(&desk.settings.realm);
-    write_uri(&uri.user_unescaped(), domain.as_bytes(), None)
+    write_uri(&uri.user_unescaped(), home(desk), None)
+}
+
+fn home(desk: &Desk) -> &[u8] {
+    desk.settings.domains.first().unwrap_or(&desk.settings.realm).as_bytes()
 }
 
 /// Text that stands between quotes.

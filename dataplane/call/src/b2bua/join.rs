@@ -129,6 +129,7 @@ impl Call {
             end_at: lent.end_at,
             is_recorded: lent.is_recorded,
             is_sips: lent.is_sips,
+            charges: lent.charges.clone(),
         };
         let mut leg = Self::borrowed_leg(desk, side, lent);
         leg.on_loan = Some(Box::new(on_loan));
@@ -159,8 +160,10 @@ impl Call {
         let (Some(transfer), Some(loan)) = (self.transfer.take(), leg.on_loan.take()) else {
             return;
         };
-        let OnLoan { shard, lender, borrower, name, end_at, is_recorded, is_sips } = *loan;
+        let OnLoan { shard, lender, borrower, name, end_at, is_recorded, is_sips, .. } = *loan;
         self.is_sips |= is_sips;
+        self.take_charges(index, loan.charges);
+        let leg = &mut self.legs[usize::from(index)];
         leg.state = LegState::Up;
         leg.name = Some(name);
         if self.outbound_trunk.is_none() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shared::cdr::{HangupReason, LegEventType};
 use shared::event::Severity;
 use shared::ids::Side;
-use shared::time::{Instant, Now};
+use shared::time::Instant;
 use sip::auth::NonceCounts;
 use sip::dialog::State as DialogState;
 
@@ -19,7 +19,6 @@ use super::{Call, INVITER, Leg, LegState, State};
 use crate::desk::Desk;
 use crate::loan::{Ask, Back, Borrower, LentLeg, Loan, Returned, Word};
 use crate::mint::{LegName, TagParts};
-use crate::toll::Bill;
 use crate::transfer::trunk_of_leg;
 
 /// A borrower tries for a minute, and waits 32 s for an answer that its call outlived. Behind that
@@ -81,6 +80,7 @@ impl Call {
             name,
             dialog: leg.dialog.clone(),
             way: leg.way,
+            has_called: leg.has_called,
             user: self.user_of(index),
             trunk: self.trunk_of(index).map(Into::into),
             is_host: leg.is_host,
@@ -95,6 +95,7 @@ impl Call {
             end_at: self.end_at,
             is_recorded: self.media.recorded == Recorded::Now,
             is_sips: self.is_sips,
+            charges: self.charges(index),
             counts: NonceCounts::default(),
         };
         let (to, give_up_at) = (ask.borrower, desk.now.mono + LOAN_MAX);
@@ -135,14 +136,13 @@ impl Call {
     }
 
     /// The borrower has it for good: this call has nobody left to talk with. `true`: it had been ours
-    /// to give. `share`, `bill`: what it counts against goes with it.
+    /// to give. `share`: the limit that it counts against goes with it.
     pub(crate) fn leg_taken(
         &mut self,
         desk: &mut Desk,
         index: u8,
         borrower: &Borrower,
         share: &mut Option<Box<str>>,
-        bill: &mut Option<(Box<Bill>, Option<Now>)>,
     ) -> bool {
         if self.lent.take_if(|lent| lent.leg == index && lent.to == *borrower).is_none() {
             return false;
@@ -154,10 +154,6 @@ impl Call {
         // One that came from elsewhere counts where it came to be.
         let is_native = leg.name.take().is_none();
         let (side, trunk) = (leg.side, leg.trunk.take());
-        if is_native && trunk.is_some() {
-            // It is paid for as long as it stands, wherever that is.
-            *bill = self.shares.bill.take().map(|bill| (bill, self.answered));
-        }
         *share = trunk.filter(|_| is_native).and_then(|trunk| self.cede_share(&trunk));
         let peer = self.joined[side.other().index()].unwrap_or(index);
         let details = format!("it goes on in call {}", borrower.id);
@@ -244,6 +240,7 @@ impl Call {
     pub(crate) fn borrowed_leg(desk: &mut Desk, side: Side, lent: LentLeg) -> Leg {
         let leg = new_leg(desk, side, lent.dialog, lent.way);
         Leg {
+            has_called: lent.has_called,
             user: lent.user,
             terms: desk.terms_of(lent.trunk.as_deref()),
             trunk: lent.trunk,

@@ -261,7 +261,9 @@ pub(crate) struct Leg {
     pub dialog: Dialog,
     /// Where requests of this dialog go.
     pub way: Destination,
-    /// The user of ours that was called here.
+    /// Its party has called us; else we called it.
+    pub has_called: bool,
+    /// The user of ours whose phone it is.
     pub user: Option<Mark>,
     /// The trunk that it goes to.
     pub trunk: Option<Box<str>>,

@@ -7,19 +7,17 @@
 
 use shared::limits::LEGS_PER_CALL_MAX;
 use shared::metrics::Counter;
-use shared::net::Destination;
 use sip::dialog::Dialog;
 use sip::sdp::{Description, MediaLine, narrow};
 use sip::wire::{Message, scan};
 
 use super::answer::ELSEWHERE;
 use super::media::read;
-use super::replace::offer_of_newcomer;
+use super::replace::{Newcomer, offer_of_newcomer};
 use super::secure::asks_tls;
 use super::setup::new_leg;
 use super::{Aim, Call, INVITER, Leg, LegState, small};
 use crate::desk::Desk;
-use crate::notifier::dialogs::Mark;
 use crate::transactions::ServerKey;
 
 impl Call {
@@ -39,8 +37,9 @@ impl Call {
         goes: u8,
         server: ServerKey,
         request: &Message<'_>,
-        way: Destination,
+        newcomer: Newcomer,
     ) -> Result<(), u16> {
+        let Newcomer { way, user } = newcomer;
         let bytes = self.invite_bytes(desk).ok_or(481_u16)?;
         let invite = scan(&bytes).map_err(|_| 481_u16)?;
         let offer = offer_of_newcomer(request)?;
@@ -58,15 +57,17 @@ impl Call {
         let dialog = Dialog::from_request(request, tag).ok_or(400_u16)?;
         let leg = new_leg(desk, side, dialog, way);
         let trunk = self.legs[usize::from(goes)].trunk.clone();
-        let user = Mark::of_sender(request).filter(|_| trunk.is_none());
+        let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
-        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, ..leg });
+        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, has_called: true, ..leg });
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.is_sips |= asks_tls(request);
         self.joined[side.index()] = Some(index);
         (self.ring_until, self.setup_until) = (None, None);
         self.hunt.stop();
+        self.keep_share_of(index);
+        self.bill_takes_over(goes, index);
         self.cancel_branches(desk, ELSEWHERE);
         self.went_to(index);
         self.heard(desk, index, &offer);

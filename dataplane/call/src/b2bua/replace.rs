@@ -34,6 +34,13 @@ pub(crate) struct Replacing {
     is_sips: bool,
 }
 
+/// Who comes: where it is, and the user whose password was right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    pub way: Destination,
+    pub user: Option<Mark>,
+}
+
 impl Replacing {
     pub(crate) const fn is_for(&self, leg: u8) -> bool {
         self.goes == leg
@@ -78,8 +85,9 @@ impl Call {
         goes: u8,
         server: ServerKey,
         request: &Message<'_>,
-        way: Destination,
+        newcomer: Newcomer,
     ) -> Result<(), u16> {
+        let Newcomer { way, user } = newcomer;
         let stays = self.may_replace(goes, false)?;
         if self.made.transfers >= TRANSFERS_PER_CALL_MAX {
             return Err(603);
@@ -98,9 +106,10 @@ impl Call {
         let leg = new_leg(desk, side, dialog, way);
         // Of an inbound trunk's caller, too: without its trunk it would have a user's rights.
         let trunk = self.trunk_of(goes).map(Into::into);
-        let user = Mark::of_sender(request).filter(|_| trunk.is_none());
+        let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
-        let mut leg = Leg { user, trunk, terms, said: offer.text().to_vec(), ..leg };
+        let said = offer.text().to_vec();
+        let mut leg = Leg { user, trunk, terms, said, has_called: true, ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);
@@ -166,6 +175,7 @@ impl Call {
         self.journal_start(desk);
         self.answer_newcomer(desk, comes, server, &body);
         desk.count(Counter::LegsReplaced);
+        self.bill_takes_over(goes, comes);
         self.send_bye(desk, goes); // a challenge to it is answered with the trunk's account
         self.legs[usize::from(goes)].trunk = None; // its share is the newcomer's
         self.arm(desk);

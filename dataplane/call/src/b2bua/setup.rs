@@ -21,6 +21,7 @@ use sip::sdp::{Description, Direction as MediaDirection};
 use sip::wire::{HeaderName, Message, Method, NameAddr, Uri, scan};
 
 use super::compose::{self, Carries, SDP, carries};
+use super::identity;
 use super::media::read;
 use super::secure::is_sips;
 use super::{
@@ -28,7 +29,9 @@ use super::{
     Privacy, Reliable, Round, SessionTimer, Shares, State, Target, small,
 };
 use crate::desk::{ALLOW, Desk};
+use crate::gate::Sender;
 use crate::notifier::dialogs::Unwatched;
+use crate::place::uri_of;
 use crate::relays::RelayOwners;
 use crate::slots::Key;
 use crate::transactions::{Asks, ServerKey};
@@ -41,8 +44,7 @@ pub(crate) struct Invitation<'m> {
     pub request: &'m Message<'m>,
     pub from: Source,
     pub direction: Direction,
-    pub inbound_trunk: Option<Box<str>>,
-    pub is_guests: bool,
+    pub sender: Sender,
     pub caller_hash: u64,
 }
 
@@ -72,7 +74,7 @@ pub(crate) struct Outgoing<'o> {
 impl Call {
     /// A call in its first state. `None`: the request lacks what a dialog needs (400).
     pub(crate) fn begin(desk: &mut Desk, invitation: Invitation<'_>) -> Option<Self> {
-        let Invitation { key, server, request, from, direction, .. } = invitation;
+        let Invitation { key, server, request, from, direction, sender, .. } = invitation;
         let sip::wire::Start::Request { uri, .. } = request.start() else { return None };
         let caller = request.from().ok()?;
         let tag = desk.mint.tag(key, INVITER);
@@ -83,12 +85,20 @@ impl Call {
         let user_agent = request.first(HeaderName::UserAgent).map(compose::readable);
         let mut inviter = new_leg(desk, Side::Caller, dialog, way);
         inviter.timer.learn(request);
-        inviter.terms = desk.terms_of(invitation.inbound_trunk.as_deref());
+        inviter.has_called = true;
+        let named = compose::party_user(&caller);
+        // Whose password was right, under a From that names nobody.
+        let veiled = sender.user().filter(|user| *user != named);
+        let veiled = veiled.map(|user| (user.to_owned(), identity::own_party(desk, user)));
+        let (user, identity) = veiled.unzip();
+        let caller_uri = identity.as_deref().map_or(caller.uri, uri_of);
+        let (is_guests, inbound_trunk) = (sender == Sender::Guest, sender.trunk());
+        inviter.terms = desk.terms_of(inbound_trunk.as_deref());
         Some(Self {
             direction,
-            caller: compose::party_user(&caller),
+            caller: user.unwrap_or(named),
             callee: uri_user(uri),
-            caller_uri: compose::readable(caller.uri),
+            caller_uri: compose::readable(caller_uri),
             callee_uri: compose::readable(uri),
             user_agent,
             legs: vec![inviter],
@@ -97,9 +107,13 @@ impl Call {
             invite: Some(server),
             reliable: Reliable::wanted(desk, request),
             max_forwards: max_forwards.saturating_sub(1),
-            inbound_trunk: invitation.inbound_trunk,
+            inbound_trunk,
             is_sips: is_sips(uri),
-            is_guests: invitation.is_guests,
+            is_guests,
+            privacy: Privacy {
+                identity: identity.map(Vec::into_boxed_slice),
+                ..Privacy::default()
+            },
             caller_hash: Some(invitation.caller_hash),
             ..Self::blank(key, id, desk.now, from)
         })
@@ -250,7 +264,7 @@ impl Call {
             side: Side::Callee,
             aim: Aim::Answer,
             ring: changes.ring.unwrap_or(desk.settings.timers.ring),
-            from: of(request.from(), &changes.from_uri),
+            from: of(self.from_of(&request), &changes.from_uri),
             to: of(request.to(), &changes.to_uri),
             crossing: Some(&request),
             original_headers: self.orders.with_original_headers,
@@ -280,11 +294,13 @@ impl Call {
         }
         let (first_leg, is_sips) = (small(self.legs.len()), outgoing.is_sips);
         self.round = Some(Round { side, aim, first_leg, is_sips });
+        let mut mute = None;
         for target in targets {
             let leg = self.add_leg(desk, outgoing, target);
             self.note_next_try(desk, leg);
             if outgoing.offer.is_some_and(|offer| !self.can_speak(leg, offer)) {
                 self.speechless(desk, leg);
+                mute = Some(leg);
                 continue;
             }
             let body = outgoing
@@ -292,6 +308,9 @@ impl Call {
                 .map(|offer| self.say_as(desk, leg, offer, outgoing.direction))
                 .unwrap_or_default();
             self.send_invite(desk, leg, outgoing, &body);
+        }
+        if let Some(leg) = mute {
+            self.note_mute(leg);
         }
         self.ring_until = Some(desk.now.mono + outgoing.ring);
         let setup = self.setup_limit(desk, aim, targets);
@@ -310,7 +329,7 @@ impl Call {
             call_id: self.leg_call_id(index).into_bytes(),
             local_tag: desk.mint.tag(self.key, index),
             remote_tag: Vec::new(),
-            local_party: self.shown_as(outgoing, terms.as_deref()),
+            local_party: self.shown_as(desk, outgoing, terms.as_deref()),
             remote_party: outgoing.to.clone(),
             remote_target: target.uri.clone(),
             routes,
@@ -320,6 +339,7 @@ impl Call {
         let leg = new_leg(desk, outgoing.side, dialog, target.way);
         let (trunk, is_host) = (target.trunk.clone(), target.is_host);
         self.legs.push(Leg { trunk, terms, is_host, user: target.user, ..leg });
+        self.put_on_bill(desk, index, target);
         index
     }
 
@@ -454,6 +474,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         side,
         dialog,
         way,
+        has_called: false,
         user: None,
         trunk: None,
         terms: None,

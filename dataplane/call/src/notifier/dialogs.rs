@@ -10,7 +10,6 @@ use std::num::NonZeroU64;
 
 use rustc_hash::{FxHashMap, FxHasher};
 use shared::ids::ShardId;
-use sip::wire::Message;
 
 use super::document::{Phase, Standing};
 use crate::b2bua::{Call, INVITER, Leg, LegState, small};
@@ -32,12 +31,6 @@ impl Mark {
     /// For people: a user whose name this shard does not know.
     pub(crate) const fn number(self) -> u64 {
         self.0.get()
-    }
-
-    /// Of the user that From names.
-    pub(crate) fn of_sender(request: &Message<'_>) -> Option<Self> {
-        let uri = request.from().ok()?.parsed_uri().ok()?;
-        Some(Self::of(&uri.user_unescaped()))
     }
 }
 
@@ -73,10 +66,10 @@ pub(crate) struct Watched {
 
 /// The dialog of a leg as it was last told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Told {
-    user: Mark,
-    leg: u8,
-    phase: Phase,
+pub(super) struct Told {
+    pub user: Mark,
+    pub leg: u8,
+    pub phase: Phase,
 }
 
 /// In a call: when it was looked at last, and how many legs it had, without anybody in it who is watched.
@@ -97,6 +90,20 @@ impl Watched {
 
     pub(crate) fn forget(&mut self, call: Key) {
         self.told.remove(&call);
+    }
+
+    /// The shards with somebody who watches the user, as bits.
+    pub(super) fn bits_of(&self, user: Mark) -> u64 {
+        self.by_user.get(&user).copied().unwrap_or(0)
+    }
+
+    /// All that is told of a call's dialogs of these users.
+    pub(super) fn mark_told(&mut self, call: Key, now: Vec<Told>, is_meant: impl Fn(Mark) -> bool) {
+        if !now.is_empty() {
+            let of_call = self.told.entry(call).or_default();
+            of_call.retain(|one| !is_meant(one.user));
+            of_call.extend(now);
+        }
     }
 }
 
@@ -126,13 +133,13 @@ impl Call {
         }
     }
 
-    fn standing(&self, index: u8, phase: Phase) -> Option<Standing> {
-        let dialog = &self.leg(index)?.dialog;
+    pub(super) fn standing(&self, index: u8, phase: Phase) -> Option<Standing> {
+        let Leg { dialog, has_called, .. } = self.leg(index)?;
         Some(Standing {
             call: self.id,
             leg: index,
             phase,
-            is_caller: index == INVITER && self.caller_hash.is_some(),
+            is_caller: *has_called,
             call_id: dialog.call_id.as_slice().into(),
             local_tag: dialog.remote_tag.as_slice().into(),
             remote_tag: dialog.local_tag.as_str().into(),
@@ -141,7 +148,7 @@ impl Call {
         })
     }
 
-    fn told_of(&self, is_meant: impl Fn(Mark) -> bool) -> (bool, Vec<Told>) {
+    pub(super) fn told_of(&self, is_meant: impl Fn(Mark) -> bool) -> (bool, Vec<Told>) {
         let mut told = Vec::new();
         let mut is_any = false;
         for (index, leg) in self.legs.iter().enumerate() {
@@ -167,7 +174,9 @@ impl Core {
         }
         let (is_any, now) = call.told_of(|user| watched.by_user.contains_key(&user));
         let before = watched.told.remove(&key).unwrap_or_default();
-        if !is_any {
+        if is_any {
+            self.notifier.look.note(key);
+        } else {
             call.unwatched = unwatched;
         }
         let changed = now.iter().filter(|one| !before.contains(one)).copied();
@@ -188,7 +197,7 @@ impl Core {
 
     /// To every shard with somebody who watches.
     fn spread(&mut self, user: Mark, standing: &Standing) {
-        let bits = self.notifier.watched.by_user.get(&user).copied().unwrap_or(0);
+        let bits = self.notifier.watched.bits_of(user);
         for shard in (0..self.desk.settings.shards).filter(|shard| bits >> shard & 1 == 1) {
             self.say_dialogs(ShardId(shard), user, Says::Changed(standing.clone()));
         }
@@ -216,10 +225,10 @@ impl Core {
                 *bits &= !bit;
                 if *bits == 0 {
                     watched.by_user.remove(&user);
-                    watched.told.retain(|_, told| {
-                        told.retain(|one| one.user != user);
-                        !told.is_empty()
-                    });
+                }
+                // What was told of this user's calls goes with the next input to each of them.
+                if watched.by_user.is_empty() {
+                    watched.told.clear();
                 }
             }
             Says::Watch => {
@@ -228,26 +237,8 @@ impl Core {
                     self.notifier.watched.round = self.notifier.watched.round.wrapping_add(1);
                 }
                 *bits |= bit;
-                let all = self.standings_of(user);
-                self.say_dialogs(from, user, Says::All(all));
+                self.look_for(user, bit);
             }
         }
-    }
-
-    /// All dialogs that a user has in calls of this shard. What they are becomes what was told last.
-    fn standings_of(&mut self, user: Mark) -> Vec<Standing> {
-        let mut all = Vec::new();
-        let told = &mut self.notifier.watched.told;
-        for (key, call) in self.calls.iter() {
-            let (_, now) = call.told_of(|one| one == user);
-            if now.is_empty() {
-                continue;
-            }
-            all.extend(now.iter().filter_map(|one| call.standing(one.leg, one.phase)));
-            let of_call = told.entry(key).or_default();
-            of_call.retain(|one| one.user != user);
-            of_call.extend(now);
-        }
-        all
     }
 }

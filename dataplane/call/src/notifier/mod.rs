@@ -8,7 +8,10 @@
 mod accept;
 pub(crate) mod dialogs;
 pub(crate) mod document;
+mod look;
+mod pace;
 pub(crate) mod subscription;
+mod telling;
 
 use std::time::Duration;
 
@@ -26,7 +29,9 @@ use crate::slots::{Key, Slots};
 use crate::transactions::{ClientKey, Owner};
 use dialogs::{Mark, Says, Watched};
 use document::{Phase, Standing, write_dialogs, write_summary};
+use look::Look;
 use subscription::{Due, Package, Subscription};
+use telling::{News, Telling, WATCHERS_PER_STEP};
 
 /// In the place of a leg in a tag: no call has so many.
 const SUBSCRIBER: u8 = u8::MAX;
@@ -45,6 +50,8 @@ pub(crate) struct Notifier {
     held: FxHashMap<Mark, usize>,
     followed: FxHashMap<Mark, Followed>,
     pub(crate) watched: Watched,
+    look: Look,
+    telling: Telling,
 }
 
 /// A user whose dialogs somebody here watches.
@@ -52,6 +59,9 @@ pub(crate) struct Notifier {
 struct Followed {
     standings: Vec<(ShardId, Standing)>,
     watchers: Vec<Key>,
+    /// Those of them who have not been told anything: they wait for what shards owe.
+    waiting: Vec<Key>,
+    news: News,
     /// A bit for each shard that still owes its answer.
     owing: u64,
     asked_at: Option<Instant>,
@@ -64,6 +74,8 @@ impl Notifier {
             held: FxHashMap::default(),
             followed: FxHashMap::default(),
             watched: Watched::default(),
+            look: Look::new(),
+            telling: Telling::new(),
         }
     }
 
@@ -73,7 +85,8 @@ impl Notifier {
 
     /// Users that are followed here or watched from anywhere, and calls told of.
     pub(crate) fn traces(&self) -> usize {
-        self.followed.len() + self.held.len() + self.watched.len()
+        let busy = usize::from(!self.look.is_idle());
+        self.followed.len() + self.held.len() + self.watched.len() + busy
     }
 
     /// Whether one more of this watcher has its place.
@@ -97,37 +110,40 @@ impl Core {
         *self.notifier.held.entry(watcher).or_insert(0) += 1;
         self.desk.count(Counter::SubscriptionsBegun);
         if package == Package::Dialog {
+            self.notifier.followed.entry(user).or_default().watchers.push(key);
             self.follow(user, key);
         }
         self.go_on(key);
     }
 
+    /// Asks the shards for what they know of a user, where that is not known for sure.
     fn follow(&mut self, user: Mark, watcher: Key) {
-        let (own, shards, now) =
-            (self.desk.settings.shard, self.desk.settings.shards, self.desk.now.mono);
-        let others = (0..shards).filter(|&other| other != own.0);
+        let (shards, now) = (self.desk.settings.shards, self.desk.now.mono);
         let followed = self.notifier.followed.entry(user).or_default();
-        if !followed.watchers.contains(&watcher) {
-            followed.watchers.push(watcher);
-        }
         let is_fresh = followed.asked_at.is_some_and(|at| now.since(at) < ASK_AGAIN);
         if is_fresh && followed.owing == 0 {
             return;
         }
         followed.asked_at = Some(now);
-        followed.owing = others.clone().fold(0, |bits, other| bits | 1 << other);
-        if let Some(one) = self.notifier.subscriptions.find_mut(watcher).filter(|_| shards > 1) {
+        followed.owing = (0..shards).fold(0, |bits, shard| bits | 1 << shard);
+        if followed.waiting.len() > 2 * followed.watchers.len() {
+            followed.waiting.clear(); // a shard is silent: each of them waits for its own time
+        }
+        followed.waiting.push(watcher);
+        if let Some(one) = self.notifier.subscriptions.find_mut(watcher) {
             one.waits_until = Some(now + ASK_WAIT);
         }
-        self.say_dialogs(own, user, Says::Watch);
-        for other in others {
-            self.say_dialogs(ShardId(other), user, Says::Watch);
+        for shard in 0..shards {
+            self.say_dialogs(ShardId(shard), user, Says::Watch);
         }
     }
 
     fn unfollow(&mut self, user: Mark, watcher: Key) {
         let Some(followed) = self.notifier.followed.get_mut(&user) else { return };
-        followed.watchers.retain(|one| *one != watcher);
+        if let Some(place) = followed.watchers.iter().position(|one| *one == watcher) {
+            followed.watchers.remove(place);
+            followed.news.lost(place);
+        }
         if !followed.watchers.is_empty() {
             return;
         }
@@ -144,8 +160,7 @@ impl Core {
             return self.say_dialogs(from, user, Says::Leave);
         };
         followed.take(from, &standing);
-        let watchers = followed.watchers.clone();
-        self.tell_all(&watchers, &[standing]);
+        self.tell_all(user, &[standing]);
     }
 
     /// All dialogs that a user has on a shard: what is not among them is over.
@@ -164,21 +179,14 @@ impl Core {
         for standing in &news {
             followed.take(from, standing);
         }
-        let (watchers, is_whole) = (followed.watchers.clone(), followed.owing == 0);
-        if is_whole {
-            for key in &watchers {
-                if let Some(one) = self.notifier.subscriptions.find_mut(*key) {
-                    one.waits_until = None;
-                }
-            }
-        }
-        self.tell_all(&watchers, &news);
-    }
-
-    fn tell_all(&mut self, watchers: &[Key], news: &[Standing]) {
-        for &key in watchers {
+        let is_whole = followed.owing == 0;
+        let waiting = if is_whole { std::mem::take(&mut followed.waiting) } else { Vec::new() };
+        self.tell_all(user, &news);
+        let now = self.desk.now.mono;
+        for (place, key) in waiting.into_iter().enumerate() {
+            let steps = u32::try_from(place / WATCHERS_PER_STEP).unwrap_or(u32::MAX);
             if let Some(one) = self.notifier.subscriptions.find_mut(key) {
-                news.iter().for_each(|standing| one.add(standing));
+                one.waits_until = (steps > 0).then(|| now + steps * Duration::from_millis(1));
             }
             self.go_on(key);
         }

@@ -1,6 +1,6 @@
 //! One subscription: its dialog, what its subscriber has still to be told, and when (RFC 6665 4.2).
 //! Owns:  `Subscription`, the pace of its NOTIFY requests.
-//! Gives: `add` for a change, `is_ready`, `deadline`; `take_due` for the next NOTIFY.
+//! Gives: `Due::add` for a change, `is_ready`, `deadline`; `take_due` for the next NOTIFY.
 //! Never: two NOTIFYs on the way at a time; more than one a second but for what the subscriber asked.
 //! Holds: what is not told yet is bounded: many changes become the whole state.
 
@@ -46,8 +46,9 @@ impl Package {
 }
 
 /// What the next NOTIFY has to say.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Due {
+    #[default]
     Nothing,
     Changes(Vec<Standing>),
     Everything,
@@ -79,26 +80,44 @@ pub(crate) struct Subscription {
     pub armed: Option<Instant>,
 }
 
-impl Subscription {
+impl Due {
     /// One dialog of the watched user has changed.
     pub(crate) fn add(&mut self, change: &Standing) {
-        let changes = match &mut self.due {
-            Due::Everything => return,
-            Due::Nothing => {
-                self.due = Due::Changes(vec![change.clone()]);
+        let changes = match self {
+            Self::Everything => return,
+            Self::Nothing => {
+                *self = Self::Changes(vec![change.clone()]);
                 return;
             }
-            Due::Changes(changes) => changes,
+            Self::Changes(changes) => changes,
         };
         let has_room = changes.len() < CHANGES_MAX;
         match changes.iter_mut().find(|one| one.is_same(change)) {
             Some(one) => one.clone_from(change),
             None if has_room => changes.push(change.clone()),
             // A dialog that ended meanwhile is not in the whole state: full says that it is gone.
-            None => self.due = Due::Everything,
+            None => *self = Self::Everything,
         }
     }
 
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        match other {
+            Self::Nothing => {}
+            Self::Changes(changes) => changes.iter().for_each(|change| self.add(change)),
+            Self::Everything => *self = Self::Everything,
+        }
+    }
+
+    /// What is there of this dialog becomes what holds now.
+    pub(crate) fn replace(&mut self, change: &Standing) {
+        let Self::Changes(changes) = self else { return };
+        if let Some(one) = changes.iter_mut().find(|one| one.is_same(change)) {
+            one.clone_from(change);
+        }
+    }
+}
+
+impl Subscription {
     /// The subscriber asked: it is told everything, and at once.
     pub(crate) fn want_everything(&mut self, now: Instant) {
         self.due = Due::Everything;

@@ -75,6 +75,12 @@ impl<'m> Dialled<'m> {
         })
     }
 
+    /// From as it is where the message names nobody.
+    pub(crate) fn named(self, uri: Option<&'m [u8]>) -> Result<Self, Malformed> {
+        let Some(uri) = uri else { return Ok(self) };
+        Ok(Self { from: Address::parse(uri)?, ..self })
+    }
+
     /// A call that we make ourselves.
     pub(crate) fn of_uris(
         from: &'m [u8],

@@ -31,7 +31,10 @@ pub enum Account {
     Extension(Box<str>),
     /// Where a call came from that nobody had to prove a name for (`edge::key_of`).
     Source(u128),
+    /// An extension's texts: they take no calls away.
+    Texter(Box<str>),
     Trunk(Box<str>),
+    TrunkTexts(Box<str>),
 }
 
 impl fmt::Display for Account {
@@ -39,7 +42,9 @@ impl fmt::Display for Account {
         match self {
             Self::Extension(name) => write!(f, "extension {name}"),
             Self::Source(key) => write!(f, "source {}", Ipv6Addr::from_bits(*key).to_canonical()),
+            Self::Texter(name) => write!(f, "texts of extension {name}"),
             Self::Trunk(name) => write!(f, "trunk {name}"),
+            Self::TrunkTexts(name) => write!(f, "texts by trunk {name}"),
         }
     }
 }
@@ -140,21 +145,33 @@ impl Ledger {
         caps: &Caps,
         is_abroad: bool,
     ) -> Result<(), Cap> {
+        self.check_again(now, account, caps, is_abroad)?;
         let Some(row) = self.rows.get(account) else { return Ok(()) };
         let day = day_of(now.wall);
-        let is_at = |cap: Option<u32>, used: u64| cap.is_some_and(|most| used >= u64::from(most));
-        if is_at(caps.calls_max, row.sum(|tally| tally.standing.into())) {
-            return Err(Cap::Calls);
-        }
-        if is_abroad && is_at(caps.international_max, row.sum(|tally| tally.abroad.into())) {
-            return Err(Cap::International);
-        }
         if is_at(caps.calls_per_minute, row.within_minute(now.mono) as u64) {
             return Err(Cap::Minute);
         }
         let today = |tally: &Tally| if tally.day == day { u64::from(tally.calls) } else { 0 };
         if is_at(caps.calls_per_day, row.sum(today)) {
             return Err(Cap::Daily);
+        }
+        Ok(())
+    }
+
+    /// The same for a call that has begun before and is to go on.
+    pub(crate) fn check_again(
+        &self,
+        now: Now,
+        account: &Account,
+        caps: &Caps,
+        is_abroad: bool,
+    ) -> Result<(), Cap> {
+        let Some(row) = self.rows.get(account) else { return Ok(()) };
+        if is_at(caps.calls_max, row.sum(|tally| tally.standing.into())) {
+            return Err(Cap::Calls);
+        }
+        if is_abroad && is_at(caps.international_max, row.sum(|tally| tally.abroad.into())) {
+            return Err(Cap::International);
         }
         if self.left(now, account, caps).is_some_and(|left| left.is_zero()) {
             return Err(Cap::Minutes);
@@ -179,13 +196,25 @@ impl Ledger {
         account: &Account,
         is_abroad: bool,
     ) -> Result<(), Cap> {
+        self.resume(now, account, is_abroad)?;
         let row = self.row(now, account).ok_or(Cap::Room)?;
         row.own.turn_to(day_of(now.wall));
         row.own.calls = row.own.calls.saturating_add(1);
+        row.note_begun(now.mono);
+        Ok(())
+    }
+
+    /// A call that began before, here or on another shard, stands again; it ends with `end`.
+    pub(crate) fn resume(
+        &mut self,
+        now: Now,
+        account: &Account,
+        is_abroad: bool,
+    ) -> Result<(), Cap> {
+        let row = self.row(now, account).ok_or(Cap::Room)?;
         row.own.standing += 1;
         row.own.abroad += u32::from(is_abroad);
         row.own.begun_ms += now.wall.0;
-        row.note_begun(now.mono);
         Ok(())
     }
 
@@ -248,6 +277,10 @@ impl Ledger {
         }
         Some(self.rows.entry(account.clone()).or_default())
     }
+}
+
+fn is_at(cap: Option<u32>, used: u64) -> bool {
+    cap.is_some_and(|most| used >= u64::from(most))
 }
 
 const fn day_of(wall: WallMs) -> i64 {

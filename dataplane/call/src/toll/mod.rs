@@ -1,11 +1,13 @@
 //! Calls over trunks are paid for by somebody: where they may go, and how many of them (toll fraud).
 //! Owns:  whose account a call is on, the refusal, the look at a standing call's minutes.
-//! Gives: `Core::pays` before a trunk is called; `settle_bill` when the call is over.
+//! Gives: `Core::pays` before a trunk is called; what follows of a call's bill is in `bill`.
 //! Never: holds up an emergency call, a call within the house, or anything without `[proxy.toll_fraud]`.
 //! Holds: what one shard counts all shards hear at once; two of them that decide within the same
 //!        moment may let one call more each through than the cap says, and no more.
 
+mod bill;
 mod ledger;
+mod texts;
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use shared::act::HangUp;
 use shared::cdr::HangupReason;
 use shared::ids::ShardId;
 use shared::metrics::Counter;
-use shared::time::{Instant, Now};
+use shared::time::Instant;
 use shared::toll::{Caps, Number, TollRules, Verdict};
 
 use crate::b2bua::compose::readable;
@@ -27,6 +29,8 @@ use crate::notifier::dialogs::Mark;
 use crate::place::uri_of;
 use crate::slots::Key;
 
+use bill::Refused;
+pub(crate) use bill::{Bill, Charge};
 use ledger::Cap;
 pub(crate) use ledger::Ledger;
 pub use ledger::{Account, Tally};
@@ -34,26 +38,6 @@ pub use ledger::{Account, Tally};
 /// A standing call's minutes are looked at this often, since other calls use them, too.
 const LOOK_MIN: Duration = Duration::from_secs(1);
 const LOOK_MAX: Duration = Duration::from_secs(60);
-
-/// What a call has on whose account. Most calls have none.
-#[derive(Debug, Default)]
-pub(crate) struct Bill {
-    items: Vec<Item>,
-    /// The user whose forwarding sends the call out.
-    forwarder: Option<Box<str>>,
-    /// Some number was refused.
-    is_refused: bool,
-    /// When the minutes are looked at again.
-    look_at: Option<Instant>,
-}
-
-/// One number that was called, on one account; further tries at it are no further calls.
-#[derive(Debug)]
-struct Item {
-    account: Account,
-    number: Number,
-    began: Now,
-}
 
 /// Why a number is not called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,34 +78,28 @@ impl Core {
         let Some(call) = self.calls.find(slot) else { return false };
         let number = rules.read(&user_in(uri).unwrap_or_default());
         let accounts = payer(call, &self.desk).into_iter().chain([Account::Trunk(trunk.into())]);
-        let is_new = |account: &Account| {
-            let same = |item: &Item| item.account == *account && item.number == number;
-            !call.shares.bill.as_ref().is_some_and(|bill| bill.items.iter().any(same))
-        };
-        let accounts: Vec<Account> = accounts.filter(is_new).collect();
+        let bill = call.shares.bill.as_deref();
+        // Of those that count already nothing is asked; `true`: the number is tried once more.
+        let due = accounts.filter_map(|account| {
+            match bill.and_then(|bill| bill.stands(&account, &number)) {
+                Some(true) => None,
+                known => Some((account, known.is_some())),
+            }
+        });
+        let accounts: Vec<(Account, bool)> = due.collect();
         let outcome = self.try_accounts(&rules, &number, &accounts);
         if let Err((why, account)) = outcome {
-            let account = account.or_else(|| accounts.into_iter().next());
+            let account = account.or_else(|| accounts.into_iter().next().map(|(first, _)| first));
             self.refuse_toll(slot, why, account.as_ref(), trunk, uri);
             return false;
         }
-        let (now, is_abroad) = (self.desk.now, number.is_abroad);
-        let mut items = Vec::with_capacity(accounts.len());
-        let mut full = None;
-        for account in accounts {
-            if let Err(cap) = self.desk.toll.begin(now, &account, is_abroad) {
-                full = Some((cap, account));
-                break;
-            }
-            self.tell_tally(&account, true);
-            items.push(Item { account, number: number.clone(), began: now });
-        }
-        if let Some(call) = self.calls.find_mut(slot) {
-            let bill = call.shares.bill.get_or_insert_default();
-            bill.items.append(&mut items);
-            bill.look_at = bill.next_look(&self.desk);
-        }
-        if let Some((cap, account)) = full {
+        let Self { calls, desk, .. } = self;
+        let Some(call) = calls.find_mut(slot) else { return false };
+        let bill = call.shares.bill.get_or_insert_default();
+        let mut accounts = accounts.into_iter();
+        let outcome = accounts.try_for_each(|(account, _)| bill.charge(desk, account, &number));
+        bill.look_at = bill.next_look(desk);
+        if let Err((cap, account)) = outcome {
             self.refuse_toll(slot, Why::Cap(cap), Some(&account), trunk, uri);
             return false;
         }
@@ -138,7 +116,7 @@ impl Core {
         &self,
         rules: &TollRules,
         number: &Number,
-        accounts: &[Account],
+        accounts: &[(Account, bool)],
     ) -> Result<(), (Why, Option<Account>)> {
         match rules.verdict(number) {
             Verdict::Closed => return Err((Why::Country, None)),
@@ -146,8 +124,12 @@ impl Core {
             Verdict::Open => {}
         }
         let (ledger, now) = (&self.desk.toll, self.desk.now);
-        for account in accounts {
-            let outcome = ledger.check(now, account, caps_of(rules, account), number.is_abroad);
+        for (account, again) in accounts {
+            let caps = caps_of(rules, account);
+            let outcome = match again {
+                true => ledger.check_again(now, account, caps, number.is_abroad),
+                false => ledger.check(now, account, caps, number.is_abroad),
+            };
             outcome.map_err(|cap| (Why::Cap(cap), Some(account.clone())))?;
         }
         Ok(())
@@ -162,13 +144,22 @@ impl Core {
         uri: &[u8],
     ) {
         let Some(call) = self.calls.find_mut(slot) else { return };
-        let reason = format!("Toll limit: {}", why.word()).into_bytes();
+        let reason = toll_reason(why.word());
         call.note_failure(Failure { reason, ..Failure::ours(403, readable(uri)) });
-        call.shares.bill.get_or_insert_default().is_refused = true;
+        let user = user_in(uri).unwrap_or_default();
+        let refused = Refused(why, account.cloned(), user);
+        let bill = call.shares.bill.get_or_insert_default();
+        bill.is_refused = true;
+        let is_known = bill.logged.as_ref() == Some(&refused);
+        bill.logged = Some(refused);
         let is_trunks = matches!((why, account), (Why::Cap(_), Some(Account::Trunk(_))));
         if !is_trunks {
             // Another trunk would be paid by the same account, for the same number.
             call.hunt.drop_stand_ins();
+            call.shares.bill.get_or_insert_default().is_broke = true;
+        }
+        if is_known {
+            return;
         }
         let (id, source) = (call.id, call.source);
         self.desk.count(why.counter());
@@ -178,30 +169,23 @@ impl Core {
             format!(" why={why} call={id} account={account:?} trunk={trunk:?} number={number:?}")
         });
     }
+}
 
-    /// What a call that is over had on its accounts.
-    pub(crate) fn settle_bill(&mut self, bill: Option<Box<Bill>>, answered: Option<Now>) {
-        let Some(bill) = bill else { return };
-        let now = self.desk.now;
-        for Item { account, number, began } in bill.items {
-            let talked = answered.map(|at| now.mono.since(at.mono.max(began.mono)));
-            let talked = talked.unwrap_or_default();
-            self.desk.toll.end(now, &account, began.wall, number.is_abroad, talked);
-            self.tell_tally(&account, false);
-        }
+/// The phrase that the caller hears, by the key of the configuration.
+pub(crate) fn toll_reason(word: &str) -> Vec<u8> {
+    format!("Toll limit: {word}").into_bytes()
+}
+
+/// The other shards hear what this one has counted.
+fn tell_tally(desk: &mut Desk, account: &Account, has_begun: bool) {
+    let (me, shards) = (desk.settings.shard.0, desk.settings.shards);
+    if shards == 1 {
+        return;
     }
-
-    fn tell_tally(&mut self, account: &Account, has_begun: bool) {
-        let (me, shards) = (self.desk.settings.shard.0, self.desk.settings.shards);
-        if shards == 1 {
-            return;
-        }
-        let tally = self.desk.toll.own(account);
-        for other in (0..shards).filter(|&other| other != me) {
-            let message =
-                MeshMessage::Toll { counted: Box::new((account.clone(), tally)), has_begun };
-            self.desk.out.mesh(ShardId(other), message);
-        }
+    let tally = desk.toll.own(account);
+    for other in (0..shards).filter(|&other| other != me) {
+        let message = MeshMessage::Toll { counted: Box::new((account.clone(), tally)), has_begun };
+        desk.out.mesh(ShardId(other), message);
     }
 }
 
@@ -216,8 +200,13 @@ impl Call {
     /// Another number is tried: what was refused before says nothing of it.
     pub(crate) fn forget_refused_bill(&mut self) {
         if let Some(bill) = &mut self.shares.bill {
-            bill.is_refused = false;
+            (bill.is_refused, bill.is_broke) = (false, false);
         }
+    }
+
+    /// Whether it is the caller's account, or the number, that another trunk could not help with.
+    pub(crate) fn is_broke(&self) -> bool {
+        self.shares.bill.as_ref().is_some_and(|bill| bill.is_broke)
     }
 
     /// The status for a call that has no trunk to go by: none has room, or nobody may pay for it.
@@ -253,26 +242,10 @@ impl Call {
     }
 }
 
-impl Bill {
-    /// The least that any of its accounts has left of its minutes, and whose that is.
-    fn left(&self, desk: &Desk) -> Option<(Duration, &Account)> {
-        let rules = desk.snapshot.toll.as_ref()?;
-        let left = self.items.iter().filter_map(|Item { account, .. }| {
-            let left = desk.toll.left(desk.now, account, caps_of(rules, account))?;
-            Some((left, account))
-        });
-        left.min_by_key(|(left, _)| *left)
-    }
-
-    fn next_look(&self, desk: &Desk) -> Option<Instant> {
-        self.left(desk).map(|(left, _)| desk.now.mono + left.clamp(LOOK_MIN, LOOK_MAX))
-    }
-}
-
 const fn caps_of<'r>(rules: &'r TollRules, account: &Account) -> &'r Caps {
     match account {
-        Account::Extension(_) | Account::Source(_) => &rules.extension,
-        Account::Trunk(_) => &rules.trunk,
+        Account::Extension(_) | Account::Source(_) | Account::Texter(_) => &rules.extension,
+        Account::Trunk(_) | Account::TrunkTexts(_) => &rules.trunk,
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(dead_code, missing_debug_implementations, unreachable_pub)] // each test uses its part
 
 pub mod acting;
+pub mod tolls;
 pub mod trunks;
 
 use std::net::SocketAddr;

@@ -79,8 +79,31 @@ pub fn ann_calls(bench: &mut Bench, number: &str, lines: &str) {
 }
 
 pub fn ann_offers(bench: &mut Bench, number: &str, lines: &str, offer: &str) {
+    ann_invites(bench, number, lines, offer, |text| text);
+}
+
+/// The same with an INVITE that is dressed otherwise.
+pub fn ann_calls_as(
+    bench: &mut Bench,
+    number: &str,
+    lines: &str,
+    dress: impl Fn(String) -> String,
+) {
+    ann_invites(bench, number, lines, &sdp("10.0.0.11", 4000), dress);
+}
+
+fn ann_invites(
+    bench: &mut Bench,
+    number: &str,
+    lines: &str,
+    offer: &str,
+    dress: impl Fn(String) -> String,
+) {
     let uri = format!("sip:{number}@pbx.test");
-    let invite = |cseq, branch| adding(&from_ann("INVITE", &uri, cseq, branch, "", offer), lines);
+    let invite = |cseq, branch| {
+        let text = dress(from_ann("INVITE", &uri, cseq, branch, "", offer));
+        adding(&text, lines)
+    };
     bench.say(ANN, &invite(1, "a1"));
     let heard = bench.only(ANN, "SIP/2.0 407");
     bench.say(ANN, &from_ann("ACK", &uri, 1, "a1", &tag(&header(&heard, "To")), ""));
