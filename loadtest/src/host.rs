@@ -1,6 +1,6 @@
 //! The host that a figure was measured on, in one line, and how busy its CPUs were meanwhile.
 //! Owns:  reading CPU model, kernel, cores and idle times.
-//! Gives: text for a report; `Busy`, the share of a CPU that was used since.
+//! Gives: text for a report; `Busy`, the share of a CPU that was used since; datagrams that were dropped.
 //! Never: a figure without it.
 //! Holds: nothing is guessed: what cannot be read is named unknown.
 
@@ -59,6 +59,18 @@ impl Busy {
     pub fn share(&self) -> Result<f64, String> {
         Ok(self.used()?.as_secs_f64() / self.since.elapsed().as_secs_f64().max(0.001))
     }
+}
+
+/// Datagrams that this host's kernel dropped because a socket's buffer was full, since boot.
+pub fn udp_drops() -> Result<u64, String> {
+    let snmp = fs::read_to_string("/proc/net/snmp").map_err(|error| error.to_string())?;
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return Err("/proc/net/snmp has no UDP".to_owned());
+    };
+    let mut pairs = names.split(' ').zip(values.split(' '));
+    let found = pairs.find(|(name, _)| *name == "RcvbufErrors");
+    found.and_then(|(_, value)| value.parse().ok()).ok_or_else(|| "no RcvbufErrors".to_owned())
 }
 
 /// Idle time of one CPU since boot, I/O wait included.

@@ -1,18 +1,21 @@
 //! More calls than a gateway can carry: what becomes of those that it takes (issue 4, must show 7).
-//! Owns:  one gateway, a ramp that finds its capacity, calls beyond it, standing calls with RTP beside.
+//! Owns:  one gateway, a ramp that finds its capacity and a minute that confirms it, calls beyond it,
+//!        standing calls with RTP beside.
 //! Gives: a `Phase` for each load that was offered, and the verdict on it.
 //! Never: waits for an answer before it offers the next call; measures the limits per source: nothing
 //!        of `dos_*` is on by default, and a source on this host is never banned.
 //! Holds: standing calls and their RTP are there during the ramp, too, so that every load is compared
-//!        with a capacity that was found beside the same work. A generator whose CPU was full is named.
+//!        with a capacity that was found beside the same work, and that was held for longer than the
+//!        transactions of its first calls linger. A generator whose CPU was full is named.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::gateway::{Gateway, Plan as GatewayPlan};
-use crate::host::Busy;
+use crate::host::{self, Busy};
 use crate::load::{Ends, Load, MediaReport, Plan, Report, Sdp};
 use crate::process::Usage;
 use crate::quiet::DRAIN;
@@ -27,11 +30,18 @@ const STEP_UP: f64 = 1.25;
 /// Steps between the last rate that was carried and the first that was not.
 const REFINEMENTS: u32 = 3;
 const RATE_MAX: f64 = 50_000.0;
+/// What the ramp found is held for a minute. A rate that is not carried for so long is lowered.
+const STEP_DOWN: f64 = 0.96;
+const CONFIRMATIONS: u32 = 6;
 /// A generator that used more of its CPU may have been the limit itself.
 const GENERATOR_FULL: f64 = 0.95;
 /// So is one whose calls left so much later than they were due.
 const LATE_MOST: Duration = Duration::from_millis(50);
 const SET_UP_P99_MS: f64 = 500.0;
+/// Beside the gateway's own metrics.
+const DROPPED: &str = "udp_drops";
+/// Shards tell their numbers once a second.
+const TOLD: Duration = Duration::from_millis(1_500);
 const STANDING_RATE: f64 = 50.0;
 const STANDING_TRIES: u32 = 3;
 
@@ -41,6 +51,9 @@ pub struct OverloadPlan {
     pub first_rate: f64,
     /// Length of one step of the ramp.
     pub step: Duration,
+    /// How long the rate that the ramp found has to be carried to be the capacity: longer than the 32 s
+    /// for which a call's transactions linger.
+    pub confirm: Duration,
     /// Known already: there is no ramp then.
     pub capacity: Option<f64>,
     /// Times the capacity, and the part of the capacity that has to be carried then.
@@ -61,6 +74,7 @@ impl Default for OverloadPlan {
         Self {
             first_rate: 500.0,
             step: Duration::from_secs(6),
+            confirm: Duration::from_secs(60),
             capacity: None,
             loads: vec![(1.0, 0.0), (2.0, 0.9), (5.0, 0.8)],
             hold: Duration::from_secs(30),
@@ -81,12 +95,42 @@ pub struct Phase {
     /// Calls completed per second in the same time.
     pub goodput: f64,
     pub report: Report,
-    /// Shares of a CPU: of the shard, and of generator and control plane together, which share the other.
+    /// Shares of a CPU: of the shard; of generator and control plane, which share the other.
     pub shard_busy: f64,
     pub generator_busy: f64,
+    pub control_busy: f64,
     /// Of the generator's CPU, all processes included.
     pub generator_cpu_busy: Option<f64>,
     pub rss_bytes: u64,
+    /// What the gateway counted from the beginning of the load to its end.
+    pub counted: Counted,
+}
+
+/// Why the gateway refused, and what nobody heard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Refused because messages waited or the table of transactions filled.
+    pub shed: f64,
+    /// Refused because something was full.
+    pub full: f64,
+    /// Datagrams that the kernel dropped, of all sockets of this host.
+    pub dropped: f64,
+    /// Transactions when the load was over.
+    pub transactions: f64,
+}
+
+impl Counted {
+    fn between(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>) -> Self {
+        let at = |metrics: &BTreeMap<String, f64>, name| metrics.get(name).copied().unwrap_or(0.0);
+        let since = |name| at(after, name) - at(before, name);
+        let shed = since("overload_shed_total");
+        Self {
+            shed,
+            full: since("overload_refused_total") - shed,
+            dropped: since(DROPPED),
+            transactions: at(after, "transactions"),
+        }
+    }
 }
 
 impl Phase {
@@ -106,8 +150,8 @@ impl Phase {
     pub fn generator_was_the_limit(&self) -> Option<String> {
         let late = Duration::from_micros(self.report.late.p99_us);
         match self.generator_cpu_busy {
-            Some(_) if self.generator_busy > GENERATOR_FULL => {
-                let percent = self.generator_busy * 100.0;
+            Some(_) if self.generator_busy + self.control_busy > GENERATOR_FULL => {
+                let percent = (self.generator_busy + self.control_busy) * 100.0;
                 Some(format!("generator and control plane filled their CPU ({percent:.0} %)"))
             }
             _ if self.offered < 0.98 * self.rate => {
@@ -147,10 +191,16 @@ impl fmt::Display for Phase {
         )?;
         write!(
             f,
-            "  CPU: shard {}, generator and control plane {} (with all other processes on that CPU: {}); \
+            "  gateway: shed {}, refused for want of room {}, {} transactions; dropped by the kernel {}\n  \
+             CPU: shard {}; generator {} and control plane {} (with all other processes on that CPU: {}); \
              INVITEs left late by p99 {:.1} ms; gateway {:.0} MB",
+            self.counted.shed,
+            self.counted.full,
+            self.counted.transactions,
+            self.counted.dropped,
             percent(self.shard_busy),
             percent(self.generator_busy),
+            percent(self.control_busy),
             self.generator_cpu_busy.map_or_else(|| "not looked at".to_owned(), percent),
             self.report.late.p99_us as f64 / 1e3,
             self.rss_bytes as f64 / 1e6
@@ -283,13 +333,40 @@ impl<'p> Bench<'p> {
         let found = self.climb(say);
         let media = self.hang_up(standing)?;
         say(format!("ramp: RTP of standing calls: {media}"));
-        let (rate, goodput) = found?;
-        say(format!("ramp: {rate:.0} calls/s were carried, {goodput:.0} calls/s completed"));
-        Ok(goodput)
+        let rate = found?;
+        say(format!("ramp: {rate:.0} calls/s were carried"));
+        self.confirm(rate, say)
     }
 
-    fn climb(&self, say: &mut impl FnMut(String)) -> Result<(f64, f64), String> {
-        let mut best: Option<(f64, f64)> = None;
+    /// Steps of the ramp are shorter than transactions linger: only a rate that is carried for longer is
+    /// one that the gateway can go on with.
+    fn confirm(&self, found: f64, say: &mut impl FnMut(String)) -> Result<f64, String> {
+        let mut rate = found;
+        for _ in 0..CONFIRMATIONS {
+            let standing = self.stand()?;
+            let phase = self.offer(rate, self.plan.confirm);
+            let media = self.hang_up(standing);
+            let (phase, media) = (phase?, media?);
+            let carried = phase.is_carried();
+            say(format!(
+                "capacity: {rate:.0} calls/s for {:.0} s: {}\n{phase}\n  RTP of standing calls: {media}",
+                self.plan.confirm.as_secs_f64(),
+                if carried { "carried" } else { "too much" }
+            ));
+            if let Some(why) = phase.generator_was_the_limit() {
+                return Err(format!("at {rate:.0} calls/s: {why}"));
+            }
+            if carried {
+                return Ok(phase.goodput);
+            }
+            // What it did carry, where that is much less.
+            rate = (rate * STEP_DOWN).min(phase.goodput);
+        }
+        Err(format!("{rate:.0} calls/s and more were not carried"))
+    }
+
+    fn climb(&self, say: &mut impl FnMut(String)) -> Result<f64, String> {
+        let mut best: Option<f64> = None;
         let mut beyond = None;
         let (mut rate, mut refinements) = (self.plan.first_rate, 0);
         while rate < RATE_MAX && refinements <= REFINEMENTS {
@@ -304,12 +381,12 @@ impl<'p> Bench<'p> {
             }
             self.gateway.await_metric("calls", |calls| calls <= f64::from(self.plan.standing))?;
             if is_carried {
-                best = Some((rate, phase.goodput));
+                best = Some(rate);
             } else {
                 beyond = Some(rate);
             }
             rate = match (best, beyond) {
-                (Some((carried, _)), Some(beyond)) => {
+                (Some(carried), Some(beyond)) => {
                     refinements += 1;
                     (carried + beyond) / 2.0
                 }
@@ -366,16 +443,28 @@ impl<'p> Bench<'p> {
         report.media.ok_or_else(|| "no RTP was sent".to_owned())
     }
 
-    /// CPU time of the shard, and of everything else of the gateway and of this process.
-    fn used(&self) -> Result<(u64, u64), String> {
+    /// CPU time of the shard, of this process, and of everything else of the gateway.
+    fn used(&self) -> Result<[u64; 3], String> {
         let gateway = self.gateway.usage()?;
         let own = Usage::of(std::process::id()).map_err(|error| error.to_string())?;
         let shard_ns = gateway.named_ns("shard");
-        Ok((shard_ns, gateway.threads_ns() - shard_ns + own.threads_ns()))
+        Ok([shard_ns, own.threads_ns(), gateway.threads_ns() - shard_ns])
+    }
+
+    fn counted_at_end(&self) -> Result<BTreeMap<String, f64>, String> {
+        wait::pass(TOLD);
+        self.counted()
+    }
+
+    fn counted(&self) -> Result<BTreeMap<String, f64>, String> {
+        let mut metrics = self.gateway.metrics()?;
+        metrics.insert(DROPPED.to_owned(), host::udp_drops()? as f64);
+        Ok(metrics)
     }
 
     /// Offers `rate` calls a second for `time`; counts from when it is steady.
     fn offer(&self, rate: f64, time: Duration) -> Result<Phase, String> {
+        let counted = self.counted()?;
         let load = Load::start(
             Plan {
                 rate,
@@ -399,22 +488,25 @@ impl<'p> Bench<'p> {
         let before = read();
         wait::pass(time - steady);
         let after = read();
-        let (shard_ns, others_ns) = self.used()?;
+        let now_used = self.used()?;
         let generator_cpu_busy = generator.map(|busy| busy.share()).transpose()?;
         let rss_bytes = self.gateway.usage()?.rss_bytes;
         load.progress.enough.store(true, Ordering::Relaxed);
         let report = load.finish().map_err(|error| error.to_string())?;
         let seconds = (after.0 - before.0).as_secs_f64();
-        let share = |ns: u64, before: u64| ns.saturating_sub(before) as f64 / 1e9 / seconds;
+        let share = |of: usize| now_used[of].saturating_sub(used[of]) as f64 / 1e9 / seconds;
+        let counted = Counted::between(&counted, &self.counted_at_end()?);
         Ok(Phase {
             rate,
             offered: (after.1 - before.1) / seconds,
             goodput: (after.2 - before.2) / seconds,
             report,
-            shard_busy: share(shard_ns, used.0),
-            generator_busy: share(others_ns, used.1),
+            shard_busy: share(0),
+            generator_busy: share(1),
+            control_busy: share(2),
             generator_cpu_busy,
             rss_bytes,
+            counted,
         })
     }
 }

@@ -353,7 +353,7 @@ impl Desk {
         let tag = match answer.to_tag {
             Some(tag) => Some(tag.as_bytes()),
             None if answer.status > 100 => {
-                Some(stray.insert(mint::refusal_tag(self.settings.shard, hash)).as_bytes())
+                Some(stray.insert(mint::refusal_tag(self.settings.shard, hash)).as_slice())
             }
             None => None,
         };

@@ -94,11 +94,29 @@ impl Mint {
     }
 }
 
+/// `rg`, the shard, a hyphen, 64 bits.
+const STRAY_TAG_BYTES: usize = 21;
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// A To tag for an answer that creates no dialog, the same for each repeat of its request (RFC 3261
 /// 8.2.7). `hash`: the keyed one of the transaction; folded, so that neither half of it is told.
-pub(crate) fn refusal_tag(shard: ShardId, hash: u128) -> String {
+pub(crate) fn refusal_tag(shard: ShardId, hash: u128) -> [u8; STRAY_TAG_BYTES] {
     let folded = (hash >> 64) ^ (hash & u128::from(u64::MAX));
-    format!("rg{:02x}-{folded:016x}", shard.0)
+    let mut tag = *b"rg00-0000000000000000";
+    let mut write = |at: usize, digits: usize, value: u128| {
+        for (place, digit) in tag[at..at + digits].iter_mut().enumerate() {
+            let nibble = value >> (4 * (digits - 1 - place)) & 0xf;
+            *digit = HEX[nibble as usize];
+        }
+    };
+    write(2, 2, u128::from(shard.0));
+    write(5, 16, folded);
+    tag
+}
+
+/// Whether a tag has the form of those: the tag of a leg has another length.
+pub(crate) const fn is_stray(tag: &[u8]) -> bool {
+    tag.len() == STRAY_TAG_BYTES && tag[4] == b'-'
 }
 
 pub(crate) fn shard_of_tag(tag: &[u8]) -> Option<ShardId> {
@@ -162,9 +180,10 @@ mod tests {
         let stray = mint.stray_tag();
         assert_eq!(shard_of_tag(stray.as_bytes()), Some(ShardId(7)));
         assert_eq!(parse_tag(stray.as_bytes()), None);
-        let refusal = refusal_tag(ShardId(7), u128::MAX - 5);
-        assert_eq!(shard_of_tag(refusal.as_bytes()), Some(ShardId(7)));
-        assert_eq!((parse_tag(refusal.as_bytes()), refusal.len()), (None, stray.len()));
+        let refusal = refusal_tag(ShardId(0x17), (0xff << 64) | 0x0123_4567_89ab_cd00);
+        assert_eq!(&refusal, b"rg17-0123456789abcdff");
+        assert_eq!((shard_of_tag(&refusal), parse_tag(&refusal)), (Some(ShardId(0x17)), None));
+        assert!(is_stray(&refusal) && is_stray(stray.as_bytes()) && !is_stray(tag.as_bytes()));
     }
 
     #[test]

@@ -1,17 +1,22 @@
-//! Overload: how long messages wait before they are read, and which requests are refused for it.
+//! Overload: how long messages wait before they are read, how full the table of transactions is, and
+//! which requests are refused for it.
 //! Owns:  how long the messages of this turn have waited, and since when waits are long.
-//! Gives: `Load::chance` for a request that would open something; `Core::sheds`.
+//! Gives: `Load::chance` for a request that would open something; `Core::sheds`, `refuses_at_sight`.
 //! Never: a refusal of what belongs to a dialog or a transaction, of a CANCEL, of an emergency call.
-//! Holds: one late turn refuses nobody: only waits that stay long do.
+//! Holds: one late turn refuses nobody: only waits that stay long do. While nothing presses, an INVITE
+//!        costs three comparisons here. A refused one is answered at once: one that is dropped comes
+//!        back, and costs more than its answer.
 
 use std::time::Duration;
 
+use shared::limits::TRANSACTIONS_PER_SHARD_MAX;
 use shared::metrics::Counter;
 use shared::net::Source;
 use shared::time::Instant;
 use sip::wire::{HeaderName, Message, Method};
 
 use crate::core::Core;
+use crate::{gate, mint};
 
 /// A shard that keeps up reads a message within a few milliseconds. A call's set-up waits some four
 /// times, so that waits of 100 ms leave its caller half a second.
@@ -25,6 +30,24 @@ const WARY: Duration = Duration::from_secs(5);
 const RECENT: Duration = Duration::from_secs(1);
 /// What a refusal is drawn from.
 const MILLE: u64 = 1_000;
+
+/// What a call leaves behind lingers for 32 s (Timers J, L and M). From here on new calls give way, the
+/// more the fuller the table is, so that as many are taken as go: a table that is simply full would
+/// take none for half a minute, and then all.
+const CROWDED: usize = TRANSACTIONS_PER_SHARD_MAX / 16 * 15;
+/// Room for what standing calls still have to say.
+const KEPT_FREE: usize = 2_048;
+const _: () = assert!(CROWDED + KEPT_FREE < TRANSACTIONS_PER_SHARD_MAX);
+
+/// Of a thousand new calls, how many are refused while so many transactions stand.
+const fn crowding(transactions: usize) -> u64 {
+    let full = TRANSACTIONS_PER_SHARD_MAX - KEPT_FREE;
+    if transactions <= CROWDED {
+        return 0;
+    }
+    let part = (transactions - CROWDED) as u64 * MILLE / (full - CROWDED) as u64;
+    if part > MILLE { MILLE } else { part }
+}
 
 /// How long a wait may be for a kind of request: none is refused below the first, all above the second.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +120,10 @@ impl Core {
     }
 
     /// Whether a request that belongs to nothing yet is refused because too much waits. To be asked
-    /// before anything is made of it.
-    pub(crate) fn sheds(&mut self, from: &Source, request: &Message<'_>) -> bool {
+    /// before anything is made of it; INVITEs have been looked at by `refuses_at_sight`.
+    pub(crate) fn sheds(&mut self, request: &Message<'_>) -> bool {
         let patience = match request.method() {
-            Method::Cancel => return false,
+            Method::Cancel | Method::Invite => return false,
             // A carrier that hears 503 to its OPTIONS takes all of its calls away.
             Method::Register | Method::Options => Patience::REGISTER,
             _ if request.first(HeaderName::ProxyAuthorization).is_some() => Patience::BEGUN,
@@ -108,15 +131,62 @@ impl Core {
         };
         let now = self.desk.now.mono;
         let chance = self.desk.load.chance(now, patience);
-        if chance == 0 || self.desk.mint.random() % MILLE >= chance {
+        if !self.is_drawn(chance) {
             return false;
         }
-        if request.method() == Method::Invite && self.dials_emergency(from, request) {
-            return false;
-        }
-        self.desk.load.refused_at = Some(now);
-        self.desk.count(Counter::OverloadShed);
+        self.note_shed(true);
         true
+    }
+
+    /// Whether an INVITE that would begin a call was answered 503, or ended at the edge: known before
+    /// more of it is read than its answer repeats. One that is broken goes on, and hears what is wrong.
+    pub(crate) fn refuses_at_sight(&mut self, from: &Source, request: &Message<'_>) -> bool {
+        let no_room = self.draining || gate::overloaded(&self.desk, self.calls.len());
+        let by_waits = self.chance_of_invite(request);
+        let chance = by_waits.max(crowding(self.desk.transactions.len()));
+        if !no_room && !self.is_drawn(chance) || request.check_answerable().is_err() {
+            return false;
+        }
+        // Whoever comes with a dialog that was not ours, while we have time, hears 481.
+        let is_of_dialog = |tag| no_room || mint::shard_of_tag(tag).is_some();
+        if request.to().ok().and_then(|to| to.tag()).is_some_and(is_of_dialog) {
+            return false;
+        }
+        let hash = self.desk.transactions.server_hash(request, Method::Invite);
+        if self.desk.transactions.server_by_hash(hash).is_some() {
+            return false; // a repeat: what came of the first one answers it
+        }
+        if self.is_stopped(from, request, hash) {
+            return true;
+        }
+        if !no_room {
+            if self.dials_emergency(from, request) {
+                return false;
+            }
+            self.note_shed(by_waits > 0);
+        }
+        self.refuse_stateless(from, request, Some(hash), 503);
+        true
+    }
+
+    fn is_drawn(&mut self, chance: u64) -> bool {
+        chance > 0 && self.desk.mint.random() % MILLE < chance
+    }
+
+    fn chance_of_invite(&self, request: &Message<'_>) -> u64 {
+        if self.desk.load.wait < LONG {
+            return 0;
+        }
+        let begun = request.first(HeaderName::ProxyAuthorization).is_some();
+        let patience = if begun { Patience::BEGUN } else { Patience::NEW };
+        self.desk.load.chance(self.desk.now.mono, patience)
+    }
+
+    fn note_shed(&mut self, by_waits: bool) {
+        if by_waits {
+            self.desk.load.refused_at = Some(self.desk.now.mono);
+        }
+        self.desk.count(Counter::OverloadShed);
     }
 }
 
@@ -145,6 +215,15 @@ mod tests {
         assert_eq!(load.chance(START + ms(151), Patience::NEW), 500);
         assert_eq!(load.take_longest(), ms(500));
         assert_eq!(load.take_longest(), ms(0));
+    }
+
+    #[test]
+    fn a_table_that_fills_refuses_more_and_more() {
+        assert_eq!((crowding(0), crowding(CROWDED)), (0, 0));
+        let most = TRANSACTIONS_PER_SHARD_MAX - KEPT_FREE;
+        let middle = usize::midpoint(CROWDED, most);
+        assert_eq!(crowding(middle), MILLE / 2);
+        assert_eq!((crowding(most), crowding(usize::MAX / 2_000)), (MILLE, MILLE));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use shared::event::Severity;
 use shared::metrics::Counter;
 use shared::net::{Destination, Source};
 use sip::transaction::{ClientInput, ServerInput};
-use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, reply, scan};
+use sip::wire::{HeaderName, Host, Malformed, Message, Method, Start, scan};
 
 use crate::b2bua::{INVITER, orphan};
 use crate::challenged::Asking;
 use crate::core::Core;
-use crate::desk::{ALLOW, ALLOW_EVENTS, Reply, response_class, write_failure_ack};
+use crate::desk::{ALLOW, ALLOW_EVENTS, Reply, write_failure_ack};
 use crate::edge::Stop;
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Rung};
@@ -96,6 +96,11 @@ impl Core {
             self.desk.security("not_admitted", &from, String::new);
             return self.desk.count(Counter::SipNotAdmitted);
         }
+        if method == Method::Ack && self.ends_refusal(&from, request)
+            || method == Method::Invite && self.refuses_at_sight(&from, request)
+        {
+            return;
+        }
         if let Err(why) = request.check_request() {
             return self.malformed(&from, request, why);
         }
@@ -114,17 +119,15 @@ impl Core {
         let in_dialog = tag.is_some();
         // A tag that is not ours saves nobody from being asked who it is.
         if tag.and_then(mint::shard_of_tag).is_none() && method != Method::Cancel {
-            match self.stops(&from, request) {
-                Some(Stop::Answer(status)) => return self.refuse_stateless(&from, request, status),
-                Some(Stop::Silence) => return,
-                None => {}
+            if self.is_stopped(&from, request, hash) {
+                return;
             }
-            if self.sheds(&from, request) {
-                return self.refuse_stateless(&from, request, 503);
+            if self.sheds(request) {
+                return self.refuse_stateless(&from, request, Some(hash), 503);
             }
         }
         let Some(key) = self.new_transaction(&from, request, hash) else {
-            return self.refuse_stateless(&from, request, 503);
+            return self.refuse_stateless(&from, request, Some(hash), 503);
         };
         if let Some(tag) = unsupported(request, self.desk.settings.timers.session.is_on()) {
             let tag = tag.to_vec();
@@ -171,27 +174,17 @@ impl Core {
         if let Some(status) = why.status()
             && request.method() != Method::Ack
         {
-            self.refuse_stateless(from, request, status);
+            self.refuse_stateless(from, request, None, status);
         }
     }
 
-    /// An answer without a transaction: for what is too broken, or too much, to keep.
-    fn refuse_stateless(&mut self, from: &Source, request: &Message<'_>, status: u16) {
-        let tag = self.desk.mint.stray_tag();
-        let wait = gate::spread_wait(&mut self.desk);
-        let to = reply_destination(request, from);
-        self.desk.count(response_class(status));
-        if status == 503 {
-            self.desk.count(Counter::OverloadRefused);
+    /// Whether a request outside of a dialog ends at the edge; it has got its answer, if any, then.
+    pub(crate) fn is_stopped(&mut self, from: &Source, request: &Message<'_>, hash: u128) -> bool {
+        let Some(stop) = self.stops(from, request) else { return false };
+        if let Stop::Answer(status) = stop {
+            self.refuse_stateless(from, request, Some(hash), status);
         }
-        let bytes = self.desk.out.write(|bytes| {
-            let mut out = reply(bytes, request, status, Some(tag.as_bytes()), from.peer);
-            if status == 503 {
-                out.header_fmt("Retry-After", format_args!("{wait}"));
-            }
-            out.end();
-        });
-        self.desk.out.send(to, bytes, None);
+        true
     }
 
     fn new_transaction(
@@ -222,7 +215,7 @@ impl Core {
         // The ACK of a 2xx has a branch of its own and belongs to the dialog (RFC 3261 13.2.2.4).
         let tag = request.to().ok().and_then(|to| to.tag()).and_then(|tag| self.leg_of(tag));
         let Some(parts) = tag else {
-            if known.is_some() || self.is_ack_of_refusal(request) {
+            if known.is_some() {
                 self.keep_ack(from, request);
             } else {
                 self.desk.count(Counter::SipStrays);

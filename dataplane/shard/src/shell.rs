@@ -204,7 +204,9 @@ impl Shell {
         }
         if ticking {
             // Queues, media and timers are looked at on every tick.
-            std::thread::sleep(self.wait(ticking));
+            if let Some(wait) = self.wait_for_tick() {
+                std::thread::sleep(wait);
+            }
         } else {
             self.link.bell.park();
             // Whoever pushed before `park` may not have rung, so look once more.
@@ -212,7 +214,7 @@ impl Shell {
                 !self.link.commands.is_empty() || self.mesh.has_incoming() || self.ring.has_work();
             if !waiting {
                 // The thread itself sleeps, not glommio's reactor.
-                let wait = self.wait(ticking);
+                let wait = self.wait();
                 self.link.bell.wait(wait);
             }
             self.link.bell.unpark();
@@ -231,9 +233,20 @@ impl Shell {
         }
     }
 
-    fn wait(&mut self, ticking: bool) -> Duration {
+    fn wait(&mut self) -> Duration {
         let now = self.clock.now().mono;
-        self.wake_at(ticking, now).since(now).max(SLEEP_MIN)
+        self.wake_at(false, now).since(now).max(SLEEP_MIN)
+    }
+
+    /// `None` when the work took longer than a beat: even the shortest sleep would then be time that a
+    /// full shard does not have.
+    fn wait_for_tick(&mut self) -> Option<Duration> {
+        let now = self.clock.now().mono;
+        if self.schedule.tick + TICK <= now {
+            self.schedule.tick = now;
+            return None;
+        }
+        Some(self.wake_at(true, now).since(now).max(SLEEP_MIN))
     }
 
     fn wake_at(&mut self, ticking: bool, now: Instant) -> Instant {

@@ -19,6 +19,9 @@ struct Arguments {
     /// Seconds of one step of the ramp.
     #[arg(long, default_value_t = 6.0)]
     step: f64,
+    /// Seconds for which the rate that the ramp found has to be carried.
+    #[arg(long, default_value_t = 60.0)]
+    confirm: f64,
     /// Calls per second that are known to be the capacity: no ramp.
     #[arg(long)]
     capacity: Option<f64>,
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let plan = OverloadPlan {
         first_rate: arguments.first_rate,
         step: Duration::from_secs_f64(arguments.step),
+        confirm: Duration::from_secs_f64(arguments.confirm),
         capacity: arguments.capacity,
         hold: Duration::from_secs_f64(arguments.seconds),
         standing: arguments.standing,

@@ -16,11 +16,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use shared::time::WallMs;
 
-use super::batch::{Inbox, await_any, pin};
+use super::batch::{Inbox, Outbox, await_any, pin};
 use super::lines::{Bundle, Lines};
-use super::raw::Raw;
+use super::raw::{Raw, Refusal};
 use super::register::Names;
 use super::streams::{Order, Streams};
+use super::wording::{NUMBER, SLOT, Wording};
 use super::{Ends, Heard, HeardEvent, Plan, Quantiles, Report, Sdp, Times, times};
 use crate::digest::{self, Challenge, Credentials};
 use crate::sdp::{self, Direction};
@@ -115,6 +116,9 @@ struct Agent {
     /// The caller's own, where there are no lines.
     names: Names,
     lines: Option<Bundle>,
+    /// Datagrams of this turn, of the caller's side and of the callee's.
+    outgoing: [Outbox; 2],
+    wording: Option<Wording>,
     run: u64,
     started: Instant,
     calls: Vec<Call>,
@@ -151,6 +155,7 @@ pub(super) fn run(plan: Plan, ends: Ends, progress: &Arc<Progress>) -> io::Resul
     }
     let shared_lines = plan.lines.clone();
     let mut agent = Agent::new(plan, ends, slots, orders, Arc::clone(progress))?;
+    agent.wording = agent.lines.is_none().then(|| agent.model());
     agent.drive()?;
     agent.orders = None;
     if let (Some(shared), Some(lines)) = (shared_lines, agent.lines.take()) {
@@ -196,8 +201,10 @@ impl Agent {
             names: Names::of_datagrams(user, caller),
             lines: plan.lines.as_ref().map(Lines::take).transpose()?,
             callee: ends.callee.local_addr()?,
+            outgoing: [Outbox::default(), Outbox::default()],
             plan,
             ends,
+            wording: None,
             run: rand::random::<u64>() >> 32,
             started: now,
             calls: (0..slots).map(|_| idle()).collect(),
@@ -243,11 +250,19 @@ impl Agent {
                 // Both sides are looked at in every turn.
                 self.receive(&mut inbox, true) | self.receive(&mut inbox, false)
             };
+            self.flush();
             if !worked {
                 self.pause(wanted);
             }
         }
         Ok(())
+    }
+
+    /// What the kernel refuses is a lost datagram: the resend makes up for it.
+    fn flush(&mut self) {
+        let [of_caller, of_callee] = &mut self.outgoing;
+        of_caller.flush(&self.ends.caller);
+        of_callee.flush(&self.ends.callee);
     }
 
     /// Until something comes, a call is due to be offered, or a little while is over.
@@ -288,11 +303,36 @@ impl Agent {
             call.authorized = false;
             call.invited_at = due_at;
             call.wait = T1;
-            let number = call.number;
-            self.due.push(Reverse((now + GIVE_UP, Due::GiveUp { slot, number })));
-            let invite = self.invite(slot, None);
+            let invite = self.first_invite(slot);
             self.send_pending(slot, invite, now);
         }
+    }
+
+    fn first_invite(&mut self, slot: u32) -> String {
+        let Some(wording) = &self.wording else { return self.invite(slot, None) };
+        let call = &mut self.calls[slot as usize];
+        let mut text = std::mem::take(&mut call.pending);
+        wording.write(&mut text, slot, call.number);
+        debug_assert_eq!(text, self.invite(slot, None));
+        text
+    }
+
+    /// The first INVITE of every call over UDP.
+    fn model(&self) -> Wording {
+        let (run, Names { via, contact }) = (self.run, &self.names);
+        let host = self.plan.dial.unwrap_or(self.callee);
+        let user = self.plan.credentials.as_ref().map_or("load", |(user, _)| user.as_str());
+        let sdp = self.sdp(self.ends.caller_media.local_addr().unwrap_or(self.caller));
+        let kind = if sdp.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        Wording::new(&format!(
+            "INVITE sip:c{SLOT}@{host} SIP/2.0\r\n\
+             Via: {via};branch=z9hG4bK{run:x}.{SLOT}.{NUMBER}.1I;rport\r\nMax-Forwards: 70\r\n\
+             From: <sip:{user}@{}>;tag={SLOT}.{NUMBER}\r\nTo: <sip:c{SLOT}@{host}>\r\n\
+             Call-ID: {run:x}.{SLOT}.{NUMBER}\r\nCSeq: 1 INVITE\r\nContact: {contact}\r\n\
+             {kind}Content-Length: {}\r\n\r\n{sdp}",
+            self.plan.gateway.ip(),
+            sdp.len()
+        ))
     }
 
     fn invite(&self, slot: u32, authorization: Option<&str>) -> String {
@@ -357,12 +397,11 @@ impl Agent {
         self.due.push(Reverse((now + T1, Due::Resend { slot, number: call.number })));
     }
 
-    /// What the kernel refuses is a lost datagram: the resend makes up for it.
     fn send_caller(&mut self, slot: u32, text: &str) {
         match &mut self.lines {
             Some(lines) => lines.send(lines.caller(slot), text),
             None => {
-                let _ = self.ends.caller.send_to(text.as_bytes(), self.plan.gateway);
+                self.outgoing[0].send(&self.ends.caller, self.plan.gateway, text.as_bytes());
             }
         }
     }
@@ -410,12 +449,14 @@ impl Agent {
         if call.number != number || !pending {
             return;
         }
-        if call.phase == Phase::Leaving && now - call.bye_at > GIVE_UP {
+        let since = if call.phase == Phase::Leaving { call.bye_at } else { call.invited_at };
+        if now.saturating_duration_since(since) >= GIVE_UP {
             self.fail(slot, 0);
             return;
         }
         call.wait *= 2;
-        self.due.push(Reverse((now + call.wait, Due::Resend { slot, number })));
+        let at = (now + call.wait).min(since + GIVE_UP);
+        self.due.push(Reverse((at, Due::Resend { slot, number })));
         if self.lines.is_some() {
             return; // a connection loses nothing (RFC 3261 17.1.1.2)
         }
@@ -480,6 +521,10 @@ impl Agent {
         for index in 0..count {
             let arrival = inbox.arrival(index);
             let from = arrival.from;
+            if caller && let Some(refusal) = Refusal::read(arrival.bytes) {
+                self.turned_away(&refusal);
+                continue;
+            }
             let Some(raw) = Raw::read(arrival.bytes) else { continue };
             if caller { self.caller_got(&raw) } else { self.callee_got(&raw, Way::Datagram(from)) }
         }
@@ -540,7 +585,7 @@ impl Agent {
         let waiting = matches!(phase, Phase::Inviting | Phase::Proceeding);
         let current = raw.cseq.starts_with(&format!("{} ", self.calls[slot as usize].cseq));
         match status {
-            100..=199 if waiting => self.calls[slot as usize].phase = Phase::Proceeding,
+            100..=199 if phase == Phase::Inviting => self.proceeds(slot),
             200 => {
                 self.acknowledge(slot, raw);
                 if waiting {
@@ -555,6 +600,14 @@ impl Agent {
             }
             _ => {}
         }
+    }
+
+    /// Nothing is resent any more, so that something else has to end it.
+    fn proceeds(&mut self, slot: u32) {
+        let call = &mut self.calls[slot as usize];
+        call.phase = Phase::Proceeding;
+        let (at, number) = (call.invited_at + GIVE_UP, call.number);
+        self.due.push(Reverse((at, Due::GiveUp { slot, number })));
     }
 
     fn established(&mut self, slot: u32, raw: &Raw<'_>) {
@@ -597,6 +650,26 @@ impl Agent {
             raw.call_id
         );
         self.send_caller(slot, &ack);
+    }
+
+    /// A 503 over UDP, of which there may be more than of everything else.
+    fn turned_away(&mut self, refusal: &Refusal<'_>) {
+        let Some((slot, number)) = self.slot_of(refusal.call_id) else { return };
+        let call = &self.calls[slot as usize];
+        let cseq = refusal.cseq.parse::<u32>();
+        if call.number != number || cseq.is_err() {
+            return;
+        }
+        if self.outgoing[0].is_full() {
+            self.outgoing[0].flush(&self.ends.caller);
+        }
+        let uri = self.plan.dial.unwrap_or(self.callee);
+        self.outgoing[0].push(self.plan.gateway, |buffer| refusal.write_ack(buffer, slot, uri));
+        let waiting = matches!(call.phase, Phase::Inviting | Phase::Proceeding);
+        if waiting && cseq == Ok(call.cseq) {
+            self.report.retry_after += u64::from(refusal.retry_after.parse::<u32>().is_ok());
+            self.fail(slot, 503);
+        }
     }
 
     fn refused(&mut self, slot: u32, status: u16, raw: &Raw<'_>) {
@@ -642,7 +715,7 @@ impl Agent {
         match (to, &mut self.lines) {
             (Way::Line(line), Some(lines)) => lines.send(line, text),
             (Way::Datagram(to), _) => {
-                let _ = self.ends.callee.send_to(text.as_bytes(), to);
+                self.outgoing[1].send(&self.ends.callee, to, text.as_bytes());
             }
             (Way::Line(_), None) => unreachable!("what came by a line came by one of ours"),
         }

@@ -98,6 +98,22 @@ impl Outbox {
         self.queued += 1;
     }
 
+    /// Queues one datagram, sending first what fills the batch. One that is too long for a batch leaves
+    /// at once.
+    pub fn send(&mut self, socket: &UdpSocket, to: SocketAddrV4, bytes: &[u8]) {
+        if bytes.len() > BYTES {
+            self.refused += u64::from(socket.send_to(bytes, to).is_err());
+            return;
+        }
+        if self.is_full() {
+            self.flush(socket);
+        }
+        self.push(to, |buffer| {
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            bytes.len()
+        });
+    }
+
     /// Sends what is queued. What the kernel refuses is counted and dropped.
     pub fn flush(&mut self, socket: &UdpSocket) {
         if self.queued == 0 {

@@ -15,6 +15,7 @@ mod agent;
 mod line;
 mod register;
 mod streams;
+mod wording;
 
 use std::collections::BTreeMap;
 use std::fmt;

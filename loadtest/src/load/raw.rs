@@ -4,6 +4,9 @@
 //! Never: a full parser: it reads what the gateway writes (canonical names, no folds).
 //! Holds: no allocation while reading, except for the list of Via lines.
 
+use std::io::Write as _;
+use std::net::SocketAddr;
+
 /// The parts of a message that a user agent works with.
 #[derive(Clone, Debug, Default)]
 pub struct Raw<'a> {
@@ -89,6 +92,59 @@ impl<'a> Raw<'a> {
     }
 }
 
+/// A 503 to an INVITE, read without an allocation: under overload there is nothing but these.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refusal<'a> {
+    via: &'a str,
+    from: &'a str,
+    to: &'a str,
+    pub call_id: &'a str,
+    /// The number alone.
+    pub cseq: &'a str,
+    pub retry_after: &'a str,
+}
+
+impl<'a> Refusal<'a> {
+    /// `None` for every other message.
+    pub fn read(bytes: &'a [u8]) -> Option<Self> {
+        if !bytes.starts_with(b"SIP/2.0 503 ") {
+            return None;
+        }
+        let mut refusal = Self::default();
+        for line in bytes.split(|byte| *byte == b'\n').skip(1) {
+            let line = std::str::from_utf8(line).ok()?.trim_ascii_end();
+            let Some((name, value)) = line.split_once(": ") else { continue };
+            match name {
+                "Via" if refusal.via.is_empty() => refusal.via = value,
+                "From" => refusal.from = value,
+                "To" => refusal.to = value,
+                "Call-ID" => refusal.call_id = value,
+                "CSeq" => refusal.cseq = value.strip_suffix(" INVITE")?,
+                "Retry-After" => refusal.retry_after = value,
+                _ => {}
+            }
+        }
+        (!refusal.cseq.is_empty()).then_some(refusal)
+    }
+
+    /// Same Request-URI, branch and CSeq as the INVITE (RFC 3261 17.1.1.3). Gives the length; an ACK
+    /// that does not fit is cut, and then none.
+    pub fn write_ack(&self, mut out: &mut [u8], number: u32, host: SocketAddr) -> usize {
+        let room = out.len();
+        let Self { via, from, to, call_id, cseq, .. } = *self;
+        // A slice takes what fits and says so.
+        let _ = write!(out, "ACK sip:c{number}@{host} SIP/2.0\r\nVia: ");
+        for part in [via, "\r\nMax-Forwards: 70\r\nFrom: ", from, "\r\nTo: ", to] {
+            let _ = out.write_all(part.as_bytes());
+        }
+        for part in ["\r\nCall-ID: ", call_id, "\r\nCSeq: ", cseq] {
+            let _ = out.write_all(part.as_bytes());
+        }
+        let _ = out.write_all(b" ACK\r\nContent-Length: 0\r\n\r\n");
+        room - out.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +160,22 @@ mod tests {
         assert_eq!(read.status(), Some(200));
         assert_eq!(read.via, raw.via);
         assert_eq!((read.to, read.contact), ("<sip:a@b>;tag=t", "<sip:me>"));
+    }
+    #[test]
+    fn the_ack_of_a_503_is_that_of_its_invite() {
+        let text = "SIP/2.0 503 Service Unavailable\r\nVia: SIP/2.0/UDP x;branch=1;rport=9\r\n\
+                    From: <sip:c@d>;tag=f\r\nTo: <sip:c5@b>;tag=t\r\nCall-ID: 7\r\nCSeq: 2 INVITE\r\n\
+                    Retry-After: 4\r\nContent-Length: 0\r\n\r\n";
+        let refusal = Refusal::read(text.as_bytes()).expect("a refusal");
+        assert_eq!((refusal.call_id, refusal.cseq, refusal.retry_after), ("7", "2", "4"));
+        let mut buffer = [0; 2_048];
+        let host = "127.0.0.1:5060".parse().expect("an address");
+        let length = refusal.write_ack(&mut buffer, 5, host);
+        let raw = Raw::read(&buffer[..length]).expect("a message");
+        assert_eq!((raw.start, raw.cseq), ("ACK sip:c5@127.0.0.1:5060 SIP/2.0", "2 ACK"));
+        assert_eq!((raw.via, raw.to), (vec!["SIP/2.0/UDP x;branch=1;rport=9"], "<sip:c5@b>;tag=t"));
+        for other in [&text.replace("503", "486"), &text.replace("INVITE", "BYE")] {
+            assert!(Refusal::read(other.as_bytes()).is_none(), "{other}");
+        }
     }
 }

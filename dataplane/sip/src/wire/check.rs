@@ -1,6 +1,6 @@
 //! What a message has to have before we act on it (RFC 3261 8.1.1, 8.2, 18.3; RFC 4475).
 //! Owns:  the order of the checks, the readers of the headers that every message has.
-//! Gives: `check_request`, `check_response` and typed getters on `Message`.
+//! Gives: `check_request`, `check_answerable`, `check_response` and typed getters on `Message`.
 //! Never: a check that only one method needs; those live where the method is decided.
 //! Holds: after `check_request` the typed getters of mandatory headers succeed.
 
@@ -145,7 +145,19 @@ impl<'a> Message<'a> {
         if version.eq_ignore_ascii_case(b"SIP/2.0") { Ok(()) } else { Err(Malformed::Version) }
     }
 
-    fn check_both(&self) -> Result<(), Malformed> {
+    /// Everything that an answer is made of (RFC 3261 8.2.6.2): enough for a refusal that has nothing
+    /// to do with the rest of the request.
+    pub fn check_answerable(&self) -> Result<(), Malformed> {
+        let Start::Request { method, .. } = self.start() else { return Err(Malformed::NotSip) };
+        self.check_version()?;
+        self.check_head()?;
+        self.from()?;
+        self.to()?;
+        self.call_id()?;
+        if self.cseq()?.method == method { Ok(()) } else { Err(Malformed::CSeqMethod) }
+    }
+
+    fn check_head(&self) -> Result<(), Malformed> {
         self.fault()?;
         if let Some(name) = self.repeated(SINGLE) {
             return Err(Malformed::HeaderRepeated(name.as_str()));
@@ -154,6 +166,11 @@ impl<'a> Message<'a> {
         if via.branch.is_some_and(<[u8]>::is_empty) {
             return Err(Malformed::BadHeader("Via"));
         }
+        Ok(())
+    }
+
+    fn check_both(&self) -> Result<(), Malformed> {
+        self.check_head()?;
         for (index, value) in self.values(HeaderName::Via).enumerate().skip(1) {
             if index == VIAS_MAX {
                 return Err(Malformed::TooManyVias);

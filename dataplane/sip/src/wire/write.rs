@@ -45,6 +45,17 @@ impl<'b> Writer<'b> {
         self
     }
 
+    /// The same for a value in parts.
+    fn header_of(&mut self, name: &str, parts: &[&[u8]]) -> &mut Self {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        for part in parts {
+            self.value(part);
+        }
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
     pub fn header_fmt(&mut self, name: &str, value: fmt::Arguments<'_>) -> &mut Self {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b": ");
@@ -144,7 +155,7 @@ pub fn reply<'b>(
     let tagged = request.to().is_ok_and(|to| to.tag().is_some());
     for value in request.all(HeaderName::To).take(1) {
         match to_tag.filter(|_| !tagged) {
-            Some(tag) => writer.header("To", &[value, b";tag=", tag].concat()),
+            Some(tag) => writer.header_of("To", &[value, b";tag=", tag]),
             None => writer.header("To", value),
         };
     }
