@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::configuration::{self, Configured};
 use crate::exit::Exit;
 use crate::supervisor::{self, ServeOptions};
-use crate::{VERSION, demo, recovery};
+use crate::{VERSION, demo, recovery, tls_keys};
 
 /// SIP and RTP gateway.
 #[derive(Debug, Parser)]
@@ -109,19 +109,25 @@ fn serve(file: Option<PathBuf>, args: &Serve, no_demo: bool) -> Exit {
 
 fn check_config(file: Option<PathBuf>, args: &CheckConfig) -> Exit {
     let checked = configuration::read(file, args.strict);
-    let (problems, effective, exit) = match &checked {
-        Ok(Configured { problems, effective, .. }) => (problems, effective, Exit::Ok),
-        Err(refused) => (&refused.problems, &refused.effective, Exit::ConfigInvalid),
+    let (mut problems, effective, mut exit) = match &checked {
+        Ok(Configured { problems, effective, .. }) => (problems.clone(), effective, Exit::Ok),
+        Err(refused) => (refused.problems.clone(), &refused.effective, Exit::ConfigInvalid),
     };
+    if let Ok(Configured { config, effective, .. }) = &checked
+        && let Err(problem) = tls_keys::read(config, effective)
+    {
+        problems.push(problem);
+        exit = Exit::ConfigInvalid;
+    }
     if args.effective {
         for row in effective.rows() {
             say(&format!("{} = {}  # {}", row.key, row.value, row.origin));
         }
     }
-    for problem in problems {
+    for problem in &problems {
         say(&problem.to_string());
     }
-    say(&configuration::verdict(problems));
+    say(&configuration::verdict(&problems));
     exit
 }
 

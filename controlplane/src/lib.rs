@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod sipflow;
 pub mod store;
 pub mod supervisor;
+mod tls_keys;
 pub mod webhooks;
 
 /// What we call ourselves in SIP, HTTP and on the command line.

@@ -19,8 +19,8 @@ pub trait Plane: fmt::Debug + Send + Sync + 'static {
     /// Gives the command back when the shard's queue is full.
     fn send(&self, shard: ShardId, command: Command) -> Result<(), Command>;
 
-    /// New TLS connections are made with these keys.
-    fn renew(&self, keys: &Arc<Keys>);
+    /// New TLS connections are made with these keys; gives those from before.
+    fn renew(&self, keys: &Arc<Keys>) -> Option<Arc<Keys>>;
 
     /// Takes at most `most` events; 0 when none wait.
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize;
@@ -39,8 +39,8 @@ impl Plane for Shards {
         Self::send(self, shard, command)
     }
 
-    fn renew(&self, keys: &Arc<Keys>) {
-        Self::renew(self, keys);
+    fn renew(&self, keys: &Arc<Keys>) -> Option<Arc<Keys>> {
+        Self::renew(self, keys)
     }
 
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize {

@@ -5,6 +5,9 @@
 //! Holds: `CallId` sorts by start time and is unique across restarts.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,6 +28,21 @@ impl ShardId {
         // The low bits of FNV are weak for short keys: fold the high half in.
         let spread = (hash ^ (hash >> 32)) % u64::from(shards.max(1));
         Self(u8::try_from(spread).expect("less than 256 shards"))
+    }
+}
+
+/// Which certificate of ours a trunk is shown: made of the names of its files, so that it is the same in
+/// every snapshot of a process and for whatever stands in those files. It is small, since every message's
+/// destination has room for it; a configuration in which two fall together is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CertificateId(NonZeroU32);
+
+impl CertificateId {
+    pub fn of_files(certificate: &Path, private_key: &Path) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (certificate, private_key).hash(&mut hasher);
+        let low = hasher.finish() as u32; // the low half is as good as the whole
+        Self(NonZeroU32::new(low).unwrap_or(NonZeroU32::MIN))
     }
 }
 

@@ -193,6 +193,7 @@ counters! {
     TlsFailedNotTls "tls_failed_not_tls_total" Total "Of these: what came was no TLS";
     TlsFailedOther "tls_failed_other_total" Total "Of these: another reason";
     TlsFailedTimedOut "tls_failed_timed_out_total" Total "Of these: it took too long";
+    TlsNamesUnknown "tls_names_unknown_total" Total "Clients sent away: no trunk has a name of their certificate";
     WsHandshakes "ws_handshakes_total" Total "WebSocket handshakes that ended well";
     WsHandshakesFailed "ws_handshakes_failed_total" Total "WebSocket handshakes that were refused or took too long";
     WsPings "ws_pings_total" Total "Pings sent over WebSocket flows";

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::FlowKey;
+use crate::ids::{CertificateId, FlowKey};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -82,6 +82,7 @@ impl Source {
             local: self.local,
             peer: self.peer,
             flow: self.flow,
+            shows: None,
         }
     }
 }
@@ -95,4 +96,7 @@ pub struct Destination {
     pub peer: SocketAddr,
     /// The flow to use; without one, a connection-oriented transport connects or reuses one to `peer`.
     pub flow: Option<FlowKey>,
+    /// The certificate that a connection of ours over TLS shows if it is asked for one. Connections that
+    /// show different ones are never taken for each other.
+    pub shows: Option<CertificateId>,
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ask::MediaProxy;
-use crate::ids::ShardId;
+use crate::ids::{CertificateId, ShardId};
 
 #[derive(Clone, Debug)]
 pub struct ShardSettings {
@@ -65,6 +65,25 @@ pub struct TlsFiles {
     pub private_key: PathBuf,
     /// Authorities of the servers that we connect to; none: those of the system.
     pub authorities: Vec<PathBuf>,
+    /// Authorities of clients that prove a name to us; none: no client is asked for a certificate.
+    pub client_authorities: Vec<PathBuf>,
+    /// What we prove ourselves with to trunks that ask for it.
+    pub clients: Vec<ClientFiles>,
+}
+
+/// PEM files of one trunk: our certificate towards it with its chain, and the private key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub certificate: PathBuf,
+    pub private_key: PathBuf,
+    pub id: CertificateId,
+}
+
+impl ClientFiles {
+    pub fn new(certificate: PathBuf, private_key: PathBuf) -> Self {
+        let id = CertificateId::of_files(&certificate, &private_key);
+        Self { certificate, private_key, id }
+    }
 }
 
 /// Where SIP over WebSocket is served (RFC 7118); all shards bind the same ones.

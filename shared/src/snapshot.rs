@@ -17,6 +17,7 @@ use crate::config::{HostPort, Network};
 use crate::edge::EdgeRules;
 use crate::failover::Failover;
 use crate::forwarding::{Forwarding, Redirects};
+use crate::ids::CertificateId;
 use crate::net::Transport;
 use crate::route::RouteTable;
 use crate::toll::TollRules;
@@ -203,6 +204,12 @@ impl Entrance {
 }
 
 impl Trunk {
+    /// The certificate of ours that it is shown, where it can be.
+    pub fn shows(&self, transport: Transport) -> Option<CertificateId> {
+        let files = self.options.client_files.as_ref().filter(|_| transport == Transport::Tls);
+        files.map(|files| files.id)
+    }
+
     /// A trunk that serves both ways, with nothing out of the ordinary.
     pub fn plain(name: &str, host: &str, address: SocketAddr, transport: Transport) -> Self {
         Self {

@@ -9,7 +9,10 @@ use std::net::IpAddr;
 use crate::ask::MediaProxy;
 use crate::config::{HostPort, parse_dest};
 use crate::net::Transport;
+use crate::settings::ClientFiles;
 
+/// Names that a trunk's certificate may have.
+pub const TLS_NAMES_PER_TRUNK_MAX: usize = 16;
 /// Codecs that a trunk may list.
 pub const CODECS_PER_TRUNK_MAX: usize = 32;
 const CODEC_BYTES_MAX: usize = 32;
@@ -27,6 +30,10 @@ pub struct TrunkOptions {
     pub media: TrunkMedia,
     /// The Route value of requests that begin something: its outbound proxy.
     pub route: Option<Box<str>>,
+    /// What we prove ourselves with when it asks for it over TLS.
+    pub client_files: Option<ClientFiles>,
+    /// Whose certificate, over a flow that a client opened, makes its calls this trunk's.
+    pub tls_names: Vec<Box<str>>,
 }
 
 /// Whether media of the trunk's calls passes through us.
@@ -108,6 +115,17 @@ pub fn external_addresses(text: &str) -> Result<Vec<IpAddr>, String> {
     Ok(addresses)
 }
 
+/// Why a text is no name of a certificate: a DNS name, without a wildcard.
+pub fn odd_tls_name(name: &str) -> Option<String> {
+    let label = |label: &str| {
+        let plain = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        (1..=63).contains(&label.len()) && plain && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let is_number = name.parse::<IpAddr>().is_ok();
+    let odd = name.len() > 253 || is_number || !name.split('.').all(label);
+    odd.then(|| format!("\"{name}\" is not a DNS name"))
+}
+
 /// Why a text is no codec's name (RFC 8866 6.6: an encoding name is a token).
 pub fn odd_codec(name: &str) -> Option<String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+".contains(&byte);
@@ -142,6 +160,14 @@ mod tests {
         );
         for wrong in ["", "sip:me@edge.example", "edge.example;x=1", "ed ge"] {
             assert!(OutboundProxy::parse(wrong, None).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_names_a_host() {
+        assert_eq!(odd_tls_name("sbc-1.carrier.example"), None);
+        for odd in ["", "*.carrier.example", "a..b", "192.0.2.1", "::1", "a b", "-a", "a.-b"] {
+            assert!(odd_tls_name(odd).is_some(), "{odd}");
         }
     }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use shared::config::TrunkConfig;
 use shared::document::{Fields, FlawKind, Flaws};
 use shared::net::Transport;
+use shared::settings::ClientFiles;
 use shared::trunk_options::{
     CODECS_PER_TRUNK_MAX, OutboundProxy, TrunkMedia, TrunkOptions, external_addresses, goes_beside,
     odd_codec,
@@ -16,6 +17,9 @@ use shared::trunk_options::{
 const FLAGS: [&str; 2] = ["trusted", "remote_party_id"];
 pub(super) const FIELDS: [&str; 5] =
     ["trusted", "remote_party_id", "codec", "external_ip", "media_mode"];
+
+/// Files are for whoever has the machine, and so is whom a certificate makes a trunk of.
+const OF_FILES: [&str; 3] = ["tls_certificate", "tls_private_key", "inbound_tls_names"];
 
 /// What the document says of these, as columns. `outbound_proxy` is read with the other texts.
 pub(super) fn read(fields: &mut Fields<'_>, flaws: &mut Flaws) -> Map<String, Value> {
@@ -30,6 +34,12 @@ pub(super) fn read(fields: &mut Fields<'_>, flaws: &mut Flaws) -> Map<String, Va
     columns.extend(external.map(|text| ("external_ip".to_owned(), text.into())));
     let mode = fields.choice("media_mode", &TrunkMedia::WORDS, flaws);
     columns.extend(mode.map(|word| ("media_mode".to_owned(), word.into())));
+    for field in OF_FILES {
+        if fields.value(field).is_some_and(|value| *value != json!([])) {
+            let text = "only a trunk of a configuration file can have it";
+            flaws.push(fields.path(field), FlawKind::Invalid, text);
+        }
+    }
     columns
 }
 
@@ -71,6 +81,8 @@ pub(super) fn options(
         external_ip: external.map_err(|reason| ("external_ip", reason))?,
         media: text("media_mode").and_then(TrunkMedia::parse).unwrap_or_default(),
         route: proxy.as_ref().map(|proxy| proxy.route.clone()),
+        client_files: None,
+        tls_names: Vec::new(),
     };
     Ok((options, proxy))
 }
@@ -110,9 +122,19 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         "outbound_proxy": proxy.map(|proxy| format!("sip:{}", proxy.host)),
     });
     match shown {
-        Value::Object(map) => map,
+        Value::Object(mut map) => {
+            map.extend(show_tls(options.client_files.as_ref(), &options.tls_names));
+            map
+        }
         _ => unreachable!("an object was written"),
     }
+}
+
+/// Of a private key not even the file's name is shown: who has its certificate knows where to look.
+pub(super) fn show_tls(files: Option<&ClientFiles>, names: &[Box<str>]) -> [(String, Value); 2] {
+    let certificate = files.map(|files| files.certificate.display().to_string());
+    let [first, .., second] = OF_FILES;
+    [(first.to_owned(), certificate.into()), (second.to_owned(), json!(names))]
 }
 
 #[cfg(test)]

@@ -174,6 +174,7 @@ pub(super) fn show(row: &Row) -> Map<String, Value> {
     for field in ["allowed_ips", "did_numbers", "tags"] {
         shown.entry(field).or_insert_with(|| json!([]));
     }
+    shown.extend(trunk_options::show_tls(None, &[]));
     shown.entry("direction").or_insert_with(|| "bidirectional".into());
     shown.entry("is_active").or_insert(Value::Bool(true));
     shown.insert("has_password".to_owned(), has_password.into());

@@ -10,13 +10,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use shard::Keys;
-use shared::config::{Config, Effective, Origin, Problem};
+use shared::config::{Config, Effective, Problem};
 use shared::event::Severity;
 use tokio::sync::Mutex;
 
 use crate::access::Access;
 use crate::configuration::{self, Configured};
 use crate::directory::{Directory, NotReplaced, Part, Replaced};
+use crate::tls_keys;
 use crate::webhooks::outbox::Deliveries;
 use crate::webhooks::{Client, Decider};
 
@@ -105,9 +106,19 @@ impl Reloader {
         })?;
         let needs_restart = configured.effective.needs_restart(&self.started_with);
         let config = configured.config;
-        let keys = if part == Part::All { read_keys(&config).await? } else { None };
+        // A trunk may have a certificate of its own.
+        let has_keys = matches!(part, Part::All | Part::Trunks);
+        let keys = if has_keys { read_keys(&config, configured.effective).await? } else { None };
+        // Before the trunks: a call to one of them may need its certificate at once.
+        let plane = self.directory.plane();
+        let before = keys.and_then(|keys| plane.renew(&keys));
         let replaced = self.directory.replace_config(part, config.clone()).await;
-        let replaced = replaced.map_err(NotReloaded::NotReplaced)?;
+        let replaced = replaced.map_err(|reason| {
+            if let Some(before) = before {
+                drop(plane.renew(&before));
+            }
+            NotReloaded::NotReplaced(reason)
+        })?;
         match part {
             Part::Acl => self.admit_as(&config),
             Part::All => {
@@ -115,9 +126,6 @@ impl Reloader {
                 self.client.adopt(&config);
                 self.decider.adopt(&config);
                 self.deliveries.adopt(&config);
-                if let Some(keys) = keys {
-                    self.directory.plane().renew(&keys);
-                }
             }
             Part::Routes | Part::Trunks => {}
         }
@@ -140,20 +148,15 @@ impl Reloader {
 }
 
 /// What SIP over TLS is to be served with; `None` where it is off.
-async fn read_keys(config: &Config) -> Result<Option<Arc<Keys>>, NotReloaded> {
-    let Some(files) = config.tls_files().cloned() else { return Ok(None) };
-    let read = tokio::task::spawn_blocking(move || Keys::read(&files)).await;
+async fn read_keys(
+    config: &Config,
+    effective: Effective,
+) -> Result<Option<Arc<Keys>>, NotReloaded> {
+    let config = config.clone();
+    let read = tokio::task::spawn_blocking(move || tls_keys::read(&config, &effective)).await;
     let read = read.map_err(|error| NotReloaded::Stopped(error.to_string()))?;
-    let keys = read.map_err(|error| {
-        NotReloaded::Invalid(vec![Problem {
-            severity: Severity::Error,
-            origin: Origin::Default,
-            key: "proxy.ssl_certificate".to_owned(),
-            text: error.to_string(),
-            suggestion: None,
-        }])
-    })?;
-    Ok(Some(Arc::new(keys)))
+    let keys = read.map_err(|problem| NotReloaded::Invalid(vec![problem]))?;
+    Ok(keys.map(Arc::new))
 }
 
 impl Reloaded {

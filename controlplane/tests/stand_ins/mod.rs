@@ -370,8 +370,9 @@ impl Plane for FakePlane {
         Ok(())
     }
 
-    fn renew(&self, _: &Arc<Keys>) {
+    fn renew(&self, _: &Arc<Keys>) -> Option<Arc<Keys>> {
         self.commands.lock().expect("no test panics with it").push((ShardId(0), "renew"));
+        None
     }
 
     fn take_events(&self, most: usize, out: &mut Vec<Event>) -> usize {

@@ -245,6 +245,7 @@ impl Core {
             Input::Command(command) => self.obey(command),
             Input::FlowClosed(flow) => self.flow_closed(flow, true),
             Input::HandshakeFailed(failure) => self.handshake_failed(&failure),
+            Input::FlowProved { from, names } => self.flow_proved(&from, names),
             Input::JournalTurned => self.journal_turned(),
             Input::Mesh { from, message } => self.mesh(from, message),
             Input::Moved { from, bytes } => self.receive(from, bytes, false),
@@ -500,6 +501,7 @@ impl Core {
             }
             MeshMessage::Dialogs(news) => self.hear_dialogs(from, news),
             MeshMessage::FlowClosed(flow) => self.flow_closed(flow, false),
+            MeshMessage::FlowProved { from, names } => self.desk.proved.add(&from, names),
             MeshMessage::Loan(loan) => self.hear_loan(from, loan),
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
@@ -581,6 +583,7 @@ impl Core {
                 self.desk.out.mesh(ShardId(other), MeshMessage::FlowClosed(flow));
             }
         }
+        self.desk.proved.remove(flow);
         if !self.flows.remove(&flow) {
             return;
         }
@@ -588,9 +591,7 @@ impl Core {
         self.subscribers_lost(flow);
         for key in self.calls.keys() {
             let Some(call) = self.calls.find_mut(key) else { continue };
-            for leg in call.legs.iter_mut().filter(|leg| leg.way.flow == Some(flow)) {
-                leg.way.flow = None; // later requests try a new connection to the same peer
-            }
+            call.flow_closed(&self.desk, flow);
         }
         self.fail_clients(|to| to.flow == Some(flow));
     }
@@ -599,7 +600,8 @@ impl Core {
     fn send_failed(&mut self, to: &Destination) {
         self.desk.count(Counter::SipSendFailed);
         if to.transport.is_reliable() {
-            self.fail_clients(|other| other.peer == to.peer && other.transport == to.transport);
+            let way = |of: &Destination| (of.peer, of.transport, of.shows);
+            self.fail_clients(|other| way(other) == way(to));
         } else if self.is_trunk_entrance(to) {
             self.leave_trunk(to);
         }

@@ -29,6 +29,7 @@ use crate::io::Rung;
 use crate::mint::{self, LegName, Mint};
 use crate::outbox::Outbox;
 use crate::overload::Load;
+use crate::proved::Proved;
 use crate::slots::Key;
 use crate::stateless;
 use crate::toll::Ledger;
@@ -116,6 +117,7 @@ pub(crate) struct Desk {
     pub trunks: Trunks,
     pub faces: Faces,
     pub toll: Ledger,
+    pub proved: Proved,
     pub intake: Intake,
     /// The call that the message of this input belongs to.
     pub heard: Option<Rung>,
@@ -148,6 +150,7 @@ impl Desk {
             trunks: Trunks::default(),
             faces: Faces::of(&snapshot.trunks),
             toll: Ledger::default(),
+            proved: Proved::default(),
             intake: Intake::ALL,
             heard: None,
             branch: String::new(),

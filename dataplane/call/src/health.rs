@@ -228,7 +228,7 @@ impl Core {
         let watch = self.watches.find(key)?;
         let trunk = self.desk.snapshot.trunks.iter().find(|trunk| trunk.name == watch.trunk)?;
         let entrance = trunk.entrances.iter().find(|entrance| entrance.address == watch.at)?;
-        let way = locate::way_to(&self.desk, entrance, &self.own_source())?;
+        let way = locate::way_to(&self.desk, trunk, entrance, &self.own_source())?;
         // Our listener may be on all addresses, and then only a route tells which one it is.
         (!way.local.ip().is_unspecified()).then_some(way)
     }

@@ -21,6 +21,7 @@ use crate::enrolment;
 use crate::gate::{self, Asked, Gate, Sender};
 use crate::io::Output;
 use crate::mint;
+use crate::proved;
 use crate::slots::Key;
 use crate::transactions::ServerKey;
 
@@ -129,7 +130,9 @@ impl Core {
             return Some(trunk.name.clone());
         }
         let [from_user, to_user] = [request.from().ok(), request.to().ok()].map(user);
-        gate::trunk_of(&self.desk, from.peer, &from_user, &to_user).map(|trunk| trunk.name.clone())
+        let proved = proved::trunk_of(&self.desk, from, &from_user, &to_user);
+        let by_address = || gate::trunk_of(&self.desk, from.peer, &from_user, &to_user);
+        proved.or_else(by_address).map(|trunk| trunk.name.clone())
     }
 
     pub(crate) fn add_call(&mut self, slot: Key, call: Call) {

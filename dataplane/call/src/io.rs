@@ -42,6 +42,12 @@ pub enum Input<'a> {
     FlowClosed(FlowKey),
     /// A TLS handshake did not come to its end.
     HandshakeFailed(Box<HandshakeFailure>),
+    /// Who opened this flow has shown a certificate that we believe, which stands for these names; nothing
+    /// came over it before.
+    FlowProved {
+        from: Source,
+        names: Vec<Box<str>>,
+    },
     /// The journal goes on in a new segment: calls that stand have to be in it, too.
     JournalTurned,
     /// Of another shard. A shell that looks at a `Message` afterwards feeds it as `Moved`.
@@ -138,6 +144,11 @@ pub enum MeshMessage {
     Dialogs(DialogNews),
     /// A flow of the sending shard is gone; bindings and calls over it end.
     FlowClosed(FlowKey),
+    /// Who opened a flow of the sending shard has proved these names.
+    FlowProved {
+        from: Source,
+        names: Vec<Box<str>>,
+    },
     Guests {
         ask: u64,
         welcome: bool,
@@ -183,9 +194,9 @@ pub enum MeshMessage {
 }
 
 impl MeshMessage {
-    /// Whether its loss cannot be made good: a word about a leg is said once.
+    /// Whether its loss cannot be made good: a word about a leg, or about who opened a flow, is said once.
     pub const fn has_to_arrive(&self) -> bool {
-        matches!(self, Self::Loan(_))
+        matches!(self, Self::FlowProved { .. } | Self::Loan(_))
     }
 }
 

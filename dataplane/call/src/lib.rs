@@ -33,6 +33,7 @@ mod outbox;
 mod overload;
 mod place;
 mod prelude;
+mod proved;
 mod receive;
 mod refer;
 mod registrar;

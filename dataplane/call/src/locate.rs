@@ -137,7 +137,7 @@ fn first_way(desk: &Desk, trunk: &Trunk, from: &Source, random: u64) -> Result<D
         return Err(503);
     }
     let mut entrances = entrances::in_order(trunk, random);
-    entrances.find_map(|entrance| way_to(desk, entrance, from)).ok_or(500)
+    entrances.find_map(|entrance| way_to(desk, trunk, entrance, from)).ok_or(500)
 }
 
 /// The same target at the other addresses of its trunk.
@@ -146,13 +146,20 @@ pub(crate) fn others_of(desk: &Desk, target: &Target, from: &Source, random: u64
     let Some(trunk) = desk.snapshot.trunks.iter().find(|trunk| trunk.name == *name) else {
         return Vec::new();
     };
-    let others = entrances::in_order(trunk, random).filter_map(|at| way_to(desk, at, from));
+    let others = entrances::in_order(trunk, random).filter_map(|at| way_to(desk, trunk, at, from));
     let others = others.filter(|way| *way != target.way);
     others.map(|way| Target { way, ..target.clone() }).collect()
 }
 
-pub(crate) fn way_to(desk: &Desk, to: &Entrance, from: &Source) -> Option<Destination> {
-    way_over(desk, to.transport, to.address, to.local, from)
+/// To one address of a trunk, under the certificate that it knows us by.
+pub(crate) fn way_to(
+    desk: &Desk,
+    trunk: &Trunk,
+    to: &Entrance,
+    from: &Source,
+) -> Option<Destination> {
+    let way = way_over(desk, to.transport, to.address, to.local, from)?;
+    Some(Destination { shows: trunk.shows(to.transport), ..way })
 }
 
 /// From the listener of that transport and family; `local` is our address where it has none.
@@ -177,7 +184,8 @@ fn way_over(
     } else {
         listener.ip()
     };
-    Some(Destination { transport, local: SocketAddr::new(ip, listener.port()), peer, flow: None })
+    let local = SocketAddr::new(ip, listener.port());
+    Some(Destination { transport, local, peer, flow: None, shows: None })
 }
 
 /// Ours beyond doubt: a configured name, one of our listeners, or what the caller called us by.

@@ -21,6 +21,7 @@ use crate::edge::Stop;
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Rung};
 use crate::mint;
+use crate::proved;
 use crate::registrar::Registrant;
 use crate::steer;
 use crate::transactions::{ClientKey, NewServer, ServerKey, ServerMachine};
@@ -163,6 +164,7 @@ impl Core {
         };
         in_dialog
             || gate::is_of_trunk(&self.desk, from.peer)
+            || proved::is_of_trunk(&self.desk, from)
             || (request.method() == Method::Cancel && takes_back())
     }
 

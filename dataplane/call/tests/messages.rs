@@ -361,6 +361,7 @@ fn who_is_registered_on_another_shard_is_found_there() {
             local: world::US.parse().expect("an address"),
             peer: BEN.parse().expect("an address"),
             flow: None,
+            shows: None,
         },
         path: Vec::new(),
         q: 1_000,

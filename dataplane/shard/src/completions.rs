@@ -163,6 +163,9 @@ impl Shell {
         let mut unsealed = std::mem::take(&mut self.unsealed);
         let counters = self.core.plain_counters();
         let over = self.tcp.unseal(&mut self.ring, now.mono, seat, piece, &mut unsealed, counters);
+        if self.tcp.take_proved() {
+            self.settle(now); // what comes over the flow may be the trunk's already
+        }
         if !unsealed.is_empty() {
             self.stream(now, &unsealed, seat);
         }

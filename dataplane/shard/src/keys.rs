@@ -4,17 +4,22 @@
 //! Never: a session kept for later: resumption would need a lock between shards.
 //! Holds: a private key that does not fit its certificate never comes live.
 
+use std::collections::hash_map::Entry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, Error, RootCertStore, ServerConfig};
-use shared::settings::TlsFiles;
+use shared::ids::CertificateId;
+use shared::settings::{ClientFiles, TlsFiles};
 
 use crate::start_error::StartError;
 
@@ -25,28 +30,104 @@ const FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
 pub struct Keys {
     /// For flows that we accept.
     pub(crate) server: Arc<ServerConfig>,
+    /// The same for browsers: asked for a certificate, they would ask their users.
+    pub(crate) web: Arc<ServerConfig>,
     /// For those that we open.
     pub(crate) client: Arc<ClientConfig>,
+    /// The same with a certificate of ours, by its files.
+    clients: FxHashMap<CertificateId, Showing>,
+}
+
+#[derive(Debug)]
+struct Showing {
+    config: Arc<ClientConfig>,
+    certificate: CertificateDer<'static>,
 }
 
 impl Keys {
     /// Reads the files. It blocks, so it is not for a shard.
     pub fn read(files: &TlsFiles) -> Result<Self, StartError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let server = server(files, Arc::clone(&provider))?;
-        let client = client(&files.authorities, provider)?;
-        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
+        let web = Arc::new(server(files, Arc::clone(&provider), None)?);
+        let server = match asking(&files.client_authorities, &provider)? {
+            None => Arc::clone(&web),
+            asks => Arc::new(server(files, Arc::clone(&provider), asks)?),
+        };
+        let client = client(&files.authorities, Arc::clone(&provider))?;
+        let mut clients = FxHashMap::default();
+        for files in &files.clients {
+            if let Entry::Vacant(place) = clients.entry(files.id) {
+                place.insert(showing(&client, files, &provider)?);
+            }
+        }
+        Ok(Self { server, web, client: Arc::new(client), clients })
+    }
+
+    /// For flows that show this certificate.
+    pub(crate) fn showing(&self, id: CertificateId) -> Option<&Arc<ClientConfig>> {
+        self.clients.get(&id).map(|showing| &showing.config)
+    }
+
+    /// The certificate itself.
+    pub(crate) fn shown(&self, id: CertificateId) -> Option<&CertificateDer<'static>> {
+        self.clients.get(&id).map(|showing| &showing.certificate)
     }
 }
 
-fn server(files: &TlsFiles, provider: Arc<CryptoProvider>) -> Result<ServerConfig, StartError> {
+/// Asks clients for a certificate of these authorities. Who has none may come in all the same, as
+/// nobody in particular; who shows one of somebody else's may not.
+fn asking(
+    authorities: &[PathBuf],
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, StartError> {
+    let Some(first) = authorities.first() else { return Ok(None) };
+    let (roots, provider) = (Arc::new(roots(authorities)?), Arc::clone(provider));
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    let verifier = verifier.allow_unauthenticated().build();
+    verifier.map(Some).map_err(|error| refused(first, error))
+}
+
+/// What we prove ourselves with to one trunk.
+fn showing(
+    client: &ClientConfig,
+    files: &ClientFiles,
+    provider: &CryptoProvider,
+) -> Result<Showing, StartError> {
     let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes(&files.private_key)?);
-    let key = key.map_err(|error| refused(&files.private_key, in_words(&error, "private key")))?;
+    let certificate = chain.first().cloned().expect("there is at least one");
+    let key = private_key(&files.private_key)?;
+    let own = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
+        Error::InconsistentKeys(_) => {
+            let certificate = files.certificate.display();
+            refused(&files.private_key, format!("it is not the key of {certificate}"))
+        }
+        error => refused(&files.private_key, error),
+    })?;
+    let mut config = client.clone();
+    config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(own));
+    Ok(Showing { config: Arc::new(config), certificate })
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, StartError> {
+    let key = PrivateKeyDer::from_pem_slice(&bytes(path)?);
+    key.map_err(|error| refused(path, in_words(&error, "private key")))
+}
+
+fn server(
+    files: &TlsFiles,
+    provider: Arc<CryptoProvider>,
+    asks: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ServerConfig, StartError> {
+    let chain = certificates(&files.certificate)?;
+    let key = private_key(&files.private_key)?;
     let versions =
         ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = versions.map_err(|error| refused(&files.certificate, error))?;
-    let config = builder.with_no_client_auth().with_single_cert(chain, key);
+    let builder = match asks {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let config = builder.with_single_cert(chain, key);
     let mut config = config.map_err(|error| match error {
         Error::InconsistentKeys(_) => {
             let certificate = files.certificate.display();
@@ -64,15 +145,10 @@ fn client(
     authorities: &[PathBuf],
     provider: Arc<CryptoProvider>,
 ) -> Result<ClientConfig, StartError> {
-    let mut roots = RootCertStore::empty();
+    let mut roots = roots(authorities)?;
     if authorities.is_empty() {
         // A system without any still accepts flows; what it opens fails, and says why.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    for path in authorities {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| refused(path, error))?;
-        }
     }
     let versions =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -80,6 +156,16 @@ fn client(
     let mut config = builder.with_root_certificates(roots).with_no_client_auth();
     config.resumption = Resumption::disabled();
     Ok(config)
+}
+
+fn roots(authorities: &[PathBuf]) -> Result<RootCertStore, StartError> {
+    let mut roots = RootCertStore::empty();
+    for path in authorities {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|error| refused(path, error))?;
+        }
+    }
+    Ok(roots)
 }
 
 /// At least one.
@@ -128,7 +214,18 @@ pub(crate) mod tests {
         let private_key = folder.join("key.pem");
         fs::write(&certificate, made.cert.pem()).expect("written");
         fs::write(&private_key, made.signing_key.serialize_pem()).expect("written");
-        TlsFiles { certificate: certificate.clone(), private_key, authorities: vec![certificate] }
+        TlsFiles {
+            certificate: certificate.clone(),
+            private_key,
+            authorities: vec![certificate],
+            client_authorities: Vec::new(),
+            clients: Vec::new(),
+        }
+    }
+
+    /// The same files as what a trunk is shown.
+    pub(crate) fn as_client(files: &TlsFiles) -> ClientFiles {
+        ClientFiles::new(files.certificate.clone(), files.private_key.clone())
     }
 
     pub(crate) fn remove(files: &TlsFiles) {
@@ -164,6 +261,12 @@ pub(crate) mod tests {
         assert!(reason(&swapped).contains("there is no certificate in it"));
         let swapped = TlsFiles { private_key: right.certificate.clone(), ..right.clone() };
         assert!(reason(&swapped).contains("there is no private key in it"));
+        let clients = vec![ClientFiles::new(right.certificate.clone(), other.private_key.clone())];
+        let line = reason(&TlsFiles { clients, ..right.clone() });
+        assert!(line.contains("it is not the key of") && line.contains("keys-wrong"), "{line}");
+        let nobody = vec![right.private_key.clone()];
+        let line = reason(&TlsFiles { client_authorities: nobody, ..right.clone() });
+        assert!(line.contains("there is no certificate in it"), "{line}");
         fs::write(&other.certificate, "-----BEGIN CERTIFICATE-----\nno\n").expect("written");
         assert!(reason(&other).ends_with("an END line is missing in it"));
         let nobody = TlsFiles { authorities: vec![right.private_key.clone()], ..right.clone() };

@@ -131,6 +131,9 @@ impl Shell {
                 News::HandshakeFailed(failure) => {
                     self.feedback.push_back(Input::HandshakeFailed(failure));
                 }
+                News::Proved { from, names } => {
+                    self.feedback.push_back(Input::FlowProved { from, names });
+                }
                 News::Sent(bytes) => self.core.recycle(bytes),
             }
         }

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use shared::command::Command;
@@ -29,6 +29,8 @@ pub struct Shards {
     /// They end by themselves after the last shard.
     keeper: Option<Keeper>,
     writer: Option<Writer>,
+    /// What the newest TLS flows are made with. For callers alone: no shard takes this lock.
+    keys: Mutex<Option<Arc<Keys>>>,
 }
 
 impl Shards {
@@ -37,9 +39,10 @@ impl Shards {
         listeners: Vec<(Transport, SocketAddr)>,
         keeper: Keeper,
         writer: Option<Writer>,
+        keys: Option<Arc<Keys>>,
     ) -> Self {
-        let keeper = Some(keeper);
-        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners, keeper, writer }
+        let (keeper, keys) = (Some(keeper), Mutex::new(keys));
+        Self { links: Vec::new(), threads: Vec::new(), buzzer, listeners, keeper, writer, keys }
     }
 
     pub(crate) fn add(&mut self, link: Arc<Link>, thread: JoinHandle<Result<(), String>>) {
@@ -60,12 +63,15 @@ impl Shards {
         self.links.iter().filter(|link| link.send(command.clone()).is_err()).count()
     }
 
-    /// New TLS flows are made with these keys within a second; standing ones go on.
-    pub fn renew(&self, keys: &Arc<Keys>) {
+    /// New TLS flows are made with these keys within a second, or with the next snapshot; standing ones
+    /// go on. Gives those from before.
+    pub fn renew(&self, keys: &Arc<Keys>) -> Option<Arc<Keys>> {
+        let mut known = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         for link in &self.links {
             // Keys that nobody took yet are older.
             drop(link.keys.force_push(Arc::clone(keys)));
         }
+        known.replace(Arc::clone(keys))
     }
 
     /// Appends at most `most` events to `out`, from each shard in turn; returns how many.

@@ -177,7 +177,7 @@ mod tests {
 
     fn to(local: SocketAddr, peer: &str) -> Destination {
         let peer = peer.parse().expect("an address");
-        Destination { transport: Transport::Udp, local, peer, flow: None }
+        Destination { transport: Transport::Udp, local, peer, flow: None, shows: None }
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub fn spawn(
     let (journals, keeper) = journal::open(&settings)?;
     let (flows, writer) = sipflow::open(&settings)?;
     let clock = Clock::start();
-    let mut shards = Shards::new(Arc::clone(&buzzer), bound(&settings[0]), keeper, writer);
+    let mut shards =
+        Shards::new(Arc::clone(&buzzer), bound(&settings[0]), keeper, writer, keys.clone());
     let files = journals.into_iter().zip(flows);
     let mut parts = settings.into_iter().zip(all).zip(mesh::weave(&bells)).zip(bells).zip(files);
     let mut failed = None;

@@ -85,6 +85,7 @@ impl Shell {
             let Some(command) = self.link.commands.pop() else { return count };
             match &command {
                 Command::Publish(snapshot) => {
+                    self.take_keys(); // a trunk in it may be shown one of the new ones
                     self.tcp.expect_names(&snapshot.trunks);
                     self.tcp.expect_sources(snapshot);
                 }
@@ -136,12 +137,16 @@ impl Shell {
         }
     }
 
-    fn each_second(&mut self, now: Now) {
-        let feedback = &mut self.feedback;
-        self.relays.sweep(now.mono, |relay| feedback.push_back(Input::RelaySilent(relay)));
+    fn take_keys(&mut self) {
         if let Some(keys) = self.link.keys.pop() {
             self.tcp.renew(keys);
         }
+    }
+
+    fn each_second(&mut self, now: Now) {
+        let feedback = &mut self.feedback;
+        self.relays.sweep(now.mono, |relay| feedback.push_back(Input::RelaySilent(relay)));
+        self.take_keys();
         self.tcp.sweep(&mut self.ring, now.mono, self.core.plain_counters());
         self.tcp.listen(&mut self.ring);
         self.sockets.arm_failed();

@@ -211,8 +211,13 @@ impl World {
              From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: {call_id}\r\nCSeq: 9 INFO\r\n\
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
-        let to =
-            Destination { transport: Transport::Udp, local: GATEWAY, peer: GATEWAY, flow: None };
+        let to = Destination {
+            transport: Transport::Udp,
+            local: GATEWAY,
+            peer: GATEWAY,
+            flow: None,
+            shows: None,
+        };
         self.ledger.sent(self.now + Duration::from_secs(1), &to, text.as_bytes())
     }
 

@@ -64,6 +64,7 @@ pub(super) struct ProxyFile {
     pub(super) ssl_certificate: Option<String>,
     pub(super) ssl_private_key: Option<String>,
     pub(super) tls_ca_certificates: Option<Paths>,
+    pub(super) tls_client_ca_certificates: Option<Paths>,
     pub(super) ws_port: Option<u16>,
     pub(super) wss_port: Option<u16>,
     pub(super) ws_handler: Option<String>,

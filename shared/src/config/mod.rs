@@ -300,7 +300,7 @@ impl Config {
         let external_ip = files::external_ip(file.external_ip.as_deref(), report);
         let dataplane = Dataplane::check(&file.dataplane, report);
         let sip = Sip::check(&file.proxy, dataplane.media_lock(), report);
-        let tls = TlsListener::check(&file, sip.tcp_port(), report);
+        let mut tls = TlsListener::check(&file, sip.tcp_port(), report);
         let dns_servers = dns::check(&file.dns, report);
         let web = WebListener::check(&file, sip.tcp_port(), report);
         for port in sip.udp_ports() {
@@ -316,6 +316,11 @@ impl Config {
         let messages = KeptMessages::check(&file.sipflow, files.folder(), report);
         let backends = users::check(file.proxy.user_backends, sip.realm(), read, report);
         let trunks = trunks::check(file.proxy.trunks, read, report);
+        let asks = tls.as_ref().is_some_and(|tls| !tls.files.client_authorities.is_empty());
+        let clients = trunk_options::check_tls(&trunks, tls.is_some(), asks, report);
+        if let Some(tls) = &mut tls {
+            tls.files.clients = clients;
+        }
         let webhooks = Webhooks::check(&file.webhooks, read, report);
         let locator_webhook = file.proxy.locator_webhook.as_ref();
         let locator_webhook =

@@ -62,11 +62,14 @@ pub(super) fn files(
     };
     let certificate = path(certificate, "ssl_certificate", "a certificate");
     let private_key = path(private_key, "ssl_private_key", "the certificate's private key");
-    let authorities = match &proxy.tls_ca_certificates {
+    let paths = |written: &Option<Paths>| match written {
         None => Vec::new(),
         Some(Paths::One(path)) => vec![PathBuf::from(path)],
         Some(Paths::More(paths)) => paths.iter().map(PathBuf::from).collect(),
     };
+    let authorities = paths(&proxy.tls_ca_certificates);
+    let client_authorities = paths(&proxy.tls_client_ca_certificates);
     let (certificate, private_key) = (certificate?, private_key?);
-    Some(TlsFiles { certificate, private_key, authorities })
+    let clients = Vec::new(); // the trunks' own, once they are checked
+    Some(TlsFiles { certificate, private_key, authorities, client_authorities, clients })
 }

@@ -20,6 +20,7 @@ use crate::core::Core;
 use crate::desk::Desk;
 use crate::gate::{self, Asked, Gate};
 use crate::io::{MeshMessage, Output};
+use crate::proved;
 
 /// Of a name that a stranger writes, what the log shows.
 const SHOWN_MAX: usize = 64;
@@ -78,7 +79,10 @@ impl Core {
             Start::Response { .. } => 0,
         };
         let is_long = rules.uri_bytes_max.is_some_and(|most| length > most);
-        if agent == Agent::Fine && !is_long || gate::is_of_trunk(&self.desk, from.peer) {
+        if agent == Agent::Fine && !is_long
+            || gate::is_of_trunk(&self.desk, from.peer)
+            || proved::is_of_trunk(&self.desk, from)
+        {
             return None;
         }
         let name = || format!(" agent={}", shown(request.first(HeaderName::UserAgent)));
@@ -248,7 +252,7 @@ impl Core {
             return true;
         }
         let now = self.desk.now.mono;
-        let Desk { edge, .. } = &mut self.desk;
+        let Desk { edge, proved, .. } = &mut self.desk;
         if edge.ours.is_old(now) {
             let stands =
                 |call: &&Call| call.ended.is_none() && (call.answered.is_some() || !call.is_guests);
@@ -257,7 +261,8 @@ impl Core {
                 let legs = call.legs.iter().map(|leg| leg.way.peer.ip());
                 legs.chain([call.source.peer.ip()]).collect::<Vec<_>>()
             };
-            let all = self.registrar.sources().chain(calls.flat_map(of_call));
+            let of_flows = self.registrar.sources().chain(proved.sources());
+            let all = of_flows.chain(calls.flat_map(of_call));
             edge.ours.renew(now, all.map(|ip| edge.sources.hash(key_of(ip))));
         }
         edge.ours.has(edge.sources.hash(key_of(source)))

@@ -281,8 +281,8 @@ impl Core {
         let trunk = trunks.iter().find(|trunk| trunk.name == enrolment.trunk);
         let trunk = trunk.filter(|trunk| Place::of(trunk).as_ref() == Some(&enrolment.place));
         let way = trunk
-            .and_then(|trunk| trunk.entrances.first())
-            .and_then(|first| locate::way_to(&self.desk, first, &self.own_source()));
+            .and_then(|trunk| Some((trunk, trunk.entrances.first()?)))
+            .and_then(|(trunk, at)| locate::way_to(&self.desk, trunk, at, &self.own_source()));
         // Our listener may be on all addresses, and then only a route tells which one it is.
         way.filter(|way| !way.local.ip().is_unspecified()).or(enrolment.way)
     }

@@ -52,7 +52,13 @@ fn a_call_that_ends_as_it_takes_a_leg_leaves_no_name_behind() {
     core.add_call(slot, Call::blank(slot, id, core.desk.now, source));
     let dialog = dialog(&mut core, slot);
     let peer = "10.0.0.13:5060".parse().expect("an address");
-    let way = Destination { transport: Transport::Udp, local: source.local, peer, flow: None };
+    let way = Destination {
+        transport: Transport::Udp,
+        local: source.local,
+        peer,
+        flow: None,
+        shows: None,
+    };
     let at = TagParts { call: slot, leg: 0 };
     let lender = TagParts { call: Key { slot: 9, generation: 3 }, leg: 1 };
     let name = LegName { shard: LENDER, parts: lender };

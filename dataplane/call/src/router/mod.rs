@@ -335,7 +335,7 @@ fn choice(
     rewritten: &Rewritten,
     max_ring: Option<Duration>,
 ) -> Option<Choice> {
-    let way = locate::way_to(outlook.desk, entrance, outlook.from)?;
+    let way = locate::way_to(outlook.desk, trunk, entrance, outlook.from)?;
     let (named_host, named_port) = trunk.named(entrance);
     let own = |host: &Option<Vec<u8>>, before: &[u8]| match host {
         Some(host) => host.clone(),

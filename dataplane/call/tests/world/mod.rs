@@ -19,9 +19,9 @@ use media::edit::{RelayEdit, RelayReport};
 use shared::ask::MediaProxy;
 use shared::cdr::{Cdr, StreamQuality};
 use shared::event::Event;
-use shared::ids::{CallId, ShardId};
+use shared::ids::{CallId, FlowKey, ShardId};
 use shared::journal::Entry;
-use shared::net::{Source, Transport};
+use shared::net::{Destination, Source, Transport};
 use shared::settings::{
     DigestAlgorithm, JournalSettings, MediaLock, MediaSettings, PortSlice, RecordingSettings,
     RegistrarSettings, ShardSettings, SipTimers,
@@ -49,6 +49,10 @@ pub struct Bench {
     pub ladder: Vec<(Rung, String)>,
     /// What other shards were told.
     pub mesh: Vec<(ShardId, MeshMessage)>,
+    /// Flows that were to be cut.
+    pub cut: Vec<FlowKey>,
+    /// The way of each message of `sent`, also of those that were heard since.
+    pub ways: Vec<Destination>,
     /// Refuse this many relay openings.
     pub refuse_relays: usize,
 }
@@ -141,6 +145,8 @@ impl Bench {
             events: Vec::new(),
             ladder: Vec::new(),
             mesh: Vec::new(),
+            cut: Vec::new(),
+            ways: Vec::new(),
             refuse_relays: 0,
         }
     }
@@ -169,6 +175,7 @@ impl Bench {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     self.passed(rung, false, &text);
                     self.sent.push((to.peer, text));
+                    self.ways.push(to);
                     None
                 }
                 Output::Relay(edit) => {
@@ -195,7 +202,10 @@ impl Bench {
                     self.mesh.push((to, message));
                     None
                 }
-                Output::CloseFlow(_) => None,
+                Output::CloseFlow(flow) => {
+                    self.cut.push(flow);
+                    None
+                }
             };
             if let Some(answer) = answer {
                 self.core.handle_input(self.clock(), answer);

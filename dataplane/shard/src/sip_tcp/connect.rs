@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use rustls::pki_types::ServerName;
+use shared::ids::CertificateId;
 use shared::limits;
 use shared::net::{Destination, Transport};
 use shared::snapshot::Trunk;
 use shared::time::Instant;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::flow::{CONNECT_WAIT, Flow, State};
+use super::flow::{CONNECT_WAIT, Flow, State, Way};
 use super::tls::Tls;
 use super::{Ring, Seat, SipTcp, Token};
 
@@ -34,7 +35,7 @@ impl SipTcp {
         }
         let tls = match to.transport {
             Transport::Tcp => None,
-            Transport::Tls => Some(self.secured(to.peer)?),
+            Transport::Tls => Some(self.secured(to)?),
             // WebSocket clients connect, and are reached by their own flow alone (RFC 7118 5).
             Transport::Udp | Transport::Ws | Transport::Wss => return None,
         };
@@ -42,6 +43,7 @@ impl SipTcp {
         let state = State::Connecting { give_up_at: now + CONNECT_WAIT };
         let mut flow = Flow::new(socket.into(), to.local, to.peer, state, now);
         if let Some(tls) = tls {
+            flow.shows = to.shows;
             flow.secure(tls, now + CONNECT_WAIT);
         }
         let seat = self.seat(flow);
@@ -62,37 +64,45 @@ impl SipTcp {
     /// nobody could say who answered.
     pub(crate) fn expect_names(&mut self, trunks: &[Trunk]) {
         let secured = trunks.iter().filter(|trunk| trunk.enabled).flat_map(secured_ends);
-        let name = |(host, address): (&str, SocketAddr)| {
-            let name = ServerName::try_from(host).ok()?.to_owned();
-            Some((address, name))
-        };
-        // Of two trunks at one address the first one says who is there.
+        let name =
+            |(host, end): (&str, End)| Some((end, ServerName::try_from(host).ok()?.to_owned()));
+        // Of two trunks at one address that are shown the same the first one says who is there.
         let mut names = FxHashMap::default();
-        for (address, name) in secured.filter_map(name) {
-            names.entry(address).or_insert(name);
+        for (end, name) in secured.filter_map(name) {
+            names.entry(end).or_insert(name);
         }
         let before = std::mem::replace(&mut self.names, names);
         // A flow to whoever was there before is not one to whoever is there now. Where nobody is
         // expected any more the flow stays, for the calls that stand over it.
-        let same = |peer: &SocketAddr| match self.names.get(peer) {
+        let same = |end: &End| match self.names.get(end) {
             None => true,
-            Some(name) => before.get(peer) == Some(name),
+            Some(name) => before.get(end) == Some(name),
         };
-        self.by_peer.retain(|(transport, peer), _| *transport != Transport::Tls || same(peer));
+        let is_tls = |way: &Way| way.transport == Transport::Tls;
+        self.by_peer.retain(|way, _| !is_tls(way) || same(&(way.peer, way.shows)));
     }
 
-    fn secured(&self, peer: SocketAddr) -> Option<Tls> {
-        let (keys, name) = (self.keys.as_ref()?, self.names.get(&peer)?);
-        Tls::connect(Arc::clone(&keys.client), name.clone()).ok()
+    fn secured(&self, to: &Destination) -> Option<Tls> {
+        let (keys, name) = (self.keys.as_ref()?, self.names.get(&(to.peer, to.shows))?);
+        let config = match to.shows {
+            // Without it the trunk would not know us: nobody is called as nobody in particular.
+            Some(certificate) => keys.showing(certificate)?,
+            None => &keys.client,
+        };
+        Tls::connect(Arc::clone(config), name.clone()).ok()
     }
 }
 
+/// Whom a connection over TLS leads to, and what they get to see.
+type End = (SocketAddr, Option<CertificateId>);
+
 /// Which of a trunk's addresses are reached over TLS, with the name that each must prove.
-fn secured_ends(trunk: &Trunk) -> impl Iterator<Item = (&str, SocketAddr)> {
+fn secured_ends(trunk: &Trunk) -> impl Iterator<Item = (&str, End)> {
+    let shows = trunk.shows(Transport::Tls);
     let entrances = trunk.entrances.iter();
     entrances
         .filter(|entrance| entrance.transport == Transport::Tls)
-        .map(|entrance| (&*entrance.host, entrance.address))
+        .map(move |entrance| (&*entrance.host, (entrance.address, shows)))
 }
 
 fn open(local: SocketAddr, peer: SocketAddr) -> io::Result<Socket> {

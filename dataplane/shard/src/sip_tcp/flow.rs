@@ -8,7 +8,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use shared::net::Transport;
+use shared::ids::CertificateId;
+use shared::net::{Destination, Transport};
 use shared::time::Instant;
 
 use super::send_queue::SendQueue;
@@ -30,6 +31,21 @@ const HALF_PING_WAIT: Duration = Duration::from_secs(2);
 /// What is queued when a flow shall end may still go out for this long.
 pub(super) const DRAIN_WAIT: Duration = Duration::from_secs(2);
 
+/// What makes two messages go over the same flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Way {
+    pub(super) transport: Transport,
+    pub(super) peer: SocketAddr,
+    /// Who shows another certificate is somebody else.
+    pub(super) shows: Option<CertificateId>,
+}
+
+impl Way {
+    pub(super) const fn of(to: &Destination) -> Self {
+        Self { transport: to.transport, peer: to.peer, shows: to.shows }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Connecting {
@@ -50,6 +66,8 @@ pub(super) struct Flow {
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) transport: Transport,
+    /// The certificate of ours that the peer gets if it asks.
+    pub(super) shows: Option<CertificateId>,
     /// Of a TLS flow; what its queue has is ciphertext.
     pub(super) tls: Option<Box<Tls>>,
     /// Of a WebSocket flow; what its queue has is frames, and those encrypted where there is TLS too.
@@ -75,6 +93,10 @@ pub(super) struct Flow {
     pub(super) counted: bool,
     /// Its handshake has begun.
     pub(super) greeted: bool,
+    /// Of a TLS flow that we opened: a message has gone over it.
+    pub(super) asked: bool,
+    /// And something has come back.
+    pub(super) answered: bool,
 }
 
 /// Why a flow has to go.
@@ -103,6 +125,7 @@ impl Flow {
             local,
             peer,
             transport: Transport::Tcp,
+            shows: None,
             tls: None,
             web: None,
             upgrade_by: None,
@@ -118,6 +141,8 @@ impl Flow {
             sending: false,
             counted: false,
             greeted: false,
+            asked: false,
+            answered: false,
         }
     }
 
@@ -126,6 +151,23 @@ impl Flow {
         self.transport = Transport::Tls;
         self.tls = Some(Box::new(tls));
         self.handshake_by = Some(now + HANDSHAKE_WAIT);
+    }
+
+    pub(super) const fn way(&self) -> Way {
+        Way { transport: self.transport, peer: self.peer, shows: self.shows }
+    }
+
+    /// With TLS 1.3 a server looks at our certificate when for us the handshake is over, so that its
+    /// refusal comes behind messages that have left: nobody has read them.
+    pub(super) const fn is_unanswered(&self) -> bool {
+        self.asked && !self.answered
+    }
+
+    /// Where the messages went that nobody has read.
+    pub(super) fn lost(&self) -> Option<Destination> {
+        let Way { transport, peer, shows } = self.way();
+        let to = Destination { transport, local: self.local, peer, flow: None, shows };
+        self.is_unanswered().then_some(to)
     }
 
     /// Whether the ring still has a request on the socket.

@@ -9,6 +9,7 @@ pub(crate) mod cutter;
 mod flow;
 mod handshake;
 mod known;
+mod names;
 mod sealed;
 mod send_queue;
 #[cfg(test)]
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use call::io::HandshakeFailure;
 use rustc_hash::FxHashMap;
 use rustls::pki_types::ServerName;
-use shared::ids::{FlowKey, ShardId};
+use shared::ids::{CertificateId, FlowKey, ShardId};
 use shared::limits;
 use shared::metrics::{Counter, Counters};
 use shared::net::{Destination, Source, Transport};
@@ -38,7 +39,7 @@ use crate::keys::Keys;
 use crate::listeners::{Listener, Listeners};
 use crate::ring::token::{Seat, Token};
 use crate::ring::{Full, Ring};
-use flow::{DRAIN_WAIT, Flow, Overdue, State};
+use flow::{DRAIN_WAIT, Flow, Overdue, State, Way};
 use handshake::{Flaw, Why};
 use known::{Known, source_of};
 use sealed::Hellos;
@@ -51,6 +52,11 @@ pub(crate) enum News {
     Closed(FlowKey),
     Failed(Destination),
     HandshakeFailed(Box<HandshakeFailure>),
+    /// Who opened a flow has shown a certificate that stands for these names.
+    Proved {
+        from: Source,
+        names: Vec<Box<str>>,
+    },
     /// Bytes that went out: their buffer may be used again.
     Sent(Rc<Vec<u8>>),
 }
@@ -66,9 +72,11 @@ pub(crate) struct SipTcp {
     seats: Vec<FlowSeat>,
     free: Vec<u32>,
     open: usize,
-    /// Whom the certificate of a server is for, by its address.
-    names: FxHashMap<SocketAddr, ServerName<'static>>,
-    by_peer: FxHashMap<(Transport, SocketAddr), u32>,
+    /// Whom the certificate of a server is for, by its address and by what it is shown.
+    names: FxHashMap<(SocketAddr, Option<CertificateId>), ServerName<'static>>,
+    /// A flow has proved a name, and the core is still to hear of it.
+    has_proved: bool,
+    by_peer: FxHashMap<Way, u32>,
     per_source: FxHashMap<IpAddr, usize>,
     known: Known,
     hellos: Hellos,
@@ -102,6 +110,7 @@ impl SipTcp {
             free: Vec::new(),
             open: 0,
             names: FxHashMap::default(),
+            has_proved: false,
             by_peer: FxHashMap::default(),
             per_source: FxHashMap::default(),
             known: Known::default(),
@@ -168,7 +177,10 @@ impl SipTcp {
         }
         let mut flow = Flow::new(socket, local, peer, State::Open, now);
         if matches!(transport, Transport::Tls | Transport::Wss) {
-            let tls = self.keys.as_ref().map(|keys| Tls::accept(Arc::clone(&keys.server)));
+            let tls = self.keys.as_ref().map(|keys| {
+                let is_web = transport == Transport::Wss;
+                Tls::accept(Arc::clone(if is_web { &keys.web } else { &keys.server }))
+            });
             let Some(Ok(tls)) = tls else { return counters.bump(Counter::FlowsRefused) };
             flow.secure(tls, now);
         }
@@ -232,7 +244,7 @@ impl SipTcp {
     ) {
         let seat = match to.flow {
             Some(key) => self.seat_of(key),
-            None => match self.by_peer.get(&(to.transport, to.peer)) {
+            None => match self.by_peer.get(&Way::of(&to)) {
                 Some(index) => Some(self.seat_at(*index)),
                 None => self.connect(ring, now, &to),
             },
@@ -254,7 +266,7 @@ impl SipTcp {
             State::Open if !flow.queue.is_empty() => {
                 flow.state = State::Draining { give_up_at: now + DRAIN_WAIT };
                 // Over TLS it takes no message any more: the next one opens another flow.
-                let way = flow.tls.is_some().then_some((flow.transport, flow.peer));
+                let way = flow.tls.is_some().then(|| flow.way());
                 if let Some(way) = way
                     && self.by_peer.get(&way) == Some(&seat.index)
                 {
@@ -434,14 +446,14 @@ impl SipTcp {
         }
         flow.state = State::Closed;
         flow.partial = Vec::new();
-        let (way, counted) = ((flow.transport, flow.peer), flow.counted);
+        let (way, counted, lost) = (flow.way(), flow.counted, flow.lost());
         let unsent = flow.take_unsent();
         // An error means that the peer was first.
         SockRef::from(&flow.socket).shutdown(std::net::Shutdown::Both).unwrap_or_default();
         if self.by_peer.get(&way) == Some(&seat.index) {
             self.by_peer.remove(&way);
         }
-        let source = source_of(way.1.ip());
+        let source = source_of(way.peer.ip());
         if counted && let Some(count) = self.per_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {
@@ -449,7 +461,8 @@ impl SipTcp {
             }
         }
         self.open -= 1;
-        self.news.extend(unsent.into_iter().filter_map(|piece| piece.to).map(News::Failed));
+        let unsent = unsent.into_iter().filter_map(|piece| piece.to);
+        self.news.extend(unsent.chain(lost).map(News::Failed));
         self.news.push_back(News::Closed(self.key(seat)));
         self.leave(ring, seat);
     }
@@ -477,7 +490,7 @@ impl SipTcp {
     }
 
     fn seat(&mut self, flow: Flow) -> Seat {
-        let way = (flow.transport, flow.peer);
+        let way = flow.way();
         let index = self.free.pop().unwrap_or_else(|| {
             self.seats.push(FlowSeat::default());
             self.seats.len() as u32 - 1

@@ -8,19 +8,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flow::{Flow, HANDSHAKE_WAIT, State};
+use super::flow::{Flow, HANDSHAKE_WAIT, State, Way};
 use super::handshake::{Flaw, Why};
 use super::known::source_of;
 use super::send_queue::Piece;
 use super::tls::Step;
-use super::{Counter, Counters, Instant, Keys, Ring, Seat, SipTcp};
+use super::{Counter, Counters, Instant, Keys, News, Ring, Seat, SipTcp, names};
 
 impl SipTcp {
     /// From now on handshakes are made with these keys. A shard without TLS stays without.
     pub(crate) fn renew(&mut self, keys: Arc<Keys>) {
-        if self.keys.is_some() {
-            self.keys = Some(keys);
-        }
+        let Some(before) = self.keys.replace(Arc::clone(&keys)) else {
+            self.keys = None;
+            return;
+        };
+        // A trunk that gets another certificate from now on gets it with the next message; what stands
+        // over the flow that it knows us by goes on there. A certificate that went is as good as before.
+        let same =
+            |way: &Way| match way.shows.and_then(|id| Some((before.shown(id)?, keys.shown(id)?))) {
+                Some((old, new)) => old == new,
+                None => true,
+            };
+        self.by_peer.retain(|way, _| same(way));
     }
 
     /// What comes over this flow is ciphertext.
@@ -54,16 +63,19 @@ impl SipTcp {
         let Some(flow) = self.flow_mut(seat) else { return false };
         let Some(tls) = &mut flow.tls else { return false };
         let was_handshaking = tls.is_handshaking();
+        let length = stream.len();
         let step = tls.read(piece, stream);
+        flow.answered |= stream.len() > length;
         let out = tls.take_out();
         let is_handshaking = tls.is_handshaking();
+        let is_unanswered = flow.asked && !flow.answered; // `tls` is a part of it
         if was_handshaking && !is_handshaking {
             counters.bump(Counter::TlsHandshakes);
             flow.handshake_by = None;
         }
         let closed = || Flaw::new(Why::Closed, "the peer ended it");
         match step {
-            Step::Over { .. } if is_handshaking => {
+            Step::Over { broken } if is_handshaking || broken && is_unanswered => {
                 let flaw = tls.take_flaw().unwrap_or_else(closed);
                 self.handshake_failed(seat, flaw, counters);
             }
@@ -71,10 +83,30 @@ impl SipTcp {
             Step::GoesOn | Step::Over { broken: false } | Step::Ready => {}
         }
         self.queue_sealed(ring, seat, out, counters);
+        if was_handshaking && !is_handshaking {
+            self.note_proved(seat);
+        }
         if step == Step::Ready {
             self.send_waiting(ring, seat, counters);
         }
         matches!(step, Step::Over { .. })
+    }
+
+    /// A client that has shown a certificate: the names that it stands for.
+    fn note_proved(&mut self, seat: Seat) {
+        let client = self.flow(seat).filter(|flow| flow.counted && flow.web.is_none());
+        let shown = client.and_then(|flow| flow.tls.as_ref()).and_then(|tls| tls.shown());
+        if let Some(names) = shown.map(names::of)
+            && let Some(from) = self.source(seat)
+        {
+            self.has_proved = true;
+            self.news.push_back(News::Proved { from, names });
+        }
+    }
+
+    /// Whether the core has to hear of a name before it hears the flow; asked once.
+    pub(crate) fn take_proved(&mut self) -> bool {
+        std::mem::take(&mut self.has_proved)
     }
 
     /// The handshake is over: what waited for it goes first.
@@ -185,6 +217,7 @@ impl Flow {
             (None, Some(framed)) => framed,
         };
         let Piece { bytes, to } = piece;
+        self.asked |= self.tls.is_some() && !self.counted && to.is_some();
         self.queue.push(Piece { bytes: Rc::new(out), to })?;
         Ok(to.map(|_| bytes))
     }

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
+mod mutual;
 mod sealed;
 mod web_flows;
 
@@ -36,6 +37,7 @@ struct Bench {
     closed: Vec<FlowKey>,
     failed: Vec<Destination>,
     unshaken: Vec<HandshakeFailure>,
+    proved: Vec<Vec<Box<str>>>,
     sent: usize,
 }
 
@@ -70,6 +72,7 @@ impl Bench {
             closed: Vec::new(),
             failed: Vec::new(),
             unshaken: Vec::new(),
+            proved: Vec::new(),
             sent: 0,
         };
         bench.tcp.listen(&mut bench.ring);
@@ -91,6 +94,7 @@ impl Bench {
                 News::Closed(key) => self.closed.push(key),
                 News::Failed(to) => self.failed.push(to),
                 News::HandshakeFailed(failure) => self.unshaken.push(*failure),
+                News::Proved { names, .. } => self.proved.push(names),
                 News::Sent(_) => self.sent += 1,
             }
         }
@@ -169,6 +173,7 @@ impl Bench {
             local: self.at,
             peer: stream.local_addr().expect("connected"),
             flow: None,
+            shows: None,
         }
     }
 
@@ -226,7 +231,8 @@ fn a_connection_is_opened_on_demand_once_and_reused() {
     let mut bench = Bench::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let peer = listener.local_addr().expect("bound");
-    let to = Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None };
+    let to =
+        Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None, shows: None };
     bench.send(to, b"one".to_vec());
     bench.send(to, b"two".to_vec());
     bench.until("both are sent", |bench| bench.sent == 2);
@@ -248,7 +254,8 @@ fn a_refused_connection_fails_every_message_that_waited_for_it() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let peer = listener.local_addr().expect("bound");
     drop(listener);
-    let to = Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None };
+    let to =
+        Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None, shows: None };
     bench.send(to, b"one".to_vec());
     bench.send(to, b"two".to_vec());
     bench.until("the flow closed", |bench| bench.closed.len() == 1);
@@ -267,7 +274,8 @@ fn a_connection_that_never_comes_up_is_given_up_after_five_seconds() {
     socket.listen(0).expect("listening");
     let peer = socket.local_addr().expect("bound").as_socket().expect("IPv4");
     let _fills_it = TcpStream::connect(peer).expect("the first one fits");
-    let to = Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None };
+    let to =
+        Destination { transport: Transport::Tcp, local: bench.at, peer, flow: None, shows: None };
     bench.send(to, b"never".to_vec());
     bench.turn();
     bench.advance(4);

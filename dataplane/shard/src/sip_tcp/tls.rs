@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection};
 
 use super::handshake::{Flaw, Why};
@@ -62,6 +62,12 @@ impl Tls {
     /// Why the handshake failed, where that is known.
     pub(super) const fn take_flaw(&mut self) -> Option<Flaw> {
         self.flaw.take()
+    }
+
+    /// The certificate that the peer has shown. Once the handshake is over it is one that an authority of
+    /// ours stands for, and the peer has its key.
+    pub(super) fn shown(&self) -> Option<&CertificateDer<'static>> {
+        self.connection.peer_certificates()?.first()
     }
 
     /// The peer broke TLS: it would read nothing more of us.

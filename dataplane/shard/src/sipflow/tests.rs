@@ -54,7 +54,7 @@ impl Desk {
     fn keep(&mut self, rung: Rung, bytes: &[u8]) {
         let local: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
         let peer: SocketAddr = "192.0.2.7:5062".parse().expect("an address");
-        let way = Destination { transport: Transport::Udp, local, peer, flow: None };
+        let way = Destination { transport: Transport::Udp, local, peer, flow: None, shows: None };
         let passed = Passed { rung, came: true, way, bytes };
         self.flow.keep(self.now, &passed, &mut self.counters);
     }

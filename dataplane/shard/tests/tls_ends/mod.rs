@@ -26,7 +26,13 @@ pub fn certify(folder: &Path) -> TlsFiles {
     let (certificate, private_key) = (folder.join("certificate.pem"), folder.join("key.pem"));
     std::fs::write(&certificate, made.cert.pem()).expect("written");
     std::fs::write(&private_key, made.signing_key.serialize_pem()).expect("written");
-    TlsFiles { authorities: vec![certificate.clone()], certificate, private_key }
+    TlsFiles {
+        authorities: vec![certificate.clone()],
+        certificate,
+        private_key,
+        client_authorities: Vec::new(),
+        clients: Vec::new(),
+    }
 }
 
 /// The client's end, which believes one certificate.

@@ -13,7 +13,7 @@ use shared::snapshot::Trunk;
 use super::*;
 use crate::keys::tests as made;
 
-type Peer = StreamOwned<ClientConnection, TcpStream>;
+pub(super) type Peer = StreamOwned<ClientConnection, TcpStream>;
 
 fn keys(test: &str, name: &str) -> Arc<Keys> {
     let files: TlsFiles = made::files(test, name);
@@ -24,7 +24,7 @@ fn keys(test: &str, name: &str) -> Arc<Keys> {
 
 impl Bench {
     /// A phone that believes the bench's certificate does `work` over its own connection.
-    fn phone<T: Send + 'static>(
+    pub(super) fn phone<T: Send + 'static>(
         &self,
         keys: &Arc<Keys>,
         work: impl FnOnce(Peer) -> T + Send + 'static,
@@ -39,13 +39,13 @@ impl Bench {
         })
     }
 
-    fn join<T>(&mut self, what: &str, peer: JoinHandle<T>) -> T {
+    pub(super) fn join<T>(&mut self, what: &str, peer: JoinHandle<T>) -> T {
         self.until(what, |_| peer.is_finished());
         peer.join().expect("the peer is content")
     }
 
-    fn way(&self, peer: SocketAddr) -> Destination {
-        Destination { transport: Transport::Tls, local: self.at_tls, peer, flow: None }
+    pub(super) fn way(&self, peer: SocketAddr) -> Destination {
+        Destination { transport: Transport::Tls, local: self.at_tls, peer, flow: None, shows: None }
     }
 }
 
@@ -62,6 +62,7 @@ fn server(keys: &Arc<Keys>, length: usize) -> (SocketAddr, JoinHandle<Result<Str
         let mut read = vec![0; length];
         let outcome = stream.read_exact(&mut read);
         outcome.map_err(|error| error.to_string())?;
+        stream.write_all(b".").expect("sent"); // whoever hears nothing takes its messages for lost
         Ok(String::from_utf8(read).expect("text"))
     };
     (at, thread::spawn(work))
@@ -268,6 +269,7 @@ fn a_connection_to_a_named_server_is_opened_once_and_reused() {
     bench.until("the handshake is over", |bench| bench.counters.of(Counter::TlsHandshakes) == 1);
     bench.send(to, b"six".to_vec());
     assert_eq!(bench.join("all was read", server), Ok("onetwosix".to_owned()));
+    bench.until("it was answered", |bench| !bench.received.is_empty());
     assert_eq!(bench.failed, []);
 }
 
