@@ -80,8 +80,11 @@ impl Pump {
             }
             Event::Counters { shard, counters } => self.board.counted(shard, *counters),
             Event::Drained(shard) => self.board.reached(shard, Stage::Drained),
-            Event::Journaled { shard, position, ends } => {
+            Event::Journaled { shard, position, ends, last } => {
                 self.journal.reached(shard, position, ends);
+                if last {
+                    self.journal.completed(shard);
+                }
             }
             Event::Notice(notice) => log(&notice),
             Event::Registration(change) => {

@@ -252,12 +252,40 @@ async fn records_are_stored_in_batches_and_a_clean_end_leaves_no_file() {
     assert!(batches.len() <= 4 && batches.iter().all(|size| *size <= 500), "{batches:?}");
     assert_eq!(Counts::of(&desk.board.counts.cdrs_stored), 1_200);
     until("nothing is behind", || desk.backlog() == 0).await;
-    // What was never told is found at the end, because nobody writes any more.
     pen.end(2_000, 1_200);
+    desk.tell(&taps, &pen);
+    taps.completed(ShardId(0));
     journal.finish(Duration::from_secs(60), true).await;
     desk.book.assert_exactly(0..=1_200);
     assert_eq!(desk.segments(NOW), Vec::<u64>::new());
     assert!(desk.book.change(|kept| kept.marks.is_empty()), "the mark is forgotten");
+}
+
+/// The disk is behind when the shard stops: what it has not been given yet is the next start's.
+#[tokio::test(start_paused = true)]
+async fn a_stop_beside_a_slow_disk_stores_what_was_told_and_leaves_the_rest() {
+    let desk = Desk::new("slow-stop");
+    let mut pen = desk.pen(NOW);
+    let (journal, taps) = desk.start();
+    for number in 0..5 {
+        pen.end(number, number);
+    }
+    desk.tell(&taps, &pen);
+    for number in 5..10 {
+        pen.end(number, number);
+    }
+    journal.finish(Duration::from_secs(60), true).await;
+    desk.book.assert_exactly(0..5);
+    assert_eq!(desk.segments(NOW), [1]);
+    for number in 10..12 {
+        pen.end(number, number);
+    }
+    let (sink, board) = (Arc::clone(&desk.book) as Arc<dyn Sink>, Arc::clone(&desk.board));
+    let folder = desk.folder.path().to_owned();
+    let (journal, _taps) = Journal::start(Setup { sink, board, folder, run: RUN + 1, shards: 1 });
+    until("the segment is gone", || desk.segments(NOW).is_empty()).await;
+    desk.book.assert_exactly(0..12);
+    journal.finish(Duration::from_secs(60), true).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -578,7 +606,9 @@ async fn every_record_comes_with_one_event_however_often_it_is_stored() {
     let sink = Arc::new(Forgetful { database, lost: AtomicU32::new(3) });
     let board = Arc::clone(&desk.board);
     let folder = desk.folder.path().to_owned();
-    let (journal, _taps) = Journal::start(Setup { sink, board, folder, run: RUN, shards: 1 });
+    let (journal, taps) = Journal::start(Setup { sink, board, folder, run: RUN, shards: 1 });
+    desk.tell(&taps, &pen);
+    taps.completed(ShardId(0));
     journal.finish(Duration::from_secs(60), true).await;
     let search = RecordSearch { page: 1, per_page: 100, ..Default::default() };
     assert_eq!(db.records(&search).await.expect("it is read").total, 40);

@@ -127,8 +127,8 @@ async fn a_locked_database_holds_no_call_up_and_costs_no_record() {
     gate.signal(Signal::TERM);
     let (code, log) = gate.end();
     assert_eq!(code, Some(0), "{log}");
-    let segments = fs::read_dir(bench.folder.path().join("data/journal")).expect("the folder");
-    assert_eq!(segments.count(), 0, "a clean end leaves no segment");
+    let left = fs::read_dir(bench.folder.path().join("data/journal")).expect("the folder");
+    assert_eq!(left.count(), 0, "a clean end leaves nothing");
 }
 
 /// reliability.md DU8.

@@ -83,6 +83,7 @@ async fn every_event_reaches_whom_it_concerns_and_the_pump_ends_with_the_shards(
         shard: ShardId(1),
         position: Position { segment, offset },
         ends,
+        last: false,
     };
     plane.report(journaled(1, 4_000, 1));
     let capture = capture(1);

@@ -49,6 +49,8 @@ pub enum Event {
         position: Position,
         /// Calls that have ended since the start of the process.
         ends: u64,
+        /// The last word: the shard writes no more, and this is all of it.
+        last: bool,
     },
     Notice(Notice),
     Registration(Box<Registration>),

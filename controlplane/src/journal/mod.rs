@@ -36,6 +36,8 @@ pub struct Reached {
     pub position: Position,
     /// Calls that have ended since the start of the process.
     pub ends: u64,
+    /// The shard writes no more, and this is all of it.
+    whole: bool,
     over: Over,
 }
 
@@ -74,6 +76,13 @@ impl Taps {
                 reached.position = reached.position.max(position);
                 reached.ends = reached.ends.max(ends);
             });
+        }
+    }
+
+    /// What was reached is all that there will be.
+    pub fn completed(&self, shard: ShardId) {
+        if let Some(tap) = self.0.get(usize::from(shard.0)) {
+            tap.send_modify(|reached| reached.whole = true);
         }
     }
 

@@ -112,22 +112,26 @@ impl Reader {
     /// The next ends, at most `most`, from in front of `limit`; without a limit to the very end.
     pub(super) fn batch(&mut self, limit: Option<Position>, most: usize) -> io::Result<Batch> {
         let mut batch = Batch::default();
+        match self.fill(limit, most, &mut batch) {
+            // Those that were read are read; the next call meets the error again.
+            Err(error) if batch.ends.is_empty() => Err(error),
+            _ => Ok(batch),
+        }
+    }
+
+    fn fill(&mut self, limit: Option<Position>, most: usize, batch: &mut Batch) -> io::Result<()> {
         let mut piece = PIECE;
         loop {
-            let Some(end) = self.end(limit, &mut batch)? else {
-                batch.caught_up = true;
-                return Ok(batch);
-            };
-            match self.step(end, piece, most, &mut batch)? {
-                Step::Full => return Ok(batch),
+            let Some(end) = self.end(limit, batch)? else { break };
+            match self.step(end, piece, most, batch)? {
+                Step::Full => return Ok(()),
                 Step::More(bytes) => piece = bytes,
-                Step::SegmentDone if self.next_segment(limit, &mut batch)? => piece = PIECE,
-                Step::SegmentDone => {
-                    batch.caught_up = true;
-                    return Ok(batch);
-                }
+                Step::SegmentDone if self.next_segment(limit, batch)? => piece = PIECE,
+                Step::SegmentDone => break,
             }
         }
+        batch.caught_up = true;
+        Ok(())
     }
 
     /// Where reading of the present segment ends. `None`: there is nothing to read.

@@ -58,16 +58,15 @@ pub(super) async fn follow(mut desk: Desk, stream: Stream, mut reached: watch::R
         }
         seen = *reached.borrow_and_update();
         desk.update_backlog();
-        let limit = (seen.over != Over::Stopped).then_some(seen.position);
-        reader = desk.take_all(reader, limit).await;
+        // Never to the end of a file: the keeper may still write, and what is marked is not read again.
+        reader = desk.take_all(reader, Some(seen.position)).await;
         desk.sweep(&reader).await;
         if seen.over != Over::No {
             break;
         }
     }
     // What a disk that stalled has not been given yet comes out of memory at the next start.
-    let is_whole = desk.taken() >= seen.ends && reader.stands() == 0;
-    if seen.over == Over::Stopped && is_whole {
+    if seen.over == Over::Stopped && seen.whole && reader.stands() == 0 {
         desk.finish(&[], stream, reader.at).await;
     }
 }

@@ -308,10 +308,9 @@ impl Shell {
         self.flow(|flow, _| flow.hand_over_all());
         self.take_closed_captures(now);
         self.send_counters();
-        self.journal.tell_ends();
-        if let Some(news) = self.journal.news() {
-            self.backlog.push(news);
-        }
+        self.write_journal(now);
+        let last = self.journal.last_news();
+        self.backlog.push(last);
         self.backlog.push(Event::Stopped(self.shard));
         self.deliver_now(now.mono);
         Ok(())

@@ -53,8 +53,8 @@ impl Keeper {
 pub(crate) fn open(all: &[ShardSettings]) -> Result<(Vec<Journal>, Keeper), StartError> {
     let journal = &all[0].journal;
     let refused = |error| StartError::JournalRefused { path: journal.folder.clone(), error };
-    let front = Arc::new(Front::open(journal).map_err(refused)?);
-    let recovered = front.recover(journal).map_err(refused)?;
+    let (front, recovered) = Front::open(journal).map_err(refused)?;
+    let front = Arc::new(front);
     let mut shelves: Vec<Shelf> = all
         .iter()
         .map(|settings| Shelf::new(&settings.journal, settings.shard, Arc::clone(&front)))
@@ -109,6 +109,8 @@ pub(super) struct Shelf {
 struct Pair {
     segment: Segment,
     front: Arc<File>,
+    /// Of the front.
+    path: PathBuf,
     disk: Option<File>,
     copied: u64,
 }
@@ -161,11 +163,8 @@ impl Shelf {
             let text = format!("{recovered} segments of an earlier run came out of memory");
             tell(false, "journal_recovered", text);
         }
-        if let Some(reason) = &self.front.on_disk {
-            let text = format!(
-                "the journal has no place in memory ({reason}): a disk that stalls holds up calls"
-            );
-            tell(true, "journal_front_on_disk", text);
+        for notice in &self.front.notices {
+            tell(true, "journal_front_on_disk", notice.clone());
         }
     }
 
@@ -174,7 +173,7 @@ impl Shelf {
         // Read before the copying: what an ended shard wrote last is copied below.
         let ended = self.deck.ended.load(Ordering::Acquire);
         let written = self.deck.written.get();
-        self.make_disk_files_told();
+        self.make_disk_files_told(ended);
         self.copy_told(written, ended);
         if self.dirty && (ended || now.duration_since(self.synced_at) >= SYNC) {
             self.sync();
@@ -191,8 +190,8 @@ impl Shelf {
         !ended
     }
 
-    fn make_disk_files_told(&mut self) {
-        if self.making.may_try() {
+    fn make_disk_files_told(&mut self, ended: bool) {
+        if ended || self.making.may_try() {
             let outcome = self.make_disk_files();
             let text = "there is no spare segment of the journal";
             self.making.tell(&self.deck.troubles, "journal_no_spare", text, outcome);
@@ -220,7 +219,8 @@ impl Shelf {
     }
 
     fn copy_told(&mut self, written: Position, ended: bool) {
-        if self.deck.saved.get() < written && (ended || self.copying.may_try()) {
+        let is_behind = self.dirty || self.deck.saved.get() < written;
+        if is_behind && (ended || self.copying.may_try()) {
             let outcome = self.copy(written);
             let text = "the journal is in memory only";
             self.copying.tell(&self.deck.troubles, "journal_unsaved", text, outcome);
@@ -255,6 +255,10 @@ impl Shelf {
         let files = self.files.iter().filter_map(|pair| pair.disk.as_ref());
         let outcome = files.map(File::sync_data).fold(Ok(()), Result::and);
         self.dirty = outcome.is_err();
+        if self.dirty {
+            // The kernel tells of a lost page once, and then takes it for good.
+            self.files.iter_mut().for_each(|pair| pair.copied = 0);
+        }
         let text = "the journal is not synced";
         self.syncing.tell(&self.deck.troubles, "journal_unsynced", text, outcome);
     }
@@ -270,7 +274,7 @@ impl Shelf {
                 break;
             }
             // The next start copies it once more.
-            drop(self.front.remove(pair.segment));
+            drop(fs::remove_file(&pair.path));
             self.files.pop_front();
         }
     }
@@ -299,9 +303,11 @@ impl Shelf {
 
     fn add(&mut self) -> io::Result<()> {
         let segment = Segment { stream: self.stream, number: self.next };
-        let front = Arc::new(self.front.make(segment)?);
+        let (path, front) = self.front.make(segment, self.bytes)?;
+        let front = Arc::new(front);
         self.next += 1;
-        self.files.push_back(Pair { segment, front: Arc::clone(&front), disk: None, copied: 0 });
+        let pair = Pair { segment, front: Arc::clone(&front), path, disk: None, copied: 0 };
+        self.files.push_back(pair);
         let spare = Spare { segment, file: front, bytes: self.bytes };
         // It is asked for room first, so this is never refused.
         self.deck.spares.push(spare).map_err(|_| io::Error::other("too many spare fronts"))

@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::{Duration, Instant as Monotonic};
 
 use shared::journal::SEGMENT_BYTES_MIN;
@@ -40,8 +41,8 @@ struct Both {
 
 impl Both {
     fn start(settings: JournalSettings) -> Self {
-        let front = Arc::new(Front::open(&settings).expect("a place"));
-        front.recover(&settings).expect("the folder is there");
+        let (front, _) = Front::open(&settings).expect("a place");
+        let front = Arc::new(front);
         let mut shelf = Shelf::new(&settings, STREAM.shard, Arc::clone(&front));
         shelf.fill().expect("there is room");
         let journal = Journal::new(STREAM.shard, Arc::clone(shelf.deck()));
@@ -98,7 +99,7 @@ fn what_is_written_comes_to_the_disk_and_complete_fronts_go() {
     assert!(!shelf.look(Monotonic::now()), "nobody writes any more");
     front.close();
     assert_eq!(fs::read_dir(folder.0.join("front")).expect("its parent stays").count(), 0);
-    assert!(settings.folder.exists());
+    assert!(!settings.folder.join("front-at").exists() && settings.folder.exists());
 }
 
 #[test]
@@ -114,11 +115,16 @@ fn a_kill_before_the_copy_costs_nothing_and_the_next_start_has_it_all() {
     // As if it had been killed: nothing is copied, nothing removed.
     drop(both.shelf);
     fs::remove_file(settings.folder.join(segment(2).file_name())).expect("it was made ahead");
-    let front = Front::open(&settings).expect("the same place");
-    let count = front.recover(&settings).expect("there is room");
+    let place = both.front.folder().to_owned();
+    drop(both.front);
+    let after = JournalSettings { run: STREAM.run + 1, front: None, ..settings.clone() };
+    let (next, count) = Front::open(&after).expect("there is room");
     assert_eq!((count, read(&settings.folder, 1..=2)), (4, all.clone()));
-    assert_eq!(front.recover(&settings).expect("nothing is left"), 0);
-    assert_eq!(read(&settings.folder, 1..=2), all);
+    assert!(!place.exists(), "the place is known, wherever fronts go now");
+    next.close();
+    let again = JournalSettings { run: STREAM.run + 2, ..settings };
+    let (_, count) = Front::open(&again).expect("a place");
+    assert_eq!((count, read(&again.folder, 1..=2)), (0, all));
 }
 
 #[test]
@@ -138,6 +144,8 @@ fn a_disk_that_takes_nothing_holds_no_shard_up_until_the_fronts_are_full() {
         both.write(1);
         assert!(both.look());
     }
+    both.journal.report(&mut both.counters);
+    assert!(both.counters.of(Counter::JournalUnsaved) > 3 * SEGMENT_BYTES_MIN);
     // The first found the segment that was made ahead.
     assert_eq!(both.fronts(), [2, 3, 4, 5, 6], "no more of them than that");
     fs::rename(&away, &journal).expect("it is ours");
@@ -153,16 +161,71 @@ fn a_disk_that_takes_nothing_holds_no_shard_up_until_the_fronts_are_full() {
 }
 
 #[test]
-fn a_place_that_others_can_enter_is_refused_and_a_link_is_not_followed() {
+fn half_a_frame_and_a_front_of_zeros_cost_the_disk_nothing() {
+    let folder = Folder::new("zeros");
+    let mut both = Both::start(settings(&folder));
+    both.write(6);
+    assert!(both.look());
+    let (place, settings) = (both.front.folder().to_owned(), both.settings.clone());
+    drop((both.shelf, both.journal, both.front));
+    // What a disk may have kept of a front when power failed.
+    let front = place.join(segment(1).file_name());
+    let mut bytes = fs::read(&front).expect("the front");
+    let (half, zeros) = (bytes.len() / 2, bytes.len() - 100);
+    bytes[half..zeros].fill(0);
+    fs::write(&front, bytes).expect("it is ours");
+    let after = JournalSettings { run: STREAM.run + 1, ..settings };
+    let (_, count) = Front::open(&after).expect("a place");
+    assert_eq!((count, read(&after.folder, 1..=1)), (4, (0..6).collect::<Vec<_>>()));
+}
+
+#[test]
+fn another_data_folder_with_the_same_note_takes_nothing() {
+    let folder = Folder::new("clone");
+    let mut both = Both::start(settings(&folder));
+    both.write(3);
+    let other = folder.0.join("other");
+    fs::create_dir(&other).expect("a folder");
+    fs::copy(both.settings.folder.join("front-at"), other.join("front-at")).expect("a note");
+    let run = STREAM.run + 1;
+    let cloned = JournalSettings { folder: other, run, ..both.settings.clone() };
+    let (_, count) = Front::open(&cloned).expect("a place");
+    assert_eq!((count, both.fronts()), (0, vec![1, 2, 3, 4]));
+}
+
+#[test]
+fn somebody_who_tidies_memory_costs_no_record() {
+    let folder = Folder::new("tidied");
+    let mut both = Both::start(settings(&folder));
+    fs::remove_dir_all(both.front.folder()).expect("it is ours");
+    while both.journal.written.segment < 7 {
+        both.write(1);
+        assert!(both.look());
+    }
+    assert!(both.look() && both.journal.is_saved());
+    assert_eq!(read(&both.settings.folder, 1..=7), (0..both.pushed).collect::<Vec<_>>());
+}
+
+#[test]
+fn without_a_place_in_memory_fronts_are_on_the_disk() {
     let folder = Folder::new("planted");
-    let settings = settings(&folder);
-    let front = Front::open(&settings).expect("a place");
-    let place = front.folder().to_owned();
-    fs::remove_dir(&place).expect("it is empty");
-    let elsewhere = folder.0.join("elsewhere");
-    fs::create_dir(&elsewhere).expect("a folder");
-    symlink(&elsewhere, &place).expect("a link");
-    let error = Front::open(&settings).expect_err("somebody else's place");
-    assert!(error.to_string().contains("only this user"), "{error}");
-    assert_eq!(front.recover(&settings).expect("it is passed over"), 0);
+    let mut settings = settings(&folder);
+    let base = folder.0.join("front");
+    fs::create_dir(&base).expect("a folder");
+    symlink(folder.0.join("journal"), base.join(format!("ringgate-{:016x}", settings.run)))
+        .expect("a link");
+    let error = Front::open(&settings).expect_err("what was configured is meant");
+    assert!(error.to_string().contains("front"), "{error}");
+    settings.front = None;
+    settings.run = STREAM.run + 1;
+    let memory = Path::new("/dev/shm").join(format!("ringgate-{:016x}", settings.run));
+    fs::create_dir_all(&memory).expect("it is ours");
+    let (front, _) = Front::open(&settings).expect("the disk");
+    fs::remove_dir(&memory).expect("it is empty");
+    assert_eq!(front.notices.len(), 1, "{:?}", front.notices);
+    let (path, _) = front.make(segment(1), SEGMENT_BYTES_MIN).expect("there is room");
+    assert!(path.starts_with(&settings.folder), "{}", path.display());
+    fs::remove_file(path).expect("it is ours");
+    front.close();
+    assert_eq!(fs::read_dir(&settings.folder).expect("the folder").count(), 0);
 }

@@ -13,7 +13,7 @@ mod keeper_tests;
 #[cfg(test)]
 mod tests;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +42,7 @@ pub(crate) struct Journal {
     frames: Frames,
     open: Option<Spare>,
     offset: u64,
+    segment_bytes: u64,
     /// How far the fronts are good.
     written: Position,
     /// What the control plane was told last: how far the disk is good, and how many calls have ended.
@@ -66,6 +67,7 @@ impl Journal {
             frames: Frames::default(),
             open: None,
             offset: 0,
+            segment_bytes: 0,
             written: Position::default(),
             told: Position::default(),
             told_ends: 0,
@@ -158,6 +160,10 @@ impl Journal {
         let Some(spare) = self.deck.spares.pop() else { return false };
         self.turned |= self.written != Position::default();
         self.offset = shared::journal::HEADER_BYTES as u64;
+        self.segment_bytes = spare.bytes;
+        // The one before is complete, also when it was given up.
+        self.written = Position { segment: spare.segment.number, offset: self.offset };
+        self.deck.written.set(self.written);
         self.open = Some(spare);
         true
     }
@@ -173,11 +179,14 @@ impl Journal {
         }
     }
 
-    /// There is no memory for it: this front is given up, what waits goes into the next one. A frame
-    /// that got into the file nevertheless comes twice, which is as good as once.
+    /// Without memory the same bytes go to the same place later. After anything else this front is given
+    /// up and what waits goes into the next one: a frame that got into the file nevertheless comes
+    /// twice, which is as good as once.
     fn refused(&mut self, now: Instant, error: &io::Error, counters: &mut Counters) {
         counters.bump(Counter::JournalFailures);
-        self.open = None;
+        if !matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+            self.open = None;
+        }
         self.stalled = true;
         self.retry_at = now + RETRY_WAIT;
         let text = format!("the journal cannot be written: {error}; records wait in memory");
@@ -198,11 +207,7 @@ impl Journal {
         counters.set(Counter::JournalSpares, self.deck.spares.len() as u64);
         counters.set(Counter::JournalWaiting, self.frames.len() as u64);
         counters.set(Counter::JournalUnsaved, self.unsaved());
-        self.tell_ends();
-    }
-
-    /// Ends whose records the disk does not have yet are told, too.
-    pub(crate) const fn tell_ends(&mut self) {
+        // Ends whose records the disk does not have yet are told, too.
         self.tells_ends = self.ends != self.told_ends;
     }
 
@@ -210,8 +215,7 @@ impl Journal {
     fn unsaved(&self) -> u64 {
         let saved = self.deck.saved.get();
         let segments = self.written.segment.saturating_sub(saved.segment.max(Segment::FIRST));
-        let bytes = self.open.as_ref().map_or(0, |open| open.bytes);
-        (segments * bytes + self.written.offset).saturating_sub(saved.offset)
+        (segments * self.segment_bytes + self.written.offset).saturating_sub(saved.offset)
     }
 
     fn notice(&mut self, severity: Severity, code: &'static str, detail: String) {
@@ -227,7 +231,14 @@ impl Journal {
     /// What the control plane has not been told yet.
     pub(crate) fn news(&self) -> Option<Event> {
         let (shard, position, ends) = (self.shard, self.deck.saved.get(), self.ends);
-        self.has_news().then_some(Event::Journaled { shard, position, ends })
+        self.has_news().then_some(Event::Journaled { shard, position, ends, last: false })
+    }
+
+    /// When the shard leaves: whether the disk has all of it, or the next start finds the rest in memory.
+    pub(crate) fn last_news(&self) -> Event {
+        let last = self.is_saved();
+        let (shard, position, ends) = (self.shard, self.deck.saved.get(), self.ends);
+        Event::Journaled { shard, position, ends, last }
     }
 
     pub(crate) fn has_news(&self) -> bool {

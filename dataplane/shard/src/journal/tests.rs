@@ -136,7 +136,7 @@ fn records_are_in_the_file_after_one_write_and_the_news_say_how_far() {
     assert!(journal.news().is_none());
     journal.deck.saved.set(journal.written);
     assert!(journal.is_saved() && journal.look_at(Instant::from_millis(1_001)).is_none());
-    let Some(Event::Journaled { shard, position, ends }) = journal.news() else {
+    let Some(Event::Journaled { shard, position, ends, last: false }) = journal.news() else {
         panic!("news");
     };
     assert_eq!((shard, position, ends), (STREAM.shard, journal.written, 10));
@@ -222,4 +222,24 @@ fn a_file_that_cannot_be_allocated_leaves_nothing_behind() {
     let error = keeper::make(&folder.0, segment(1), 1 << 60).expect_err("an exabyte");
     assert!(error.raw_os_error().is_some(), "{error}");
     assert_eq!(fs::read_dir(&folder.0).expect("the folder").count(), 0);
+}
+
+#[test]
+fn without_memory_the_same_bytes_go_to_the_same_place_later() {
+    let folder = Folder::new("no-memory");
+    let (mut journal, mut counters) = (journal(), Counters::default());
+    supply(&journal, &folder.0, 1);
+    journal.push(Instant::from_millis(5), &end(1), &mut counters);
+    journal.write(Instant::from_millis(5), &mut counters);
+    let path = folder.0.join(segment(1).file_name());
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("every Linux has it");
+    journal.open.as_mut().expect("one is written").file = Arc::new(full);
+    journal.push(Instant::from_millis(6), &end(2), &mut counters);
+    journal.write(Instant::from_millis(6), &mut counters);
+    assert_eq!(notices(&mut journal), ["journal_failed"]);
+    let file = fs::OpenOptions::new().write(true).open(path).expect("it is there");
+    journal.open.as_mut().expect("it is kept").file = Arc::new(file);
+    journal.write(Instant::from_millis(1_006), &mut counters);
+    assert_eq!(notices(&mut journal), ["journal_back"]);
+    assert_eq!(read(&folder.0, 1..=1), vec![1, 2]);
 }
