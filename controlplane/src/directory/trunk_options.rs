@@ -13,6 +13,8 @@ use shared::trunk_options::{
     odd_codec,
 };
 
+use super::written;
+
 const FLAGS: [&str; 2] = ["trusted", "remote_party_id"];
 pub(super) const FIELDS: [&str; 5] =
     ["trusted", "remote_party_id", "codec", "external_ip", "media_mode"];
@@ -97,7 +99,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
     let external: Vec<String> = options.external_ip.iter().map(ToString::to_string).collect();
     let external = (!external.is_empty()).then(|| external.join(", "));
     let proxy = trunk.outbound_proxy.as_ref();
-    let shown = json!({
+    written(json!({
         "trusted": options.trusted,
         "remote_party_id": options.remote_party_id,
         "codec": options.codecs,
@@ -108,11 +110,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
             TrunkMedia::ThroughUs => "all",
         },
         "outbound_proxy": proxy.map(|proxy| format!("sip:{}", proxy.host)),
-    });
-    match shown {
-        Value::Object(map) => map,
-        _ => unreachable!("an object was written"),
-    }
+    }))
 }
 
 #[cfg(test)]
