@@ -11,15 +11,11 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use controlplane::access::Access;
-use controlplane::api::{App, router};
 use controlplane::board::{Board, Stage};
-use controlplane::news::News;
-use controlplane::questions::{DEADLINE, Questions};
+use controlplane::questions::DEADLINE;
 use controlplane::store::{
     AuditLog, AuditSearch, Connections, Recording, RecordingState, Recordings, Records,
 };
-use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use serde_json::{Value, json};
 use shared::act::{CallAction, Refusal};
 use shared::event::DialogView;
@@ -27,10 +23,7 @@ use shared::ids::{ShardId, Side};
 use shared::limits::ACT_WAIT_MAX;
 use shared::metrics::{Counter, Counters};
 use shared::originate::{Originated, Party, Unstarted};
-use stand_ins::{
-    FakePlane, Folder, MORNING, MoodyStore, TOKEN, api_tokens, call_id, call_view, cdr, config,
-    directory, ending, no_archive, reloader,
-};
+use stand_ins::{FakePlane, Folder, MoodyStore, TOKEN, call_id, call_view, cdr};
 use tower::ServiceExt;
 
 struct Gate {
@@ -71,39 +64,9 @@ impl Answer {
 
 impl Gate {
     async fn new(configuration: &str) -> Self {
-        let config = config(configuration);
-        let plane = FakePlane::new(2);
-        let board = Arc::new(Board::new(&[1, 3]));
-        for shard in [0, 1] {
-            board.started(ShardId(shard));
-        }
-        let questions = Arc::new(Questions::new(plane.clone()));
-        plane.direct.set(Arc::clone(&questions)).expect("set once");
-        let store = MoodyStore::new(0).await;
-        let access = Arc::new(Access::new(store.clone(), &api_tokens()));
-        access.set_ami_allows(config.http().ami_allows());
-        let http = Arc::new(config.http().clone());
-        let directory = directory(config.clone(), &plane, &board, store.clone()).await;
-        let deliveries = Deliveries::open(store.clone(), Endpoints::of_config(&config)).await;
-        let deliveries = deliveries.expect("the database answers");
-        let app = App {
-            reloader: reloader(None, &config, &access, &directory, &deliveries),
-            ending: ending(),
-            access,
-            deliveries,
-            store: store.clone(),
-            board: Arc::clone(&board),
-            questions,
-            directory,
-            news: Arc::new(News::new(MORNING)),
-            http,
-            captures: config.files().captures().into(),
-            prompts: config.files().prompts().into(),
-            archive: no_archive(store.clone(), &board),
-            ladders: Arc::new(controlplane::sipflow::Ladders::new(None)),
-            node: "gate-1".into(),
-        };
-        Self { plane, board, store, router: router(app) }
+        let gate = stand_ins::gate::Gate::of(configuration).await;
+        let stand_ins::gate::Gate { plane, board, store, router, .. } = gate;
+        Self { plane, board, store, router }
     }
 
     async fn ask(&self, request: Request<Body>) -> Answer {

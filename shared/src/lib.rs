@@ -9,6 +9,7 @@ pub mod account;
 pub mod acl;
 pub mod act;
 pub mod ask;
+pub mod by_name;
 pub mod cdr;
 pub mod command;
 pub mod config;

@@ -181,6 +181,7 @@ counters! {
     // The shard itself.
     Turns "turns_total" Total "Turns of the shard's loop";
     ReceiveOverflows "receive_overflows_total" Total "Times the receive ring ran out of buffers";
+    MeshWaited "mesh_waited_total" Total "Words between shards that found the queue full and waited for room";
     MeshFull "mesh_full_total" Total "Messages lost because the queue to another shard was full";
     MeshMoved "mesh_moved_total" Total "Messages handed to the shard that owns them";
     FlowsRefused "flows_refused_total" Total "TCP connections refused for a limit";

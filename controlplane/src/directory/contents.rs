@@ -4,7 +4,6 @@
 //! Never: touches the database or a shard.
 //! Holds: a name is there once per kind; a part that did not change is the same `Arc` as before.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -19,11 +18,10 @@ use tokio::time::Instant;
 use super::names::due_at;
 use super::objects::FILE_USERS;
 use super::resolve::{Resolved, Resolver};
+use super::table::Table;
 use super::{Kind, Reason, Served, extensions, routes, trunks};
 use crate::names::ASK_AGAIN;
 use crate::store::{Extension, Row};
-
-type Table = BTreeMap<i64, Arc<Row>>;
 
 /// Questions to the name server at a time.
 const LOOKUPS_MAX: usize = 64;
@@ -45,8 +43,8 @@ async fn all_of<F: Future>(questions: Vec<F>) -> Vec<F::Output> {
     stream::iter(questions).buffered(LOOKUPS_MAX).collect().await
 }
 
-fn table(rows: Vec<Row>) -> Arc<Table> {
-    Arc::new(rows.into_iter().map(|row| (row.id, Arc::new(row))).collect())
+fn table(kind: Kind, rows: Vec<Row>) -> Arc<Table> {
+    Arc::new(Table::new(kind, rows))
 }
 
 /// A user who is found at this place of the chain of backends.
@@ -79,10 +77,10 @@ impl Contents {
             routes: Arc::default(),
             names_due: None,
             config,
-            rows: Default::default(),
+            rows: [Kind::Extension, Kind::Route, Kind::Trunk].map(|kind| table(kind, Vec::new())),
         };
         let [extensions, routes, trunks] = rows;
-        contents.rows[place(Kind::Extension)] = table(extensions);
+        contents.rows[place(Kind::Extension)] = table(Kind::Extension, extensions);
         contents.users = Arc::new(contents.all_users(odd));
         let contents = contents.with_routes(routes, odd);
         contents.with_trunks(trunks, &resolver, odd).await
@@ -98,7 +96,7 @@ impl Contents {
     /// The same with the routes of its configuration and these.
     #[must_use]
     pub(super) fn with_routes(mut self, rows: Vec<Row>, odd: &mut Vec<String>) -> Self {
-        self.rows[place(Kind::Route)] = table(rows);
+        self.rows[place(Kind::Route)] = table(Kind::Route, rows);
         self.settle_names(Kind::Route, odd);
         self.routes = Arc::new(self.all_routes(odd));
         self
@@ -111,7 +109,7 @@ impl Contents {
         resolver: &Resolver,
         odd: &mut Vec<String>,
     ) -> Result<Self, String> {
-        self.rows[place(Kind::Trunk)] = table(rows);
+        self.rows[place(Kind::Trunk)] = table(Kind::Trunk, rows);
         self.settle_names(Kind::Trunk, odd);
         self.with_trunks_of_now(resolver, odd).await
     }
@@ -211,8 +209,7 @@ impl Contents {
     }
 
     pub(super) fn row_named(&self, kind: Kind, name: &str) -> Option<&Arc<Row>> {
-        let field = kind.name_field();
-        self.table(kind).values().find(|row| row.text(field) == Some(name))
+        self.table(kind).named(name)
     }
 
     /// Who has this name already, other than the row `except`.
@@ -313,7 +310,7 @@ impl Contents {
     #[must_use]
     pub fn with_rows(&self, kind: Kind, rows: Vec<Row>) -> Self {
         let mut next = self.clone();
-        next.rows[place(kind)] = table(rows);
+        next.rows[place(kind)] = table(kind, rows);
         next
     }
 
@@ -323,12 +320,12 @@ impl Contents {
         let mut next = self.clone();
         let table = Arc::make_mut(&mut next.rows[place(kind)]);
         let before = match row {
-            Some(row) => table.insert(id, Arc::new(row)),
-            None => table.remove(&id),
+            Some(row) => table.insert(Arc::new(row)),
+            None => table.remove(id),
         };
         match kind {
             Kind::Extension => {
-                let after = next.table(kind).get(&id).cloned();
+                let after = next.table(kind).get(id).cloned();
                 for row in [before, after].into_iter().flatten() {
                     next.settle_user(row.text("extension").unwrap_or_default());
                 }
@@ -395,7 +392,7 @@ impl Contents {
                 ));
             }
         }
-        let mut users = Users::with_capacity(rows.len());
+        let mut users = Users::new();
         for (place, backend) in self.config.backends().iter().enumerate() {
             let known = match backend {
                 Backend::Extensions => rows.as_slice(),
@@ -403,8 +400,9 @@ impl Contents {
                 Backend::Remote(_) => &[],
             };
             for user in known {
-                let name = user.username.clone();
-                users.entry(name).or_insert_with(|| at_place(user.clone(), place));
+                if !users.contains_key(&user.username) {
+                    users.insert(user.username.clone(), at_place(user.clone(), place));
+                }
             }
         }
         users
@@ -437,7 +435,7 @@ impl Contents {
                 "{} {id} of the database has the name of one in a file; it is left out",
                 kind.noun()
             ));
-            Arc::make_mut(&mut self.rows[place(kind)]).remove(&id);
+            Arc::make_mut(&mut self.rows[place(kind)]).remove(id);
         }
     }
 }

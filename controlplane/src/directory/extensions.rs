@@ -10,7 +10,7 @@ use shared::document::{Fields, FlawKind, Flaws, Path};
 use shared::forwarding::{self, Forwarding, MODES};
 use shared::snapshot::{Secret, User};
 
-use super::secrets;
+use super::{secrets, written};
 use crate::store::Row;
 
 /// Longest name: it has to fit a From header with room to spare.
@@ -204,7 +204,7 @@ pub(super) fn show(row: &Row) -> Map<String, Value> {
 /// A user that a file defines, in the same shape.
 pub(super) fn show_user(user: &User) -> Map<String, Value> {
     let wish = user.forwarding.as_deref();
-    let shown = json!({
+    written(json!({
         "extension": user.username,
         "display_name": user.display_name,
         "email": null,
@@ -218,11 +218,7 @@ pub(super) fn show_user(user: &User) -> Map<String, Value> {
         "department_ids": [],
         "notes": null,
         "has_password": true,
-    });
-    match shown {
-        Value::Object(map) => map,
-        _ => unreachable!("an object was written"),
-    }
+    }))
 }
 
 /// What the shards know of a row. `None`: it has no secret that can be read.

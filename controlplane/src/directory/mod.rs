@@ -14,6 +14,7 @@ mod replace;
 mod resolve;
 mod routes;
 mod secrets;
+mod table;
 mod trunk_headers;
 mod trunk_options;
 mod trunk_terms;
@@ -131,5 +132,13 @@ impl fmt::Display for Id {
             Self::Name(name) => f.write_str(name),
             Self::Number(number) => write!(f, "{number}"),
         }
+    }
+}
+
+/// The fields of an object that was just written down.
+fn written(object: Value) -> Map<String, Value> {
+    match object {
+        Value::Object(fields) => fields,
+        _ => unreachable!("an object was written"),
     }
 }

@@ -65,7 +65,7 @@ impl Contents {
         let file = |name: &str| self.of_files(kind).into_iter().find(|o| o.name == *name);
         match id {
             Id::File(name) => file(name),
-            Id::Number(number) => self.table(kind).get(number).map(|row| self.of_row(kind, row)),
+            Id::Number(number) => self.table(kind).get(*number).map(|row| self.of_row(kind, row)),
             Id::Name(name) => {
                 let row = self.row_named(kind, name);
                 row.map(|row| self.of_row(kind, row)).or_else(|| file(name))

@@ -14,6 +14,8 @@ use shared::trunk_options::{
     odd_codec,
 };
 
+use super::written;
+
 const FLAGS: [&str; 2] = ["trusted", "remote_party_id"];
 pub(super) const FIELDS: [&str; 5] =
     ["trusted", "remote_party_id", "codec", "external_ip", "media_mode"];
@@ -109,7 +111,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
     let external: Vec<String> = options.external_ip.iter().map(ToString::to_string).collect();
     let external = (!external.is_empty()).then(|| external.join(", "));
     let proxy = trunk.outbound_proxy.as_ref();
-    let shown = json!({
+    let mut map = written(json!({
         "trusted": options.trusted,
         "remote_party_id": options.remote_party_id,
         "codec": options.codecs,
@@ -120,14 +122,9 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
             TrunkMedia::ThroughUs => "all",
         },
         "outbound_proxy": proxy.map(|proxy| format!("sip:{}", proxy.host)),
-    });
-    match shown {
-        Value::Object(mut map) => {
-            map.extend(show_tls(options.client_files.as_ref(), &options.tls_names));
-            map
-        }
-        _ => unreachable!("an object was written"),
-    }
+    }));
+    map.extend(show_tls(options.client_files.as_ref(), &options.tls_names));
+    map
 }
 
 /// Of a private key not even the file's name is shown: who has its certificate knows where to look.

@@ -18,6 +18,7 @@ use shared::snapshot::HealthChecks;
 
 use super::trunk_headers;
 use super::trunks::way;
+use super::written;
 
 /// A shorter time is asked for as this one: a carrier would be asked all day.
 const EXPIRES_MIN: Duration = Duration::from_secs(10);
@@ -194,7 +195,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
     let checks = trunk.health.as_ref().unwrap_or(&usual);
     let backup = trunk.backup.as_ref().map(|(host, _)| format!("sip:{host}"));
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let shown = json!({
+    written(json!({
         "backup_dest": backup,
         "failover_codes": trunk.failover.codes.texts(),
         "setup_timeout_ms": millis(trunk.failover.setup),
@@ -208,11 +209,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         "has_password": account.is_some(),
         "register_enabled": registers.is_some(),
         "register_expires": registers.map(|registers| registers.expires.as_secs()),
-    });
-    match shown {
-        Value::Object(map) => map,
-        _ => unreachable!("an object was written"),
-    }
+    }))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use shared::document::{Fields, FlawKind, Flaws, Path};
 use shared::net::Transport;
 use shared::snapshot::{TrunkDirection, WEIGHT_DEFAULT};
 
-use super::{trunk_headers, trunk_options, trunk_terms};
+use super::{trunk_headers, trunk_options, trunk_terms, written};
 use crate::store::Row;
 
 const TRANSPORTS: [&str; 3] = ["udp", "tcp", "tls"];
@@ -187,7 +187,7 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         TrunkSource::Host(host) => host.to_string(),
         TrunkSource::Network(network) => network.to_string(),
     });
-    let shown = json!({
+    let mut shown = written(json!({
         "name": trunk.name,
         "display_name": null,
         "sip_server": format!("sip:{}", trunk.dest),
@@ -206,15 +206,10 @@ pub(super) fn show_config(trunk: &TrunkConfig) -> Map<String, Value> {
         "rewrite_hostport": trunk.rewrite_host,
         "weight": trunk.weight,
         "max_ring_time": trunk.max_ring.map(|time| time.as_secs()),
-    });
-    match shown {
-        Value::Object(mut map) => {
-            map.extend(trunk_terms::show_config(trunk));
-            map.extend(trunk_options::show_config(trunk));
-            map
-        }
-        _ => unreachable!("an object was written"),
-    }
+    }));
+    shown.extend(trunk_terms::show_config(trunk));
+    shown.extend(trunk_options::show_config(trunk));
+    shown
 }
 
 /// The same that a file would say. The error says what cannot be read any more.

@@ -17,13 +17,14 @@ use controlplane::board::Board;
 use controlplane::directory::Directory;
 use controlplane::news::News;
 use controlplane::questions::Questions;
+use controlplane::webhooks::outbox::{Deliveries, Endpoints};
 use serde_json::Value;
 use shared::ids::ShardId;
 use shared::snapshot::Snapshot;
 
 use super::{
     FakePlane, MORNING, MoodyStore, TOKEN, api_tokens, config, directory, ending, no_archive,
-    no_deliveries, reloader,
+    reloader,
 };
 
 pub(crate) const FILE: &str = r#"
@@ -51,7 +52,12 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) async fn new() -> Self {
-        let config = config(FILE);
+        Self::of(FILE).await
+    }
+
+    /// Of a gateway with this configuration.
+    pub(crate) async fn of(text: &str) -> Self {
+        let config = config(text);
         let plane = FakePlane::new(2);
         let board = Arc::new(Board::new(&[1, 3]));
         for shard in [0, 1] {
@@ -63,7 +69,9 @@ impl Gate {
         let http = Arc::new(config.http().clone());
         let directory = directory(config.clone(), &plane, &board, store.clone()).await;
         let access = Arc::new(Access::new(store.clone(), &api_tokens()));
-        let deliveries = no_deliveries(store.clone()).await;
+        access.set_ami_allows(config.http().ami_allows());
+        let deliveries = Deliveries::open(store.clone(), Endpoints::of_config(&config)).await;
+        let deliveries = deliveries.expect("the database answers");
         let app = App {
             reloader: reloader(None, &config, &access, &directory, &deliveries),
             ending: ending(),

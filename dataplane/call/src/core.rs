@@ -506,9 +506,9 @@ impl Core {
             MeshMessage::Message { from, bytes, .. } | MeshMessage::Onward { from, bytes } => {
                 self.receive(from, &bytes, false);
             }
-            MeshMessage::Toll { counted, has_begun } => {
+            MeshMessage::Toll { counted, begun } => {
                 let (account, tally) = *counted;
-                self.desk.toll.hear(self.desk.now, from, &account, tally, has_begun);
+                self.desk.toll.hear(self.desk.now, from, &account, tally, begun);
             }
             MeshMessage::TrunkHealth { trunk, at, is_down } => {
                 self.health_heard(&trunk, at, is_down);

@@ -171,10 +171,11 @@ pub enum MeshMessage {
         from: Source,
         bytes: Vec<u8>,
     },
-    /// What an account has called over trunks on the sending shard. `has_begun`: by a call just now.
+    /// What an account has called over trunks on the sending shard. `begun`: calls that have begun since
+    /// the last word about it.
     Toll {
         counted: Box<(Account, Tally)>,
-        has_begun: bool,
+        begun: u32,
     },
     /// What the shard that asks this trunk if it is there has found. Said again after every answer.
     TrunkHealth {
@@ -194,9 +195,28 @@ pub enum MeshMessage {
 }
 
 impl MeshMessage {
-    /// Whether its loss cannot be made good: a word about a leg, or about who opened a flow, is said once.
+    /// Whether nothing makes its loss good: a word about a leg, or about who opened a flow, is said once,
+    /// and there may be no next word about an account.
     pub const fn has_to_arrive(&self) -> bool {
-        matches!(self, Self::FlowProved { .. } | Self::Loan(_))
+        matches!(self, Self::FlowProved { .. } | Self::Loan(_) | Self::Toll { .. })
+    }
+
+    /// A later word to the same shard goes along with this one, which waits: what an account did is said
+    /// whole each time.
+    ///
+    /// # Errors
+    /// The later word, where it is about something else.
+    pub fn absorb(&mut self, later: Self) -> Result<(), Self> {
+        match (self, later) {
+            (Self::Toll { counted, begun }, Self::Toll { counted: newer, begun: more })
+                if counted.0 == newer.0 =>
+            {
+                *counted = newer;
+                *begun = begun.saturating_add(more);
+                Ok(())
+            }
+            (_, later) => Err(later),
+        }
     }
 }
 

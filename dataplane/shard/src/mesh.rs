@@ -2,7 +2,8 @@
 //! Owns:  the queues' ends of one shard and whom it has to wake.
 //! Gives: what the other shards sent, fairly; a message back when its queue is full.
 //! Never: a lock; a wake-up of a shard that is awake; the loss of a word about a leg, which would leave
-//!        it in two calls or in none: one that finds its lane full waits here for room.
+//!        it in two calls or in none, or about an account, whose caps would be wrong until its next call:
+//!        one that finds its lane full waits here for room.
 //! Holds: messages from one shard to another arrive in order, as far as none of them has to wait.
 
 use std::collections::VecDeque;
@@ -19,7 +20,8 @@ type Lane = Arc<ArrayQueue<MeshMessage>>;
 
 /// Queues of many shards stay short, or they would cost memory with the square of the shards.
 const LANE_LEN_MIN: usize = 256;
-/// Words that wait for room, of one shard: far more than it can have legs on loan at a time.
+/// Words that wait for room, of one shard: far more than it can have legs on loan at a time, and one for
+/// each account that calls just now.
 const LATE_MAX: usize = 4_096;
 
 #[derive(Debug)]
@@ -34,6 +36,14 @@ pub(crate) struct Mesh {
     to_wake: u64,
     /// Where the next `take` starts.
     next: usize,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It waits for room.
+    Later,
+    Now,
 }
 
 /// The ends of every lane, one `Mesh` per shard.
@@ -60,22 +70,32 @@ pub(crate) fn weave(bells: &[Arc<Bell>]) -> Vec<Mesh> {
 
 impl Mesh {
     /// The message comes back when the lane is full or leads nowhere.
-    pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
-        if message.has_to_arrive() { self.send_surely(to, message) } else { self.push(to, message) }
+    pub(crate) fn send(&mut self, to: ShardId, message: MeshMessage) -> Result<Sent, MeshMessage> {
+        if message.has_to_arrive() {
+            return self.send_surely(to, message);
+        }
+        self.push(to, message).map(|()| Sent::Now)
     }
 
-    /// It waits for room, behind others of its kind that do.
-    fn send_surely(&mut self, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
+    /// It waits for room, behind others of its kind that do, or with one of them that it goes along with.
+    fn send_surely(&mut self, to: ShardId, message: MeshMessage) -> Result<Sent, MeshMessage> {
         let must_wait = self.late.iter().any(|(other, _)| *other == to);
         let rest = if must_wait { Err(message) } else { self.push(to, message) };
-        let leads_there = matches!(self.outgoing.get(usize::from(to.0)), Some(Some(_)));
-        match rest {
-            Err(message) if leads_there && self.late.len() < LATE_MAX => {
-                self.late.push_back((to, message));
-                Ok(())
-            }
-            other => other,
+        let Err(mut message) = rest else { return Ok(Sent::Now) };
+        if !matches!(self.outgoing.get(usize::from(to.0)), Some(Some(_))) {
+            return Err(message);
         }
+        for (_, waiting) in self.late.iter_mut().filter(|(other, _)| *other == to) {
+            message = match waiting.absorb(message) {
+                Ok(()) => return Ok(Sent::Later),
+                Err(message) => message,
+            };
+        }
+        if self.late.len() >= LATE_MAX {
+            return Err(message);
+        }
+        self.late.push_back((to, message));
+        Ok(Sent::Later)
     }
 
     /// Those that there is room for now.
@@ -134,6 +154,8 @@ const _: () = assert!(limits::SHARDS_MAX <= u64::BITS as usize);
 
 #[cfg(test)]
 mod tests {
+    use call::io::{Account, Tally};
+
     use super::*;
 
     fn mesh(shards: usize) -> Vec<Mesh> {
@@ -183,7 +205,7 @@ mod tests {
         let mut sent = 0;
         let back = loop {
             match all[0].send(ShardId(1), ask(sent)) {
-                Ok(()) => sent += 1,
+                Ok(_) => sent += 1,
                 Err(message) => break message,
             }
         };
@@ -223,5 +245,41 @@ mod tests {
         assert_eq!(all[1].take().map(|(_, message)| number(&message)), Some(1_002));
         assert!(all[0].late.is_empty());
         assert!(all[0].send_surely(ShardId(9), ask(1)).is_err(), "it leads nowhere");
+    }
+
+    /// A word about this extension to shard 1; `None`: it came back.
+    fn sent(mesh: &mut Mesh, name: &str) -> Option<Sent> {
+        let counted = Box::new((Account::Extension(name.into()), Tally::default()));
+        mesh.send(ShardId(1), MeshMessage::Toll { counted, begun: 1 }).ok()
+    }
+
+    /// What is said of accounts while a lane is full is said when there is room, once for each of them.
+    #[test]
+    fn words_about_accounts_wait_for_room_and_none_is_lost() {
+        let mut all = mesh(2);
+        let mut filled = 0;
+        while all[0].send(ShardId(1), ask(filled)).is_ok() {
+            filled += 1;
+        }
+        for name in ["1001", "1002", "1001", "1001"] {
+            assert_eq!(sent(&mut all[0], name), Some(Sent::Later), "counted as one that waits");
+        }
+        assert_eq!(all[0].late.len(), 2);
+        while all[1].take().is_some() {}
+        all[0].wake();
+        let mut heard = Vec::new();
+        while let Some((_, message)) = all[1].take() {
+            let MeshMessage::Toll { counted, begun } = message else { panic!("{message:?}") };
+            heard.push((counted.0.to_string(), begun));
+        }
+        assert_eq!(heard, [("extension 1001".to_owned(), 3), ("extension 1002".to_owned(), 1)]);
+        assert_eq!(sent(&mut all[0], "1001"), Some(Sent::Now), "there is room again");
+        // More accounts than may wait: what does not fit comes back, to be counted as lost.
+        while all[0].send(ShardId(1), ask(filled)).is_ok() {}
+        for number in 0..LATE_MAX {
+            assert_eq!(sent(&mut all[0], &number.to_string()), Some(Sent::Later));
+        }
+        assert_eq!(sent(&mut all[0], "one more"), None);
+        assert_eq!(sent(&mut all[0], "7"), Some(Sent::Later), "it goes along with another");
     }
 }

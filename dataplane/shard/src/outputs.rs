@@ -13,6 +13,7 @@ use shared::metrics::Counter;
 use shared::net::{Destination, Transport};
 use shared::time::Now;
 
+use crate::mesh::Sent;
 use crate::shell::Shell;
 use crate::sip_tcp::News;
 use crate::sipflow::Passed;
@@ -38,8 +39,10 @@ impl Shell {
             Output::Mesh { to, message } => {
                 // It may be an answer that another shard sends at once.
                 self.write_journal(now);
-                if self.mesh.send(to, message).is_err() {
-                    self.core.plain_counters().bump(Counter::MeshFull);
+                match self.mesh.send(to, message) {
+                    Ok(Sent::Now) => {}
+                    Ok(Sent::Later) => self.core.plain_counters().bump(Counter::MeshWaited),
+                    Err(_) => self.core.plain_counters().bump(Counter::MeshFull),
                 }
             }
             Output::Relay(edit) => self.edit(now, edit),

@@ -4,6 +4,8 @@
 //! Never: a name server: addresses are numbers here.
 //! Holds: a change of one row says the same as building everything anew.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 use shared::config::{Sources, load};
 
@@ -150,6 +152,19 @@ async fn one_more_of_ten_thousand_keeps_the_others() {
         .iter()
         .all(|(name, user)| after.users().get(name).is_some_and(|other| Arc::ptr_eq(user, other)));
     assert!(kept, "no user was made anew");
+    let copied = after.users().unshared(before.users());
+    assert!(copied < 100, "{copied} entries of users were copied");
+    let copied = after.table(Kind::Extension).unshared(before.table(Kind::Extension));
+    assert!(copied <= 256, "{copied} entries of rows were copied");
+    let found = after.row_named(Kind::Extension, "new").map(|row| row.id);
+    assert_eq!((found, before.row_named(Kind::Extension, "new")), (Some(10_000), None));
+    // A name that is given up is free, and a removed row is found no more.
+    let renamed = after.with_row(Kind::Extension, 7, Some(extension(7, "other", "s")));
+    assert!(renamed.row_named(Kind::Extension, "x7").is_none());
+    assert_eq!(renamed.row_named(Kind::Extension, "other").map(|row| row.id), Some(7));
+    let gone = renamed.with_row(Kind::Extension, 7, None);
+    assert_eq!((gone.users().len(), gone.table(Kind::Extension).len()), (10_000, 10_000));
+    assert!(gone.row_named(Kind::Extension, "other").is_none());
     assert!(
         Arc::ptr_eq(&before.routes, &after.routes) && Arc::ptr_eq(&before.trunks, &after.trunks)
     );

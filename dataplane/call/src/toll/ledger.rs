@@ -3,8 +3,8 @@
 //! Gives: `check` before a call, `begin` and `end` around it, `left` while it stands; `own` is what the
 //!        other shards are to hear, and `hear` takes what they say.
 //! Never: asks anybody: a call waits for no other shard.
-//! Holds: a tally says everything about its shard, so a message between shards that is lost is made good
-//!        by the next one; the table is bounded, and forgets who did nothing today.
+//! Holds: a tally says everything about its shard, so words that wait between shards become one; the
+//!        table is bounded, and forgets who did nothing today.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -236,21 +236,21 @@ impl Ledger {
         own.begun_ms = if own.standing == 0 { 0 } else { own.begun_ms - began.0 };
     }
 
-    /// What another shard says of an account. `has_begun`: because a call of it has just begun there.
+    /// What another shard says of an account. `begun`: calls of it that have just begun there.
     pub(crate) fn hear(
         &mut self,
         now: Now,
         from: ShardId,
         account: &Account,
         tally: Tally,
-        has_begun: bool,
+        begun: u32,
     ) {
         let Some(row) = self.row(now, account) else { return };
         match row.others.iter_mut().find(|(shard, _)| *shard == from) {
             Some((_, known)) => *known = tally,
             None => row.others.push((from, tally)),
         }
-        if has_begun {
+        for _ in 0..(begun as usize).min(BEGUN_MAX) {
             row.note_begun(now.mono);
         }
     }
@@ -373,11 +373,11 @@ mod tests {
             there.begin(START, &ann(), false).expect("there is room");
         }
         // Two of the three messages are lost: the third says all that stands.
-        here.hear(START, ShardId(1), &ann(), there.own(&ann()), true);
+        here.hear(START, ShardId(1), &ann(), there.own(&ann()), 1);
         assert_eq!(here.check(START, &ann(), &caps, false), Err(Cap::Calls));
         assert_eq!(here.standing(), 0);
         there.end(after(5), &ann(), START.wall, false, Duration::from_secs(5));
-        here.hear(after(5), ShardId(1), &ann(), there.own(&ann()), false);
+        here.hear(after(5), ShardId(1), &ann(), there.own(&ann()), 0);
         assert_eq!(here.check(after(5), &ann(), &caps, false), Ok(()));
     }
 
@@ -396,5 +396,29 @@ mod tests {
         assert_eq!(ledger.begin(after(61), &ann(), false), Err(Cap::Room), "of today");
         ledger.begin(after(43_200), &ann(), false).expect("the day is over");
         assert_eq!(ledger.rows.len(), 9);
+    }
+
+    /// A word that waits takes the next one about its account along, and no other.
+    #[test]
+    fn words_about_an_account_that_wait_become_one() {
+        use crate::io::MeshMessage;
+        let mut ledger = Ledger::default();
+        let mut word = |account: &Account| {
+            ledger.begin(START, account, false).expect("there is room");
+            MeshMessage::Toll {
+                counted: Box::new((account.clone(), ledger.own(account))),
+                begun: 1,
+            }
+        };
+        let (mut first, other) = (word(&ann()), word(&Account::Trunk("carrier".into())));
+        let second = word(&ann());
+        assert!(first.absorb(other).is_err());
+        assert!(first.absorb(second).is_ok());
+        let MeshMessage::Toll { counted, begun } = first else { panic!("{first:?}") };
+        assert_eq!((counted.1.standing, begun), (2, 2));
+        let mut there = Ledger::default();
+        there.hear(START, ShardId(1), &counted.0, counted.1, begun);
+        let caps = caps(|caps| caps.calls_per_minute = Some(2));
+        assert_eq!(there.check(START, &ann(), &caps, false), Err(Cap::Minute));
     }
 }

@@ -178,13 +178,14 @@ pub(crate) fn toll_reason(word: &str) -> Vec<u8> {
 
 /// The other shards hear what this one has counted.
 fn tell_tally(desk: &mut Desk, account: &Account, has_begun: bool) {
+    let begun = u32::from(has_begun);
     let (me, shards) = (desk.settings.shard.0, desk.settings.shards);
     if shards == 1 {
         return;
     }
     let tally = desk.toll.own(account);
     for other in (0..shards).filter(|&other| other != me) {
-        let message = MeshMessage::Toll { counted: Box::new((account.clone(), tally)), has_begun };
+        let message = MeshMessage::Toll { counted: Box::new((account.clone(), tally)), begun };
         desk.out.mesh(ShardId(other), message);
     }
 }
