@@ -359,6 +359,9 @@ impl<'p> Bench<'p> {
             if carried {
                 return Ok(phase.goodput);
             }
+            if phase.goodput <= 0.0 {
+                return Err(format!("at {rate:.0} calls/s nothing was carried"));
+            }
             // What it did carry, where that is much less.
             rate = (rate * STEP_DOWN).min(phase.goodput);
         }

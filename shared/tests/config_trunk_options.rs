@@ -159,9 +159,9 @@ inbound_tls_names = ["b.example"]
             ),
             start(
                 9,
-                "warning",
-                "b.inbound_tls_names: is not used: no client is asked for a certificate; write \
-                 proxy.tls_client_ca_certificates = \"FILE\""
+                "error",
+                "b.inbound_tls_names: no call can come from it: no client is asked for a \
+                 certificate; write proxy.tls_client_ca_certificates = \"FILE\""
             ),
         ]
     );

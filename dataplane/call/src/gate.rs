@@ -124,7 +124,10 @@ pub(crate) fn trunk_of<'s>(
     from_user: &[u8],
     to_user: &[u8],
 ) -> Option<&'s Trunk> {
-    let open = |trunk: &&Trunk| trunk.enabled && trunk.direction.gives_calls();
+    // One that has a certificate is known by nothing else: an address can be forged.
+    let open = |trunk: &&Trunk| {
+        trunk.enabled && trunk.direction.gives_calls() && trunk.options.tls_names.is_empty()
+    };
     let starts = |prefix: &Option<Box<str>>, user: &[u8]| {
         prefix.as_ref().is_none_or(|prefix| user.starts_with(prefix.as_bytes()))
     };

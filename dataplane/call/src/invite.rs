@@ -131,7 +131,12 @@ impl Core {
         }
         let [from_user, to_user] = [request.from().ok(), request.to().ok()].map(user);
         let proved = proved::trunk_of(&self.desk, from, &from_user, &to_user);
-        let by_address = || gate::trunk_of(&self.desk, from.peer, &from_user, &to_user);
+        // Who has proved a name is that trunk or a stranger, whatever trunk is at its address.
+        let has_name = !self.desk.proved.names(from.flow).is_empty();
+        let by_address = || {
+            let trunk = || gate::trunk_of(&self.desk, from.peer, &from_user, &to_user);
+            (!has_name).then(trunk).flatten()
+        };
         proved.or_else(by_address).map(|trunk| trunk.name.clone())
     }
 

@@ -16,7 +16,7 @@ use shared::time::Instant;
 use sip::wire::{HeaderName, Message, Method};
 
 use crate::core::Core;
-use crate::{gate, mint};
+use crate::{gate, mint, steer};
 
 /// A shard that keeps up reads a message within a few milliseconds. A call's set-up waits some four
 /// times, so that waits of 100 ms leave its caller half a second.
@@ -47,6 +47,12 @@ const fn crowding(transactions: usize) -> u64 {
     }
     let part = (transactions - CROWDED) as u64 * MILLE / (full - CROWDED) as u64;
     if part > MILLE { MILLE } else { part }
+}
+
+/// By lot, and the repeats of one request draw the same: what is refused once must not begin a call when
+/// its repeat crosses the answer. Nobody outside knows the secret in the hash.
+const fn is_drawn(hash: u128, chance: u64) -> bool {
+    (hash >> 64) as u64 % MILLE < chance
 }
 
 /// How long a wait may be for a kind of request: none is refused below the first, all above the second.
@@ -121,7 +127,7 @@ impl Core {
 
     /// Whether a request that belongs to nothing yet is refused because too much waits. To be asked
     /// before anything is made of it; INVITEs have been looked at by `refuses_at_sight`.
-    pub(crate) fn sheds(&mut self, request: &Message<'_>) -> bool {
+    pub(crate) fn sheds(&mut self, request: &Message<'_>, hash: u128) -> bool {
         let patience = match request.method() {
             Method::Cancel | Method::Invite => return false,
             // A carrier that hears 503 to its OPTIONS takes all of its calls away.
@@ -129,13 +135,13 @@ impl Core {
             _ if request.first(HeaderName::ProxyAuthorization).is_some() => Patience::BEGUN,
             _ => Patience::NEW,
         };
-        let now = self.desk.now.mono;
-        let chance = self.desk.load.chance(now, patience);
-        if !self.is_drawn(chance) {
-            return false;
+        let by_waits = self.desk.load.chance(self.desk.now.mono, patience);
+        let by_room = crowding(self.desk.transactions.len());
+        let is_drawn = is_drawn(hash, by_waits.max(by_room));
+        if is_drawn {
+            self.note_shed(by_waits >= by_room);
         }
-        self.note_shed(true);
-        true
+        is_drawn
     }
 
     /// Whether an INVITE that would begin a call was answered 503, or ended at the edge: known before
@@ -143,8 +149,9 @@ impl Core {
     pub(crate) fn refuses_at_sight(&mut self, from: &Source, request: &Message<'_>) -> bool {
         let no_room = self.draining || gate::overloaded(&self.desk, self.calls.len());
         let by_waits = self.chance_of_invite(request);
-        let chance = by_waits.max(crowding(self.desk.transactions.len()));
-        if !no_room && !self.is_drawn(chance) || request.check_answerable().is_err() {
+        let by_room = crowding(self.desk.transactions.len());
+        let chance = by_waits.max(by_room);
+        if !no_room && chance == 0 || request.check_answerable().is_err() {
             return false;
         }
         // Whoever comes with a dialog that was not ours, while we have time, hears 481.
@@ -156,6 +163,10 @@ impl Core {
         if self.desk.transactions.server_by_hash(hash).is_some() {
             return false; // a repeat: what came of the first one answers it
         }
+        // Whoever is to take a place in a standing call has begun already.
+        if !no_room && (!is_drawn(hash, chance) || steer::shard_of_place(request).is_some()) {
+            return false;
+        }
         if self.is_stopped(from, request, hash) {
             return true;
         }
@@ -163,14 +174,10 @@ impl Core {
             if self.dials_emergency(from, request) {
                 return false;
             }
-            self.note_shed(by_waits > 0);
+            self.note_shed(by_waits >= by_room);
         }
         self.refuse_stateless(from, request, Some(hash), 503);
         true
-    }
-
-    fn is_drawn(&mut self, chance: u64) -> bool {
-        chance > 0 && self.desk.mint.random() % MILLE < chance
     }
 
     fn chance_of_invite(&self, request: &Message<'_>) -> u64 {

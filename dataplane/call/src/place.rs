@@ -104,7 +104,11 @@ impl Core {
 
     /// The same before there is a call: no limit of the operator stops such a one.
     pub(crate) fn dials_emergency(&self, from: &Source, request: &Message<'_>) -> bool {
-        self.desk.snapshot.routes.emergency.is_some()
+        let Some(emergency) = &self.desk.snapshot.routes.emergency else { return false };
+        let Start::Request { uri, .. } = request.start() else { return false };
+        let dialled = Dialled::of_request(request, uri, from.peer.ip(), None);
+        let is_number = |user: &[u8]| emergency.numbers.iter().any(|n| n.as_bytes() == user);
+        dialled.is_ok_and(|dialled| is_number(&dialled.request.user))
             && matches!(
                 self.foresee(from, request, None),
                 Some(Decision::Trunks(ToTrunks { emergency: true, .. }))

@@ -123,7 +123,7 @@ impl Core {
             if self.is_stopped(&from, request, hash) {
                 return;
             }
-            if self.sheds(request) {
+            if self.sheds(request, hash) {
                 return self.refuse_stateless(&from, request, Some(hash), 503);
             }
         }

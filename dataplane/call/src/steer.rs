@@ -41,7 +41,7 @@ pub(crate) fn owner(message: &Message<'_>, shards: u8) -> Option<ShardId> {
 
 /// An INVITE that is to take a place goes to where that is. Its CANCEL does not find it there, and is
 /// answered 481: the INVITE has its answer as soon as the leg that stays has agreed.
-fn shard_of_place(message: &Message<'_>) -> Option<ShardId> {
+pub(crate) fn shard_of_place(message: &Message<'_>) -> Option<ShardId> {
     let value =
         message.first(HeaderName::Replaces).filter(|_| message.method() == Method::Invite)?;
     shard_of_tag(&Replaces::parse(value).ok()?.to_tag)

@@ -139,10 +139,10 @@ pub(super) fn check_tls(
         }
         if !options.tls_names.is_empty() && !asks {
             let (text, hint) = (
-                "is not used: no client is asked for a certificate",
+                "no call can come from it: no client is asked for a certificate",
                 "write proxy.tls_client_ca_certificates = \"FILE\"",
             );
-            report.warning_try(&key("inbound_tls_names"), text, hint);
+            report.error_try(&key("inbound_tls_names"), text, hint);
         }
     }
     clients(trunks, report)

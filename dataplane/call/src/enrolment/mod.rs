@@ -110,6 +110,7 @@ pub(crate) fn enrolments() -> Enrolments {
 pub(crate) fn trunk_for<'s>(desk: &'s Desk, peer: SocketAddr, called: &[u8]) -> Option<&'s Trunk> {
     desk.snapshot.trunks.iter().find(|trunk| {
         trunk.direction.gives_calls()
+            && trunk.options.tls_names.is_empty()
             && account_of(trunk).is_some_and(|account| *account.username.as_bytes() == *called)
             && trunk.is_at(peer.ip())
     })
