@@ -2,14 +2,19 @@
 
 mod stand_ins;
 
+use std::sync::Arc;
+
+use controlplane::directory::{Directory, Surroundings};
+use controlplane::names::NameServers;
 use controlplane::store::{
-    Connections, Db, Extensions, RecordSearch, RecordingState, Recordings, Records, StoreError,
+    Connections, Db, Extensions, RecordSearch, RecordingState, Recordings, Records, Rows,
+    StoreError, TRUNKS,
 };
 use shared::config::Database;
 use shared::snapshot::Secret;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::{AnyConnection, Connection, Executor};
-use stand_ins::{Folder, call_id, postgres};
+use stand_ins::{Folder, call_id, config, postgres};
 
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
 static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
@@ -115,6 +120,74 @@ fn both_databases_have_the_same_migrations() {
         names.collect::<Vec<_>>()
     };
     assert_eq!(list(&SQLITE), list(&POSTGRES));
+}
+
+/// Trunks as programs and people left them before 0045, when nobody checked them.
+const ODD_TRUNKS: &str = "
+    INSERT INTO sip_trunks (name, sip_server, created_at, updated_at) VALUES
+        ('plain', 'sip:192.0.2.1', 0, 0), ('NULLs', '192.0.2.2:5070', 0, 0), ('', 'sip:192.0.2.3', 0, 0),
+        ('nowhere', '', 0, 0), ('odd host', 'sip:@@', 0, 0);
+    INSERT INTO sip_trunks (name, sip_server, auth_username, auth_password, register_enabled,
+        register_expires, register_extra_headers, created_at, updated_at) VALUES
+        ('lines', 'sip:192.0.2.4', 'a\r\nb', 's', 1, 600, NULL, 0, 0),
+        ('half', 'sip:192.0.2.5', NULL, NULL, 1, -5, '{}', 0, 0),
+        ('words', 'sip:192.0.2.6', 'a', 's', 7, 99999999999, '\"X: 1\"', 0, 0);
+    INSERT INTO sip_trunks (name, sip_server, max_cps, max_concurrent, weight, is_active, status,
+        direction, sip_transport, allowed_ips, created_at, updated_at) VALUES
+        ('numbers', 'sip:192.0.2.7', -1, 0, -3, NULL, 'what', 'sideways', 'pigeon', '[\"x\"]', 0, 0);
+";
+
+/// Leaves the database as the release before 0045 would have, with odd trunks in it.
+async fn before_0045(url: &str, migrator: &Migrator) {
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(url).await.expect("it connects");
+    migrator.run_to(40, &mut connection).await.expect("the schema of then");
+    connection.execute(sqlx::AssertSqlSafe(ODD_TRUNKS)).await.expect("the rows fit");
+    connection.close().await.expect("it closes");
+}
+
+/// Every row is there still, and has nothing in the new columns. Those that a shard can be told of are
+/// served, and the start says of every other one that it is left out.
+async fn odd_trunks_are_kept(store: &Db) {
+    let rows = store.rows(&TRUNKS).await.expect("they are read");
+    assert_eq!(rows.len(), 9);
+    for row in &rows {
+        for column in ["backup_dest", "failover_codes", "realm", "health_check_enabled", "trusted"]
+        {
+            assert_eq!(row.fields.get(column), None, "{row:?}");
+        }
+    }
+    let records = Arc::new(NameServers::new(&[]).expect("name servers"));
+    let around = Surroundings { ipv6: false, records };
+    let mut odd = Vec::new();
+    let contents = Directory::read(Arc::new(config("")), store, &around, &mut odd).await;
+    let contents = contents.expect("the gateway starts");
+    let left_out = odd.iter().filter(|line| line.ends_with("it is left out")).count();
+    assert_eq!((contents.counts().trunks, left_out), (7, 2), "{odd:#?}");
+    for name in ["nowhere", "odd host"] {
+        let is_it = |line: &&String| line.contains(&format!("trunk {name} "));
+        let line = odd.iter().find(is_it).unwrap_or_else(|| panic!("{name}: {odd:#?}"));
+        assert!(line.ends_with("it is left out"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn odd_trunks_of_before_0045_go_on_in_a_file() {
+    let folder = Folder::new("odd-trunks");
+    let path = folder.path().join("gate.sqlite3");
+    before_0045(&format!("sqlite://{}?mode=rwc", path.display()), &SQLITE).await;
+    let store = Db::open(&Database::Sqlite(path)).await.expect("it opens");
+    odd_trunks_are_kept(&store).await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn odd_trunks_of_before_0045_go_on_on_a_server() {
+    let url = postgres::empty_database();
+    before_0045(&url, &POSTGRES).await;
+    let store = Db::open(&postgres::at(&url)).await.expect("it opens");
+    odd_trunks_are_kept(&store).await;
+    store.close().await;
 }
 
 #[tokio::test]

@@ -196,6 +196,63 @@ async fn a_truncated_answer_is_fetched_over_tcp() {
     assert!(server.zone.over_tcp.load(Ordering::Relaxed) > 0);
 }
 
+/// The name of the service is an alias of an alias, as hosted carriers have it (RFC 1034 3.6.2), told in one
+/// answer or step by step.
+#[tokio::test]
+async fn srv_records_behind_two_aliases_are_found() {
+    const OWNER: &str = "_sip._udp.carrier.test";
+    const HOSTED: &str = "_sip._udp.hosted.test";
+    const REAL: &str = "_sip._udp.real.test";
+    let (first, second) = (alias(OWNER, HOSTED), alias(HOSTED, REAL));
+    let record = service(REAL, 5_080, "sip.real.test");
+    let known = || {
+        Zone::default()
+            .with(OWNER, CNAME, vec![first.clone()])
+            .with(HOSTED, CNAME, vec![second.clone()])
+            .with(REAL, SRV, vec![record.clone()])
+            .with("sip.real.test", A, vec![at("sip.real.test", [192, 0, 2, 11])])
+    };
+    let whole = known().with(OWNER, SRV, vec![first.clone(), second.clone(), record.clone()]).with(
+        HOSTED,
+        SRV,
+        vec![second.clone(), record.clone()],
+    );
+    let in_parts =
+        known().with(OWNER, SRV, vec![first.clone()]).with(HOSTED, SRV, vec![second.clone()]);
+    for zone in [whole, in_parts] {
+        let server = Server::start(zone).await;
+        let servers = NameServers::new(&[server.at]).expect("a resolver");
+        let dest = HostPort::parse("carrier.test").expect("a host");
+        let serves = Serves { udp: true, tcp: false, tls: false, ipv4: true, ipv6: false };
+        let udp = Some(shared::net::Transport::Udp);
+        let found = find(&servers, &dest, udp, serves).await;
+        let found = found.map(|found| found.hops.iter().map(|hop| hop.address).collect::<Vec<_>>());
+        let asked = server.zone.asked.lock().expect("no test panics with it").clone();
+        let expected = vec!["192.0.2.11:5080".parse().expect("an address")];
+        assert_eq!(found, Ok(expected), "{asked:?}");
+    }
+}
+
+/// Aliases that lead round in a circle end, and nobody is asked without end.
+#[tokio::test]
+async fn aliases_that_lead_in_a_circle_are_no_address() {
+    const OWNER: &str = "_sip._udp.carrier.test";
+    const OTHER: &str = "_sip._udp.other.test";
+    let (there, back) = (alias(OWNER, OTHER), alias(OTHER, OWNER));
+    let zone = Zone::default()
+        .with(OWNER, SRV, vec![there.clone()])
+        .with(OTHER, SRV, vec![back.clone()])
+        .with(OWNER, CNAME, vec![there])
+        .with(OTHER, CNAME, vec![back]);
+    let server = Server::start(zone).await;
+    let servers = NameServers::new(&[server.at]).expect("a resolver");
+    let dest = HostPort::parse("carrier.test").expect("a host");
+    let serves = Serves { udp: true, tcp: false, tls: false, ipv4: true, ipv6: false };
+    let found = find(&servers, &dest, Some(shared::net::Transport::Udp), serves).await;
+    assert!(found.is_err(), "{found:?}");
+    assert!(server.asked() < 100, "{}", server.asked());
+}
+
 /// RFC 2782 forbids it and carriers do it: the target of an SRV record is an alias, whose own address comes
 /// with it or has to be asked for.
 #[tokio::test]

@@ -25,6 +25,8 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: usize = 2;
 /// Servers that are asked one by one when one of all has refused; `/etc/resolv.conf` has three at most.
 const ALONE_MAX: usize = 4;
+/// Names that a service may be an alias of, one behind the other, beyond those that the resolver follows.
+const ALIASES_MAX: usize = 5;
 /// "There is no such record" is believed so long at most: a carrier adds one, and waits for us.
 const UNKNOWN_MAX: Duration = Duration::from_secs(60);
 
@@ -68,6 +70,25 @@ impl NameServers {
         Ok(Self { resolver: built(config)?, alone: alone?.into(), servers: servers.to_vec() })
     }
 
+    fn services(&self, name: String) -> Asking<Srv> {
+        self.ask(name, RecordType::SRV, |data| match data {
+            RData::SRV(srv) => Some(Srv {
+                priority: srv.priority,
+                weight: srv.weight,
+                port: srv.port,
+                target: srv.target.to_ascii(),
+            }),
+            _ => None,
+        })
+    }
+
+    fn alias(&self, name: String) -> Asking<String> {
+        self.ask(name, RecordType::CNAME, |data| match data {
+            RData::CNAME(name) => Some(name.0.to_ascii()),
+            _ => None,
+        })
+    }
+
     fn ask<T: Send + 'static>(
         &self,
         name: String,
@@ -105,15 +126,26 @@ impl Records for NameServers {
         })
     }
 
+    /// The owner may be an alias. The resolver misses records that come in one answer with it, since it
+    /// takes their target for the next name to look for: then the alias is followed here.
     fn srv(&self, name: String) -> Asking<Srv> {
-        self.ask(name, RecordType::SRV, |data| match data {
-            RData::SRV(srv) => Some(Srv {
-                priority: srv.priority,
-                weight: srv.weight,
-                port: srv.port,
-                target: srv.target.to_ascii(),
-            }),
-            _ => None,
+        let servers = self.clone();
+        Box::pin(async move {
+            let (mut name, mut most) = (name, KNOWN_MAX);
+            for _ in 0..ALIASES_MAX {
+                match servers.services(name.clone()).await {
+                    Err(Missing::Unknown) => {}
+                    Ok(Answer { records, valid }) => {
+                        return Ok(Answer { records, valid: valid.min(most) });
+                    }
+                    Err(failed) => return Err(failed),
+                }
+                // Whoever cannot say has not said that there is one.
+                let Ok(alias) = servers.alias(name).await else { break };
+                let Some(next) = alias.records.into_iter().next() else { break };
+                (name, most) = (next, most.min(alias.valid));
+            }
+            Err(Missing::Unknown)
         })
     }
 

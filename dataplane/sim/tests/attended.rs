@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use shared::cdr::HangupReason;
+use shared::cdr::{Cdr, HangupReason, LegEventType};
+use shared::ids::CallId;
 use sim::phone::plan::{CalleePlan, CallerPlan, Step};
 use sim::phone::{Ending, Phase};
 use sim::spec::{PhoneSpec, WorldSettings};
@@ -175,4 +176,54 @@ fn a_bad_line_leaves_nothing_behind() -> Result<(), Failure> {
         world.finish()?;
     }
     Ok(())
+}
+
+/// A kill -9 at any moment of the join leaves one record per call: of its end, or else of its last start. The
+/// call that goes on is written down with who talks in it then, before anybody is let go.
+#[test]
+fn a_kill_at_any_moment_leaves_one_record_per_call() -> Result<(), Failure> {
+    let (mut across, mut joined) = (0, 0);
+    for seed in 60..66 {
+        let shards = if seed == 60 { 1 } else { 3 };
+        let settings = WorldSettings { shards, ..WorldSettings::calm(seed) };
+        let ends = HangUps { cleo: Some(TALK), ..HangUps::default() };
+        let mut world = world(settings, ends, plain())?;
+        world.run_for(JOIN_AT - Duration::from_secs(1))?;
+        for _ in 0..2_400 {
+            world.run_for(Duration::from_millis(5))?;
+            let noted = world.noted();
+            let ended: Vec<_> = noted.records.iter().map(|record| record.session_id).collect();
+            let left = left_by_a_kill(&noted.starts, &ended);
+            let mut all: Vec<_> = left.iter().map(|start| start.session_id).collect();
+            all.extend(&ended);
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), left.len() + ended.len(), "seed {seed}: a call has two");
+            assert_eq!(all.len(), 2, "seed {seed}: a call has none");
+            let ([record], [start]) = (noted.records.as_slice(), left.as_slice()) else { continue };
+            assert_eq!(record.hangup_reason, HangupReason::ByRefer, "seed {seed}");
+            let legs = start.sip_leg_roles.iter().map(|leg| leg.call_id.as_str());
+            let moved = record.leg_timeline.events.iter().find_map(|event| {
+                let is_moved = event.event_type == LegEventType::TransferAccepted;
+                is_moved.then_some(event.leg_id.as_str())
+            });
+            assert!(legs.clone().any(|leg| Some(leg) == moved), "seed {seed}: {start:#?}");
+            joined += 1;
+            across += u32::from(record.shard != start.shard);
+        }
+        world.finish()?;
+        assert_eq!(world.noted().records.len(), 2, "seed {seed}");
+    }
+    assert!(joined > 0 && across > 0, "{joined} moments, {across} of them between shards");
+    Ok(())
+}
+
+/// Of calls that have not ended the newest start, as the next run of the gateway finds them.
+fn left_by_a_kill<'s>(starts: &'s [Cdr], ended: &[CallId]) -> Vec<&'s Cdr> {
+    let mut left: Vec<&Cdr> = Vec::new();
+    for start in starts.iter().filter(|start| !ended.contains(&start.session_id)) {
+        left.retain(|other| other.session_id != start.session_id);
+        left.push(start);
+    }
+    left
 }
