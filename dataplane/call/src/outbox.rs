@@ -21,6 +21,10 @@ use crate::io::{MeshMessage, Output, Rung};
 /// Buffers kept for reuse, and the size above which one is not worth keeping.
 const POOL_MAX: usize = 1_024;
 const POOLED_BYTES_MAX: usize = 4_096;
+/// Room in a new buffer: most responses fit, and an INVITE grows it once. One that began with nothing
+/// was moved six times before a message was whole; so much and twice so much are sizes that the
+/// allocator has at hand.
+const FRESH_BYTES: usize = 496;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -86,10 +90,11 @@ impl Outbox {
 
     /// An empty buffer, from the pool when it has one.
     pub(crate) fn buffer(&mut self) -> Rc<Vec<u8>> {
-        let mut buffer = self.pool.pop().unwrap_or_default();
+        let fresh = || Rc::new(Vec::with_capacity(FRESH_BYTES));
+        let mut buffer = self.pool.pop().unwrap_or_else(fresh);
         match Rc::get_mut(&mut buffer) {
             Some(bytes) => bytes.clear(),
-            None => buffer = Rc::default(),
+            None => buffer = fresh(),
         }
         buffer
     }

@@ -5,7 +5,7 @@
 //! Holds: what was written scans to what was meant.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{HeaderName, Message, scan::is_token};
 
@@ -170,6 +170,29 @@ pub fn reply<'b>(
     writer
 }
 
+/// As `Display` writes it, which takes longer than all the rest of an answer's top Via.
+fn write_v4(out: &mut Vec<u8>, ip: Ipv4Addr) {
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            out.push(b'.');
+        }
+        write_number(out, u16::from(octet));
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, number: u16) {
+    let (mut digits, mut at, mut rest) = ([0; 5], 5, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).expect("one digit");
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
 fn write_top_via(writer: &mut Writer<'_>, line: &[u8], peer: SocketAddr) {
     let end = super::header::list::elements(line).next().map_or(0, |first| {
         // The element lies inside the line: its end is where the others begin.
@@ -195,15 +218,22 @@ fn write_top_via(writer: &mut Writer<'_>, line: &[u8], peer: SocketAddr) {
         }
     }
     let differs = match via.host {
-        super::Host::V4(ip) => std::net::IpAddr::V4(ip) != peer.ip(),
-        super::Host::V6(ip) => std::net::IpAddr::V6(ip) != peer.ip(),
+        super::Host::V4(ip) => IpAddr::V4(ip) != peer.ip(),
+        super::Host::V6(ip) => IpAddr::V6(ip) != peer.ip(),
         super::Host::Name(_) => true,
     };
     if differs || via.rport.is_some() {
-        write!(Clean { out: writer.out }, ";received={}", peer.ip()).expect("a Vec takes all");
+        writer.out.extend_from_slice(b";received=");
+        match peer.ip() {
+            IpAddr::V4(ip) => write_v4(writer.out, ip),
+            IpAddr::V6(ip) => {
+                write!(Clean { out: writer.out }, "{ip}").expect("a Vec takes all");
+            }
+        }
     }
     if via.rport.is_some() {
-        write!(Clean { out: writer.out }, ";rport={}", peer.port()).expect("a Vec takes all");
+        writer.out.extend_from_slice(b";rport=");
+        write_number(writer.out, peer.port());
     }
     writer.value(others);
     writer.out.extend_from_slice(b"\r\n");
@@ -297,6 +327,18 @@ mod tests {
             From: <sip:b@h>;tag=1\r\nTo: sip:a@h;tag=t1\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\n\
             Content-Length: 0\r\n\r\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn addresses_and_ports_are_written_as_display_writes_them() {
+        for number in 0..=u16::MAX {
+            let ip = Ipv4Addr::from(u32::from(number).wrapping_mul(0x9e37_79b1));
+            let mut out = Vec::new();
+            write_v4(&mut out, ip);
+            out.push(b':');
+            write_number(&mut out, number);
+            assert_eq!(out, format!("{ip}:{number}").into_bytes());
+        }
     }
 
     #[test]
