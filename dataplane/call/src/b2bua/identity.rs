@@ -146,7 +146,7 @@ impl Call {
     }
 
     /// Who calls: what From says, unless it names nobody and a password said who it is.
-    pub(crate) fn from_of<'c>(
+    pub(crate) fn sender_of<'c>(
         &'c self,
         request: &'c Message<'c>,
     ) -> Result<NameAddr<'c>, Malformed> {
@@ -213,7 +213,7 @@ impl Call {
         if self.is_guests || !desk.settings.call_auth {
             return Vec::new(); // nobody has shown a password
         }
-        let own = self.from_of(request).ok();
+        let own = self.sender_of(request).ok();
         own.and_then(|own| users_identity(desk, &outgoing.from, &own)).into_iter().collect()
     }
 }

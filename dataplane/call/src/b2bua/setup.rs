@@ -264,7 +264,7 @@ impl Call {
             side: Side::Callee,
             aim: Aim::Answer,
             ring: changes.ring.unwrap_or(desk.settings.timers.ring),
-            from: of(self.from_of(&request), &changes.from_uri),
+            from: of(self.sender_of(&request), &changes.from_uri),
             to: of(request.to(), &changes.to_uri),
             crossing: Some(&request),
             original_headers: self.orders.with_original_headers,
