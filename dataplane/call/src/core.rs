@@ -482,8 +482,8 @@ impl Core {
 
     fn mesh(&mut self, from: ShardId, message: MeshMessage) {
         match message {
-            MeshMessage::AskBindings { ask, aor } => {
-                let targets = self.registrar.targets(&aor);
+            MeshMessage::AskBindings { ask, aor, phone } => {
+                let targets = self.registrar.targets(&aor, phone.as_ref());
                 self.desk.out.mesh(from, MeshMessage::Bindings { ask, targets });
             }
             MeshMessage::AskGuests { ask, aor } => {

@@ -25,6 +25,7 @@ use sip::wire::{HeaderName, Message, Method, Writer, reason_phrase, reply, scan}
 use crate::b2bua::secure::is_sips;
 use crate::edge::Edge;
 use crate::faces::Faces;
+use crate::gruu::Gruus;
 use crate::io::Rung;
 use crate::mint::{self, LegName, Mint};
 use crate::outbox::Outbox;
@@ -116,6 +117,7 @@ pub(crate) struct Desk {
     pub timers: Timers,
     pub trunks: Trunks,
     pub faces: Faces,
+    pub gruus: Gruus,
     pub toll: Ledger,
     pub proved: Proved,
     pub intake: Intake,
@@ -149,6 +151,7 @@ impl Desk {
             },
             trunks: Trunks::default(),
             faces: Faces::of(&snapshot.trunks),
+            gruus: Gruus::new(settings.nonce_key),
             toll: Ledger::default(),
             proved: Proved::default(),
             intake: Intake::ALL,

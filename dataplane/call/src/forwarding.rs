@@ -33,6 +33,9 @@ impl Core {
     pub(crate) fn meets_forwarding(&mut self, slot: Key, group: &[Hop]) -> bool {
         let Some(call) = self.calls.find_mut(slot) else { return false };
         call.forwards.leave();
+        if call.changes.phone.is_some() {
+            return false; // who calls one phone wants that one
+        }
         let (snapshot, ring) = (&self.desk.snapshot, self.desk.settings.timers.ring);
         let wish = |user: &str| snapshot.users.get(user)?.forwarding.as_deref();
         // An ordinary call goes on to nobody, and has nothing to remember.

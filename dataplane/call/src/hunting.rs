@@ -16,7 +16,7 @@ use crate::b2bua::answer::direction;
 use crate::b2bua::{Call, Failure, Hop, Hunt, State, Target};
 use crate::core::Core;
 use crate::desk::{Desk, TimerKey};
-use crate::io::{BindingTarget, MeshMessage};
+use crate::io::{BindingTarget, MeshMessage, Phone};
 use crate::notifier::dialogs::Mark;
 use crate::slots::Key;
 use crate::steer;
@@ -144,7 +144,9 @@ impl Core {
         let settings = &self.desk.settings;
         let owner = steer::owner_of_aor(&user, settings.shards);
         if owner == settings.shard {
-            let targets = self.registrar.targets(&user);
+            let call = self.calls.find(slot);
+            let phone = call.and_then(|call| call.changes.phone.as_ref());
+            let targets = self.registrar.targets(&user, phone);
             return self.found(slot, &user, targets);
         }
         if !self.ask_bindings(slot, owner, user.clone()) {
@@ -158,12 +160,15 @@ impl Core {
             self.desk.count(Counter::OverloadRefused);
             return false;
         };
+        let mut phone = None;
         if let Some(call) = self.calls.find_mut(slot) {
             call.hunt.asked.push(ask);
+            phone.clone_from(&call.changes.phone);
         }
         let until = self.desk.now.mono + ASK_WAIT;
         self.desk.wheel.arm(until, TimerKey::Ask(ask));
-        self.desk.out.mesh(owner, MeshMessage::AskBindings { ask: ask.to_bits(), aor: user });
+        let message = MeshMessage::AskBindings { ask: ask.to_bits(), aor: user, phone };
+        self.desk.out.mesh(owner, message);
         true
     }
 
@@ -172,7 +177,12 @@ impl Core {
             if self.calls.find(slot).is_some_and(|call| call.hunt.then_rules) {
                 return; // the rules are asked next
             }
-            return self.note(slot, Failure::ours(480, user.to_owned()));
+            // A temporary address whose registration is over is nobody's any more (RFC 5627 5.4).
+            let call = self.calls.find(slot);
+            let is_temporary =
+                call.is_some_and(|call| matches!(call.changes.phone, Some(Phone::Temporary(_))));
+            let status = if is_temporary { 404 } else { 480 };
+            return self.note(slot, Failure::ours(status, user.to_owned()));
         }
         for flow in targets.iter().filter_map(|target| target.destination.flow) {
             self.flows.insert(flow);

@@ -125,6 +125,8 @@ pub enum MeshMessage {
     AskBindings {
         ask: u64,
         aor: Box<str>,
+        /// Of this phone alone.
+        phone: Option<Phone>,
     },
     /// May somebody without credentials call `aor` (user part)? `ask` comes back with the answer.
     AskGuests {
@@ -218,6 +220,15 @@ impl MeshMessage {
             (_, later) => Err(later),
         }
     }
+}
+
+/// One phone of a user, as a GRUU names it (RFC 5627).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Phone {
+    /// By its `+sip.instance`, without quotes and brackets.
+    Instance(Box<[u8]>),
+    /// By the registration that a temporary one was given for.
+    Temporary(u64),
 }
 
 /// Where one registered contact is reached.

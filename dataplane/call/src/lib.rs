@@ -18,6 +18,7 @@ mod entrances;
 mod faces;
 mod forwarding;
 mod gate;
+mod gruu;
 mod guests;
 mod health;
 mod hunting;

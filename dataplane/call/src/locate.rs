@@ -16,6 +16,7 @@ use sip::wire::{Host, Scheme, Uri};
 use crate::b2bua::{Hop, Target};
 use crate::desk::Desk;
 use crate::entrances;
+use crate::gruu;
 use crate::hunting::host_target;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,8 +96,10 @@ fn read(text: &[u8], is_secure: bool) -> Result<Uri<'_>, u16> {
 }
 
 fn user(desk: &Desk, uri: &Uri<'_>) -> Place {
-    let user = uri.user_unescaped();
-    let Ok(user) = std::str::from_utf8(&user) else { return Place::Nowhere(404) };
+    let named = uri.user_unescaped();
+    let behind = gruu::user_of(desk, uri);
+    let named = std::str::from_utf8(&named).ok();
+    let Some(user) = behind.as_deref().or(named) else { return Place::Nowhere(404) };
     match desk.snapshot.users.get(user) {
         Some(known) if known.enabled => Place::User(user.into()),
         Some(_) => Place::Nowhere(480),

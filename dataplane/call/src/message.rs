@@ -195,8 +195,10 @@ impl Core {
         let settings = &self.desk.settings;
         let owner = steer::owner_of_aor(&user, settings.shards);
         let is_here = owner == settings.shard;
-        let targets = if is_here { self.registrar.targets(&user) } else { Vec::new() };
         let Some(page) = self.pages.find_mut(key) else { return };
+        let phone = page.changes.phone.clone();
+        let find = || self.registrar.targets(&user, phone.as_ref());
+        let targets = if is_here { find() } else { Vec::new() };
         page.asked = Some(without);
         if is_here {
             return self.page_bindings(key, targets);
@@ -204,7 +206,7 @@ impl Core {
         page.give_up_at = self.desk.now.mono + ASK_WAIT;
         self.desk.wheel.arm(page.give_up_at, TimerKey::Page(key));
         let ask = ASK_MARK | key.to_bits();
-        self.desk.out.mesh(owner, MeshMessage::AskBindings { ask, aor: user });
+        self.desk.out.mesh(owner, MeshMessage::AskBindings { ask, aor: user, phone });
     }
 
     /// An answer about bindings that a text waits for, if it is one.

@@ -146,7 +146,8 @@ impl Core {
                 if steer::owner_of_aor(&user, settings.shards) != settings.shard {
                     return Ok(First::Elsewhere(user));
                 }
-                let targets: Vec<_> = targets_of(&user, self.registrar.targets(&user)).collect();
+                let targets: Vec<_> =
+                    targets_of(&user, self.registrar.targets(&user, None)).collect();
                 match targets.is_empty() {
                     false => Ok(First::Here(targets)),
                     true if may_be_a_number => self.first_by_rules(second, first),

@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::desk::{ALLOW, ALLOW_EVENTS, Reply, write_failure_ack};
 use crate::edge::Stop;
 use crate::gate::{self, Asked, Gate};
+use crate::gruu;
 use crate::io::{MeshMessage, Rung};
 use crate::mint;
 use crate::proved;
@@ -370,9 +371,9 @@ impl Core {
             out.header("Allow", ALLOW).header("Accept", b"application/sdp");
             let timers = desk.settings.timers.session.is_on();
             let supported = if timers {
-                "100rel, path, outbound, replaces, timer"
+                "100rel, path, outbound, gruu, replaces, timer"
             } else {
-                "100rel, path, outbound, replaces"
+                "100rel, path, outbound, gruu, replaces"
             };
             out.header("Allow-Events", ALLOW_EVENTS);
             out.header("Accept-Encoding", b"identity").header("Supported", supported.as_bytes());
@@ -490,8 +491,9 @@ fn unsupported<'a>(request: &Message<'a>, timers: bool) -> Option<&'a [u8]> {
     let register = request.method() == Method::Register;
     let invites = request.method() == Method::Invite;
     let fine = |tag: &&[u8]| {
-        let of_registrar =
-            tag.eq_ignore_ascii_case(b"path") || tag.eq_ignore_ascii_case(b"outbound");
+        let of_registrar = [&b"path"[..], b"outbound", gruu::OPTION]
+            .iter()
+            .any(|known| tag.eq_ignore_ascii_case(known));
         let of_call = tag.eq_ignore_ascii_case(b"replaces") || tag.eq_ignore_ascii_case(b"100rel");
         invites && of_call
             || register && of_registrar

@@ -18,7 +18,8 @@ use sip::wire::{HeaderName, Message, NameAddr, Uri};
 
 use crate::b2bua::compose::readable;
 use crate::desk::{Desk, Reply, TimerKey};
-use crate::io::BindingTarget;
+use crate::gruu;
+use crate::io::{BindingTarget, Phone};
 use crate::slots::{Key, Slots};
 use crate::transactions::ServerKey;
 
@@ -49,6 +50,20 @@ struct Binding {
     registered_at: Instant,
     expires_at: Instant,
     user_agent: Option<String>,
+    /// What its temporary GRUUs stand for, once it has asked for some.
+    registration: Option<u64>,
+}
+
+impl Binding {
+    fn is_of(&self, phone: &Phone) -> bool {
+        match phone {
+            Phone::Instance(wanted) => {
+                let own = self.instance.as_deref().and_then(gruu::instance);
+                own.is_some_and(|own| own.eq_ignore_ascii_case(wanted))
+            }
+            Phone::Temporary(wanted) => self.registration == Some(*wanted),
+        }
+    }
 }
 
 /// Who registers.
@@ -92,11 +107,16 @@ impl Registrar {
         self.bindings
     }
 
-    /// Contacts of `aor`, highest q first, then the newest.
-    pub(crate) fn targets(&self, aor: &str) -> Vec<BindingTarget> {
+    /// Contacts of `aor`, highest q first, then the newest. Of one `phone` its newest contact alone: it may
+    /// have several flows (RFC 5626 5.3).
+    pub(crate) fn targets(&self, aor: &str, phone: Option<&Phone>) -> Vec<BindingTarget> {
         let Some(found) = self.by_name.get(aor).and_then(|&key| self.aors.find(key)) else {
             return Vec::new();
         };
+        if let Some(phone) = phone {
+            let newest = found.bindings.iter().rev().find(|binding| binding.is_of(phone));
+            return newest.map(|binding| binding.target.clone()).into_iter().collect();
+        }
         let mut targets: Vec<_> =
             found.bindings.iter().rev().map(|binding| binding.target.clone()).collect();
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
@@ -203,6 +223,7 @@ impl Registrar {
         let user_agent = request
             .first(HeaderName::UserAgent)
             .map(|value| String::from_utf8_lossy(value).into_owned());
+        let is_asked = gruu::is_asked(request);
         for contact in asked {
             let same = |binding: &Binding| {
                 binding.target.uri == contact.uri
@@ -226,6 +247,12 @@ impl Registrar {
                 registered_at: desk.now.mono,
                 expires_at: desk.now.mono + wait,
                 user_agent: user_agent.clone(),
+                registration: contact
+                    .instance
+                    .as_deref()
+                    .and_then(gruu::instance)
+                    .filter(|_| is_asked)
+                    .map(|instance| desk.gruus.registration(aor, instance, call_id)),
             };
             report(desk, RegistrationChange::Registered, aor, &binding, contact.expires_s);
             self.put(desk, aor, binding, same)?;
@@ -349,8 +376,15 @@ impl Registrar {
     fn answer(&self, desk: &mut Desk, key: ServerKey, request: &Message<'_>, aor: &str) {
         let found = self.by_name.get(aor).and_then(|&key| self.aors.find(key));
         let now = desk.now.mono;
+        let bindings = found.map(|aor| aor.bindings.as_slice()).unwrap_or_default();
+        let mut gruus = Vec::new();
+        if let Some(answer) = gruu::Answer::of(request, aor) {
+            let params =
+                |one: &Binding| answer.params(desk, one.instance.as_deref(), one.registration);
+            gruus.extend(bindings.iter().map(params));
+        }
         desk.respond(key, Reply::new(200), |_, _, mut out| {
-            for binding in found.map(|aor| aor.bindings.as_slice()).unwrap_or_default() {
+            for (place, binding) in bindings.iter().enumerate() {
                 // Rounded up: 0 would say that it is gone.
                 let left = binding.expires_at.since(now).as_millis().div_ceil(1_000);
                 let mut value = Vec::with_capacity(binding.target.uri.len() + 64);
@@ -360,6 +394,9 @@ impl Registrar {
                 if let Some(instance) = &binding.instance {
                     value.extend_from_slice(b";+sip.instance=");
                     value.extend_from_slice(instance);
+                }
+                if let Some(params) = gruus.get(place) {
+                    value.extend_from_slice(params);
                 }
                 out.header("Contact", &value);
             }

@@ -342,7 +342,7 @@ fn who_is_registered_on_another_shard_is_found_there() {
     };
     let names: Vec<String> = names.filter(here).take(3).collect();
     let asked = |bench: &mut Bench| match bench.mesh.pop() {
-        Some((ShardId(1), MeshMessage::AskBindings { ask, aor })) if *aor == *away => ask,
+        Some((ShardId(1), MeshMessage::AskBindings { ask, aor, .. })) if *aor == *away => ask,
         other => panic!("{other:?}"),
     };
     send(&mut bench, &target, &names[0], "Lunch?");

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn ask(number: u64) -> MeshMessage {
-        MeshMessage::AskBindings { ask: number, aor: "1001".into() }
+        MeshMessage::AskBindings { ask: number, aor: "1001".into(), phone: None }
     }
 
     fn number(message: &MeshMessage) -> u64 {

@@ -57,7 +57,7 @@ use sip::dialog::Dialog;
 use sip::wire::Message;
 
 use crate::desk::Desk;
-use crate::io::Rung;
+use crate::io::{Phone, Rung};
 use crate::loan::{Loan, OnLoan};
 use crate::mint::LegName;
 use crate::notifier::dialogs::{Mark, Unwatched};
@@ -393,6 +393,8 @@ pub(crate) struct Changes {
     pub ring: Option<Duration>,
     /// It goes to an address that asks for TLS.
     pub is_sips: bool,
+    /// Of the users that it goes to this phone alone.
+    pub phone: Option<Phone>,
 }
 
 impl Changes {

@@ -540,6 +540,9 @@ pub(crate) fn contact_way(message: &Message<'_>, back: &Destination) -> Option<D
     let value = route.or_else(|| message.values(HeaderName::Contact).next())?;
     let contact = NameAddr::parse(value).ok()?;
     let uri = Uri::parse(contact.uri).ok()?;
+    if uri.param("gr").is_some() {
+        return None; // it names a phone, whose host is a domain (RFC 5627 3.3); the way there is known
+    }
     let ip = match uri.host {
         sip::wire::Host::V4(ip) => IpAddr::V4(ip),
         sip::wire::Host::V6(ip) => IpAddr::V6(ip),

@@ -23,6 +23,7 @@ use shared::snapshot::{Entrance, Trunk};
 use crate::b2bua::{Changes, Target};
 use crate::desk::Desk;
 use crate::entrances;
+use crate::gruu;
 use crate::hunting::host_target;
 use crate::locate::{self, Place};
 
@@ -119,6 +120,10 @@ pub(crate) fn decide(
         return to_place(outlook, dialled, place, Changes::default(), None);
     }
     if let (true, false, Place::Unlisted(user)) = (from_user, outlook.unregistered, &place) {
+        // A phone's own address is no number that a rule could know.
+        if gruu::phone_of(outlook.desk, dialled.request.uri).is_some() {
+            return to_place(outlook, dialled, place, Changes::default(), None);
+        }
         return Decision::Unlisted { user: user.clone() };
     }
     // Nothing that a rule could change about a disabled user or a scheme that we do not speak.
@@ -199,6 +204,7 @@ fn to_our_own(
         headers: rewritten.headers,
         ring: route.max_ring,
         is_sips: false,
+        phone: None,
     };
     let place = locate::locate(outlook.desk, &uri, outlook.from, outlook.random);
     let made = Some((uri.into_owned(), route.name.clone()));
@@ -219,7 +225,11 @@ fn to_place(
             let because = why(status).into();
             Decision::Refuse(Refusal { status, reason: None, because, rule })
         }
-        Place::User(user) | Place::Unlisted(user) => Decision::User { user, changes },
+        Place::User(user) | Place::Unlisted(user) => {
+            let uri = uri.as_deref().unwrap_or(dialled.request.uri);
+            changes.phone = gruu::phone_of(outlook.desk, uri);
+            Decision::User { user, changes }
+        }
         Place::Trunk { name, way } => {
             let trunks = &outlook.desk.snapshot.trunks;
             let limit = trunks.iter().find(|trunk| trunk.name == name).and_then(|t| t.max_ring);
@@ -363,6 +373,7 @@ fn choice(
             headers: rewritten.headers.clone(),
             ring: max_ring.or(trunk.max_ring),
             is_sips: false,
+            phone: None,
         },
     })
 }

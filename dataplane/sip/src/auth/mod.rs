@@ -20,7 +20,7 @@ pub use algorithms::Algorithm;
 pub use challenge::{Challenge, answer, write_challenges};
 pub use client::{NonceCounts, Tries, Unanswered, header_names};
 pub use credentials::Credentials;
-pub use nonces::{NonceVerdict, Nonces};
+pub use nonces::{NonceVerdict, Nonces, Signer};
 pub use params::is_digest;
 pub use verify::verify;
 

@@ -236,13 +236,14 @@ impl Entry {
 }
 
 /// HMAC-SHA-256 (RFC 2104), cut to 128 bits; both pads are hashed once.
-struct Signer {
+#[derive(Debug)]
+pub struct Signer {
     inner: Sha256,
     outer: Sha256,
 }
 
 impl Signer {
-    fn new(key: [u8; 32]) -> Self {
+    pub fn new(key: [u8; 32]) -> Self {
         const BLOCK_BYTES: usize = 64;
         let padded = |pad: u8| {
             let mut block = [pad; BLOCK_BYTES];
@@ -252,7 +253,7 @@ impl Signer {
         Self { inner: padded(0x36), outer: padded(0x5c) }
     }
 
-    fn sign(&self, bytes: &[u8]) -> [u8; NONCE_BYTES - SIGNED_BYTES] {
+    pub fn sign(&self, bytes: &[u8]) -> [u8; NONCE_BYTES - SIGNED_BYTES] {
         let inner = self.inner.clone().chain_update(bytes).finalize();
         let outer = self.outer.clone().chain_update(inner).finalize();
         let mut signature = [0; NONCE_BYTES - SIGNED_BYTES];
