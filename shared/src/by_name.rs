@@ -86,7 +86,8 @@ impl<V: Clone> ByName<V> {
 
     fn part_mut(&mut self, name: &str) -> &mut Part<V> {
         if self.parts.is_empty() {
-            self.parts = vec![Arc::new(Part::new()); PARTS];
+            // One empty part stands in every place until something is put there.
+            self.parts = std::iter::repeat_n(Arc::new(Part::new()), PARTS).collect();
         }
         Arc::make_mut(&mut self.parts[part_of(name)])
     }
