@@ -121,8 +121,7 @@ impl Reader {
 
     fn fill(&mut self, limit: Option<Position>, most: usize, batch: &mut Batch) -> io::Result<()> {
         let mut piece = PIECE;
-        loop {
-            let Some(end) = self.end(limit, batch)? else { break };
+        while let Some(end) = self.end(limit, batch)? {
             match self.step(end, piece, most, batch)? {
                 Step::Full => return Ok(()),
                 Step::More(bytes) => piece = bytes,

@@ -159,7 +159,7 @@ pub(crate) fn authenticate(
         return Ok(Gate::Challenge { stale: false });
     };
     let name = credentials.username_text().unwrap_or_default();
-    let known_at = desk.snapshot.users.get(&*name).map(|user| user.backend);
+    let known_at = desk.snapshot.users.get(&name).map(|user| user.backend);
     let remote = desk.snapshot.remote_users.as_ref();
     let asks = remote.is_some_and(|remote| known_at.is_none_or(|known| known > remote.first));
     let askable = (1..=USERNAME_BYTES_MAX).contains(&name.len());

@@ -29,6 +29,7 @@ use crate::toll::Charge;
 pub struct Loan(pub(crate) Box<Word>);
 
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a word is always in a box")]
 pub(crate) enum Word {
     /// To the shard of the dialog: lend me the leg that talks with it.
     Ask(Ask),

@@ -27,7 +27,7 @@ fn forwarding(wishes: &[(&str, &str, &str)]) -> Snapshot {
     let users = Arc::make_mut(&mut snapshot.users);
     let plain = User::clone(&users["1001"]);
     for (name, mode, to) in wishes {
-        let user = users.get(*name).map_or_else(|| plain.clone(), |known| User::clone(known));
+        let user = users.get(name).map_or_else(|| plain.clone(), |known| User::clone(known));
         let wish = Forwarding::read(Some(mode), Some(to), Some(20)).expect("a forwarding");
         let user = User { username: (*name).into(), forwarding: wish.map(Box::new), ..user };
         users.insert((*name).into(), Arc::new(user));

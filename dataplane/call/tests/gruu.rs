@@ -17,7 +17,8 @@ use shared::ids::ShardId;
 use shared::settings::ShardSettings;
 use shared::snapshot::{Snapshot, User};
 use world::{
-    ANN, BEN, Bench, answer, established, from_ann, from_called, header, sdp, settings, snapshot, tag,
+    ANN, BEN, Bench, answer, established, from_ann, from_called, header, sdp, settings, snapshot,
+    tag,
 };
 
 /// Ben's second phone.

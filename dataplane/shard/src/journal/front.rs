@@ -44,7 +44,7 @@ impl Front {
     pub(super) fn open(settings: &JournalSettings) -> io::Result<(Self, usize)> {
         let mut notices = Vec::new();
         let recovered = recover(&settings.folder, &mut notices)?;
-        let base = settings.front.as_deref().unwrap_or(Path::new(MEMORY));
+        let base = settings.front.as_deref().unwrap_or_else(|| Path::new(MEMORY));
         let memory = match place(base, settings) {
             Ok(place) => Some(place),
             Err(error) if settings.front.is_some() => return Err(explained(base, &error)),
