@@ -218,11 +218,13 @@ impl Call {
     }
 }
 
-/// Whether an address is one of those that stand for nobody (RFC 3323 4.1.1.3).
+/// Whether an address is one of those that stand for nobody (RFC 3323 4.1.1.3). Nobody's host does not
+/// make a nobody of a name beside it: the rules would read that name.
 pub(crate) fn names_nobody(uri: &Uri<'_>) -> bool {
+    let user = uri.user_unescaped();
     let is_host = |host: &[u8]| host.eq_ignore_ascii_case(NOBODYS_HOST);
-    matches!(uri.host, Host::Name(name) if is_host(name))
-        || uri.user_unescaped().eq_ignore_ascii_case(NOBODY)
+    let is_nobodys = matches!(uri.host, Host::Name(name) if is_host(name));
+    user.eq_ignore_ascii_case(NOBODY) || user.is_empty() && is_nobodys
 }
 
 /// A user of ours at our domain, with the name of the directory.
