@@ -145,6 +145,27 @@ fn who_calls_as_nobody_is_whoever_the_password_says() {
     }
 }
 
+/// Words that hide something else do not leave open what stands beside From.
+#[test]
+fn who_calls_as_nobody_stays_nobody_whatever_else_it_asks_for() {
+    let veiled =
+        |text: String| text.replace("\"Ann\" <sip:1001@pbx.test>", "<sip:anonymous@pbx.test>");
+    let wishes = [
+        ("none", "id"),
+        ("session", "session;id"),
+        ("header;critical", "header;critical;id"),
+        ("user", "user;id"),
+        ("session;ID", "session;ID"),
+    ];
+    for (asked, goes_on) in wishes {
+        let mut bench = bench(trusted(), untrusted());
+        ann_calls_as(&mut bench, "155555", &format!("Privacy: {asked}\r\n"), veiled);
+        let invite = bench.only(CARRIER, "INVITE");
+        assert_eq!(told(&invite), ["\"Ann A Lee\" <sip:1001@carrier.test>", goes_on]);
+        busy(&mut bench, ANN, CARRIER, &invite);
+    }
+}
+
 /// Help has to know whom to call back, whatever From says.
 #[test]
 fn who_calls_for_help_as_nobody_is_named() {

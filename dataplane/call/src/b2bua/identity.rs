@@ -106,7 +106,7 @@ impl Named {
         match request {
             _ if is_said(HeaderName::Privacy.as_str()) => {}
             Some(request) if request.first(HeaderName::Privacy).is_some() => {
-                out.copy(request, HeaderName::Privacy);
+                self.write_wish(out, request);
             }
             // Asked for in another way.
             _ if self.hides => {
@@ -116,6 +116,18 @@ impl Named {
         }
     }
 
+    /// What the caller wrote; where that does not keep from others what stands beside it, though the
+    /// caller is not to be named, `id` as well (RFC 3325 9.3).
+    fn write_wish(&self, out: &mut Writer<'_>, request: &Message<'_>) {
+        let asked = || request.all(HeaderName::Privacy).flat_map(words);
+        if !self.hides || asked().any(|word| word.eq_ignore_ascii_case(b"id")) {
+            out.copy(request, HeaderName::Privacy);
+            return;
+        }
+        let stays = |word: &&[u8]| !word.is_empty() && !word.eq_ignore_ascii_case(b"none");
+        let wish: Vec<&[u8]> = asked().filter(stays).chain([b"id".as_slice()]).collect();
+        out.header(HeaderName::Privacy.as_str(), &wish.join(&b';'));
+    }
 }
 
 /// Headers that say something of who calls, and go with the name (RFC 3323 4.1).
