@@ -77,6 +77,8 @@ pub(crate) struct LentLeg {
     pub way: Destination,
     pub has_called: bool,
     pub user: Option<Mark>,
+    /// What the rules go by where its From names nobody.
+    pub identity: Option<Box<[u8]>>,
     pub trunk: Option<Box<str>>,
     pub is_host: bool,
     pub is_guest: bool,

@@ -9,6 +9,8 @@ use shared::net::Source;
 use sip::wire::{HeaderName, Message, Replaces};
 
 use crate::b2bua::INVITER;
+use crate::b2bua::compose::party_user;
+use crate::b2bua::identity::identity_behind;
 use crate::b2bua::replace::Newcomer;
 use crate::b2bua::secure::asks_tls;
 use crate::b2bua::setup::way_of_caller;
@@ -45,6 +47,8 @@ impl Core {
             return Err(403);
         }
         let user = sender.user().map(|user| Mark::of(user.as_bytes()));
+        let named = party_user(&request.from().map_err(|_| 400_u16)?);
+        let identity = identity_behind(&self.desk, &sender, &named);
         let mut values = request.all(HeaderName::Replaces);
         let value = values.next().ok_or(400_u16)?;
         if values.next().is_some() {
@@ -78,7 +82,7 @@ impl Core {
             self.show_prelude(request, rung);
         }
         self.claim(server, rung);
-        let comes = Newcomer { way, user };
+        let comes = Newcomer { way, user, identity };
         let mut outcome = Ok(());
         self.with_call(Some(parts.call), |call, desk, _| {
             outcome = match rings {

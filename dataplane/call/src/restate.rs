@@ -10,8 +10,9 @@ use shared::time::Instant;
 
 use crate::core::Core;
 use crate::desk::TimerKey;
+use crate::slots::Stretch;
 
-/// 640 calls a second: the fullest shard is through in half a minute.
+/// 640 slots a second: the fullest shard is through in half a minute.
 const SHARE: usize = 32;
 const SHARE_WAIT: Duration = Duration::from_millis(50);
 
@@ -42,8 +43,7 @@ impl Core {
     /// The next share of a round.
     pub(crate) fn restate(&mut self) {
         let Some(Round { turned_at, slot, again }) = self.restating else { return };
-        let keys = self.calls.keys_from(slot, SHARE);
-        let next = keys.last().map(|key| key.slot + 1);
+        let Stretch { keys, next, .. } = self.calls.keys_from(slot, SHARE);
         for key in keys {
             self.with_call(Some(key), |call, desk, _| {
                 let old = call.journaled.is_some_and(|journaled| journaled <= turned_at);

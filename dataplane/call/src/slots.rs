@@ -30,6 +30,15 @@ pub(crate) struct Slots<T> {
     most: usize,
 }
 
+/// A stretch of a table. Free slots cost a look as well as full ones.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub keys: Vec<Key>,
+    pub looked_at: usize,
+    /// Where the next one begins; `None` at the end of the table.
+    pub next: Option<u32>,
+}
+
 #[derive(Debug)]
 struct Slot<T> {
     generation: u32,
@@ -108,14 +117,16 @@ impl<T> Slots<T> {
         })
     }
 
-    /// The keys of at most `most` values from this slot on.
-    pub(crate) fn keys_from(&self, slot: u32, most: usize) -> Vec<Key> {
-        let rest = self.slots.iter().enumerate().skip(slot as usize);
-        let key = |(index, slot): (usize, &Slot<T>)| {
-            slot.value.as_ref()?;
-            Some(Key { slot: u32::try_from(index).ok()?, generation: slot.generation })
+    /// The keys of the values in at most `most` slots from this one on.
+    pub(crate) fn keys_from(&self, slot: u32, most: usize) -> Stretch {
+        let begin = (slot as usize).min(self.slots.len());
+        let end = begin.saturating_add(most).min(self.slots.len());
+        let key = |(slot, found): (u32, &Slot<T>)| {
+            found.value.as_ref().map(|_| Key { slot, generation: found.generation })
         };
-        rest.filter_map(key).take(most).collect()
+        let keys = (slot..).zip(&self.slots[begin..end]).filter_map(key).collect();
+        let next = u32::try_from(end).ok().filter(|_| end < self.slots.len());
+        Stretch { keys, looked_at: end - begin, next }
     }
 
     pub(crate) fn keys(&self) -> Vec<Key> {
@@ -137,5 +148,20 @@ mod tests {
         assert_eq!(first.slot, second.slot);
         assert_eq!((slots.find(first), slots.find(second)), (None, Some(&"c")));
         assert_eq!((slots.remove(first), slots.len()), (None, 1));
+    }
+
+    #[test]
+    fn a_stretch_of_free_slots_is_no_longer_than_one_of_full_ones() {
+        let mut slots = Slots::new(10);
+        let keys: Vec<Key> = (0..10).map(|_| slots.insert(()).expect("there is room")).collect();
+        for key in &keys[..9] {
+            slots.remove(*key);
+        }
+        let free = |next| Stretch { keys: Vec::new(), looked_at: 4, next: Some(next) };
+        assert_eq!((slots.keys_from(0, 4), slots.keys_from(4, 4)), (free(4), free(8)));
+        let last = Stretch { keys: vec![keys[9]], looked_at: 2, next: None };
+        assert_eq!(slots.keys_from(8, 4), last);
+        let beyond = Stretch { keys: Vec::new(), looked_at: 0, next: None };
+        assert_eq!(slots.keys_from(11, 4), beyond);
     }
 }

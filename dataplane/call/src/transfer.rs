@@ -15,12 +15,11 @@ use sip::wire::Replaces;
 use crate::b2bua::acts::Waits;
 use crate::b2bua::secure::{self, is_sips};
 use crate::b2bua::transfer::Unmoved;
-use crate::b2bua::{Aim, Call, Changes, INVITER, Join, Transfer};
+use crate::b2bua::{Aim, Call, Changes, Join, Transfer};
 use crate::core::Core;
 use crate::loan::{Ask, Borrower};
 use crate::mint;
 use crate::originate::source_of;
-use crate::place::uri_of;
 use crate::router::Decision;
 use crate::slots::Key;
 
@@ -126,8 +125,7 @@ impl Core {
         let Some(transfer) = &call.transfer else { return };
         let Some(leaving) = call.leg(transfer.leaves) else { return };
         let (source, target) = (source_of(&leaving.way), transfer.target.clone());
-        let veiled = call.identity_uri().filter(|_| transfer.leaves == INVITER);
-        let from = veiled.unwrap_or_else(|| uri_of(&leaving.dialog.remote_party)).to_vec();
+        let from = call.calls_as(transfer.leaves).unwrap_or_default().to_vec();
         let trunk = trunk_of_leg(call, transfer.leaves).filter(|_| transfer.act.is_none());
         let trunk = trunk.as_deref();
         let is_sips = is_sips(&target);

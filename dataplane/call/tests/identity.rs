@@ -116,7 +116,11 @@ fn privacy_goes_with_the_identity_to_a_trusted_trunk() {
 /// A From that names nobody: the password says who calls, to the rules, the caps and the record.
 #[test]
 fn who_calls_as_nobody_is_whoever_the_password_says() {
-    let veils = ["\"A\" <sip:anonymous@anonymous.invalid>", "<sip:Anonymous@pbx.test>"];
+    let veils = [
+        "\"A\" <sip:anonymous@anonymous.invalid>",
+        "<sip:Anonymous@pbx.test>",
+        "<sip:anonymous.invalid>",
+    ];
     let preferred = ["", "P-Preferred-Identity: <sip:1001@pbx.test>\r\n", CLAIMS];
     for (veil, lines) in veils.into_iter().flat_map(|veil| preferred.map(|lines| (veil, lines))) {
         let veiled = |text: String| text.replace("\"Ann\" <sip:1001@pbx.test>", veil);
@@ -141,6 +145,27 @@ fn who_calls_as_nobody_is_whoever_the_password_says() {
     }
 }
 
+/// Words that hide something else do not leave open what stands beside From.
+#[test]
+fn who_calls_as_nobody_stays_nobody_whatever_else_it_asks_for() {
+    let veiled =
+        |text: String| text.replace("\"Ann\" <sip:1001@pbx.test>", "<sip:anonymous@pbx.test>");
+    let wishes = [
+        ("none", "id"),
+        ("session", "session;id"),
+        ("header;critical", "header;critical;id"),
+        ("user", "user;id"),
+        ("session;ID", "session;ID"),
+    ];
+    for (asked, goes_on) in wishes {
+        let mut bench = bench(trusted(), untrusted());
+        ann_calls_as(&mut bench, "155555", &format!("Privacy: {asked}\r\n"), veiled);
+        let invite = bench.only(CARRIER, "INVITE");
+        assert_eq!(told(&invite), ["\"Ann A Lee\" <sip:1001@carrier.test>", goes_on]);
+        busy(&mut bench, ANN, CARRIER, &invite);
+    }
+}
+
 /// Help has to know whom to call back, whatever From says.
 #[test]
 fn who_calls_for_help_as_nobody_is_named() {
@@ -153,14 +178,20 @@ fn who_calls_for_help_as_nobody_is_named() {
     busy(&mut bench, ANN, OTHER, &invite);
 }
 
-/// Another one's name stays another one's, whatever the phone would prefer.
+/// Another one's name stays another one's, whatever the phone would prefer, and at nobody's host, too.
 #[test]
 fn a_preferred_identity_opens_no_other_name() {
+    for name in ["1003@pbx.test", "1003@anonymous.invalid", "1003@Anonymous.INVALID", "pbx.test"] {
+        is_not_let_call_as(name);
+    }
+}
+
+fn is_not_let_call_as(name: &str) {
     let mut bench = bench(trusted(), untrusted());
     let uri = "sip:155555@pbx.test";
     let invite = |cseq, branch, lines: &str| {
         let text = world::from_ann("INVITE", uri, cseq, branch, "", "");
-        let text = text.replace("<sip:1001@pbx.test>", "<sip:1003@pbx.test>");
+        let text = text.replace("<sip:1001@pbx.test>", &format!("<sip:{name}>"));
         world::trunks::adding(&text, lines)
     };
     bench.say(ANN, &invite(1, "h1", ""));

@@ -255,12 +255,14 @@ fn who_writes_as_nobody_is_whoever_the_password_says() {
         let line = header(&bench.only(ANN, "SIP/2.0 407"), "Proxy-Authenticate");
         let parsed = sip::auth::Challenge::parse(line.as_bytes()).expect("a digest challenge");
         let own = sip::auth::answer(&parsed, "1001", "secret-1001", "MESSAGE", target, 1, "abc");
-        let lines = format!("Proxy-Authorization: {own}\r\n");
+        let lines = format!("Privacy: session\r\nProxy-Authorization: {own}\r\n");
         bench.say(ANN, &nobody(target, &format!("w{}", &target[4..8]), &lines));
         let heard = bench.only(at, "MESSAGE");
         assert!(header(&heard, "From").starts_with("\"Anonymous\" <sip:anonymous@"), "{heard}");
         let told = world::trunks::lines_of(&heard, "P-Asserted-Identity");
         assert_eq!(told, if at == CARRIER { vec!["<sip:1001@carrier.test>"] } else { vec![] });
+        let wish = world::trunks::lines_of(&heard, "Privacy");
+        assert_eq!(wish, if at == CARRIER { vec!["session;id"] } else { vec![] });
         bench.say(at, &answer(&heard, "200 OK", "c", "", ""));
         bench.only(ANN, "SIP/2.0 200");
     }

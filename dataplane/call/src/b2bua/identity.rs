@@ -17,6 +17,7 @@ use sip::wire::{HeaderName, Host, Malformed, Message, NameAddr, Scheme, Uri, Wri
 use super::setup::Outgoing;
 use super::{Aim, Call, INVITER};
 use crate::desk::Desk;
+use crate::gate::Sender;
 use crate::place::uri_of;
 use crate::router::write_uri;
 
@@ -37,8 +38,6 @@ pub(crate) struct Privacy {
     pub session: bool,
     /// The call is for those who answer emergencies: they learn who calls.
     pub waived: bool,
-    /// Who the caller is, name and address, where its From names nobody.
-    pub identity: Option<Box<[u8]>>,
 }
 
 impl Privacy {
@@ -107,7 +106,7 @@ impl Named {
         match request {
             _ if is_said(HeaderName::Privacy.as_str()) => {}
             Some(request) if request.first(HeaderName::Privacy).is_some() => {
-                out.copy(request, HeaderName::Privacy);
+                self.write_wish(out, request);
             }
             // Asked for in another way.
             _ if self.hides => {
@@ -115,6 +114,19 @@ impl Named {
             }
             _ => {}
         }
+    }
+
+    /// What the caller wrote; where that does not keep from others what stands beside it, though the
+    /// caller is not to be named, `id` as well (RFC 3325 9.3).
+    fn write_wish(&self, out: &mut Writer<'_>, request: &Message<'_>) {
+        let asked = || request.all(HeaderName::Privacy).flat_map(words);
+        if !self.hides || asked().any(|word| word.eq_ignore_ascii_case(b"id")) {
+            out.copy(request, HeaderName::Privacy);
+            return;
+        }
+        let stays = |word: &&[u8]| !word.is_empty() && !word.eq_ignore_ascii_case(b"none");
+        let wish: Vec<&[u8]> = asked().filter(stays).chain([b"id".as_slice()]).collect();
+        out.header(HeaderName::Privacy.as_str(), &wish.join(&b';'));
     }
 }
 
@@ -138,11 +150,14 @@ impl Call {
     pub(crate) fn learn_privacy(&mut self, request: &Message<'_>) {
         let terms = self.leg(INVITER).and_then(|leg| leg.terms.as_ref());
         let legacy = terms.is_some_and(|terms| terms.remote_party_id);
-        let Privacy { waived, ref mut identity, .. } = self.privacy;
-        let identity = identity.take();
         let asked = Privacy::of(request, legacy);
-        let hides = asked.hides || identity.is_some();
-        self.privacy = Privacy { hides, waived, identity, ..asked };
+        let hides = asked.hides || self.identity(INVITER).is_some();
+        self.privacy = Privacy { hides, waived: self.privacy.waived, ..asked };
+    }
+
+    /// Who the party of a leg is, name and address, where its From names nobody.
+    fn identity(&self, leg: u8) -> Option<&[u8]> {
+        self.leg(leg)?.identity.as_deref()
     }
 
     /// Who calls: what From says, unless it names nobody and a password said who it is.
@@ -150,12 +165,18 @@ impl Call {
         &'c self,
         request: &'c Message<'c>,
     ) -> Result<NameAddr<'c>, Malformed> {
-        self.privacy.identity.as_deref().map_or_else(|| request.from(), NameAddr::parse)
+        self.identity(INVITER).map_or_else(|| request.from(), NameAddr::parse)
     }
 
     /// The caller's address where From names nobody.
     pub(crate) fn identity_uri(&self) -> Option<&[u8]> {
-        self.privacy.identity.as_deref().map(uri_of)
+        self.identity(INVITER).map(uri_of)
+    }
+
+    /// What the party of a leg calls as, to the rules: what its From said, unless that names nobody.
+    pub(crate) fn calls_as(&self, leg: u8) -> Option<&[u8]> {
+        let said = || Some(self.leg(leg)?.dialog.remote_party.as_slice());
+        self.identity(leg).or_else(said).map(uri_of)
     }
 
     /// Whether a leg on this side is not to learn who calls. `terms`: of its trunk.
@@ -218,11 +239,23 @@ impl Call {
     }
 }
 
-/// Whether an address is one of those that stand for nobody (RFC 3323 4.1.1.3).
+/// Whether an address is one of those that stand for nobody (RFC 3323 4.1.1.3). Nobody's host does not
+/// make a nobody of a name beside it: the rules would read that name.
 pub(crate) fn names_nobody(uri: &Uri<'_>) -> bool {
+    let user = uri.user_unescaped();
     let is_host = |host: &[u8]| host.eq_ignore_ascii_case(NOBODYS_HOST);
-    matches!(uri.host, Host::Name(name) if is_host(name))
-        || uri.user_unescaped().eq_ignore_ascii_case(NOBODY)
+    let is_nobodys = matches!(uri.host, Host::Name(name) if is_host(name));
+    user.eq_ignore_ascii_case(NOBODY) || user.is_empty() && is_nobodys
+}
+
+/// The user whose password was right, under a From that names nobody. `named`: its user.
+pub(crate) fn veiled<'s>(sender: &'s Sender, named: &str) -> Option<&'s str> {
+    sender.user().filter(|user| *user != named)
+}
+
+/// That user, as a leg keeps it.
+pub(crate) fn identity_behind(desk: &Desk, sender: &Sender, named: &str) -> Option<Box<[u8]>> {
+    veiled(sender, named).map(|user| own_party(desk, user).into())
 }
 
 /// A user of ours at our domain, with the name of the directory.

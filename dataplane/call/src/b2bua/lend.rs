@@ -82,6 +82,7 @@ impl Call {
             way: leg.way,
             has_called: leg.has_called,
             user: self.user_of(index),
+            identity: leg.identity.clone(),
             trunk: self.trunk_of(index).map(Into::into),
             is_host: leg.is_host,
             is_guest: leg.is_guest || self.is_guests && index == INVITER,
@@ -242,6 +243,7 @@ impl Call {
         Leg {
             has_called: lent.has_called,
             user: lent.user,
+            identity: lent.identity,
             terms: desk.terms_of(lent.trunk.as_deref()),
             trunk: lent.trunk,
             is_host: lent.is_host,

@@ -265,6 +265,8 @@ pub(crate) struct Leg {
     pub has_called: bool,
     /// The user of ours whose phone it is.
     pub user: Option<Mark>,
+    /// Who that is, name and address, where the From of its party names nobody.
+    pub identity: Option<Box<[u8]>>,
     /// The trunk that it goes to.
     pub trunk: Option<Box<str>>,
     /// What that trunk asks for, or the one that it comes from, as it was when the leg was made.

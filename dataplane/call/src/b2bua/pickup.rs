@@ -39,7 +39,7 @@ impl Call {
         request: &Message<'_>,
         newcomer: Newcomer,
     ) -> Result<(), u16> {
-        let Newcomer { way, user } = newcomer;
+        let Newcomer { way, user, identity } = newcomer;
         let bytes = self.invite_bytes(desk).ok_or(481_u16)?;
         let invite = scan(&bytes).map_err(|_| 481_u16)?;
         let offer = offer_of_newcomer(request)?;
@@ -59,7 +59,8 @@ impl Call {
         let trunk = self.legs[usize::from(goes)].trunk.clone();
         let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
-        self.legs.push(Leg { state: LegState::Up, user, trunk, terms, has_called: true, ..leg });
+        let (state, has_called) = (LegState::Up, true);
+        self.legs.push(Leg { state, user, identity, trunk, terms, has_called, ..leg });
         self.legs[usize::from(index)].timer.learn(request);
         self.round = None;
         self.is_sips |= asks_tls(request);

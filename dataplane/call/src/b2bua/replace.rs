@@ -35,10 +35,12 @@ pub(crate) struct Replacing {
 }
 
 /// Who comes: where it is, and the user whose password was right.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Newcomer {
     pub way: Destination,
     pub user: Option<Mark>,
+    /// `Leg::identity`.
+    pub identity: Option<Box<[u8]>>,
 }
 
 impl Replacing {
@@ -87,7 +89,7 @@ impl Call {
         request: &Message<'_>,
         newcomer: Newcomer,
     ) -> Result<(), u16> {
-        let Newcomer { way, user } = newcomer;
+        let Newcomer { way, user, identity } = newcomer;
         let stays = self.may_replace(goes, false)?;
         if self.made.transfers >= TRANSFERS_PER_CALL_MAX {
             return Err(603);
@@ -109,7 +111,7 @@ impl Call {
         let user = user.filter(|_| trunk.is_none());
         let terms = desk.terms_of(trunk.as_deref());
         let said = offer.text().to_vec();
-        let mut leg = Leg { user, trunk, terms, said, has_called: true, ..leg };
+        let mut leg = Leg { user, identity, trunk, terms, said, has_called: true, ..leg };
         leg.timer.learn(request);
         let who = readable(&leg.dialog.remote_party);
         self.legs.push(leg);

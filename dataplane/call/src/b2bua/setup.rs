@@ -87,18 +87,17 @@ impl Call {
         inviter.timer.learn(request);
         inviter.has_called = true;
         let named = compose::party_user(&caller);
-        // Whose password was right, under a From that names nobody.
-        let veiled = sender.user().filter(|user| *user != named);
-        let veiled = veiled.map(|user| (user.to_owned(), identity::own_party(desk, user)));
-        let (user, identity) = veiled.unzip();
-        let caller_uri = identity.as_deref().map_or(caller.uri, uri_of);
+        let user = identity::veiled(&sender, &named).map(str::to_owned);
+        inviter.identity = identity::identity_behind(desk, &sender, &named);
+        let caller_uri = inviter.identity.as_deref().map_or(caller.uri, uri_of);
+        let caller_uri = compose::readable(caller_uri);
         let (is_guests, inbound_trunk) = (sender == Sender::Guest, sender.trunk());
         inviter.terms = desk.terms_of(inbound_trunk.as_deref());
         Some(Self {
             direction,
             caller: user.unwrap_or(named),
             callee: uri_user(uri),
-            caller_uri: compose::readable(caller_uri),
+            caller_uri,
             callee_uri: compose::readable(uri),
             user_agent,
             legs: vec![inviter],
@@ -110,10 +109,6 @@ impl Call {
             inbound_trunk,
             is_sips: is_sips(uri),
             is_guests,
-            privacy: Privacy {
-                identity: identity.map(Vec::into_boxed_slice),
-                ..Privacy::default()
-            },
             caller_hash: Some(invitation.caller_hash),
             ..Self::blank(key, id, desk.now, from)
         })
@@ -476,6 +471,7 @@ pub(crate) fn new_leg(desk: &mut Desk, side: Side, dialog: Dialog, way: Destinat
         way,
         has_called: false,
         user: None,
+        identity: None,
         trunk: None,
         terms: None,
         is_host: false,

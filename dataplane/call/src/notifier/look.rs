@@ -14,9 +14,9 @@ use crate::core::Core;
 use crate::desk::TimerKey;
 use crate::slots::Key;
 
-/// Calls that are looked at within one millisecond: some tens of microseconds. A full shard is through
-/// in 160 ms, and a first NOTIFY waits longer than that.
-const CALLS_PER_STEP: usize = 128;
+/// Slots, full or free, that are looked at within one millisecond: some tens of microseconds. A full
+/// shard is through in 160 ms, and a first NOTIFY waits longer than that.
+const SLOTS_PER_STEP: usize = 128;
 
 /// Shards that want to know of each user, as bits.
 type Names = FxHashMap<Mark, u64>;
@@ -36,7 +36,7 @@ pub(crate) struct Look {
 impl Look {
     pub(super) fn new() -> Self {
         let (names, next) = (Names::default(), Names::default());
-        Self { names, next, slot: 0, found: Vec::new(), pace: Pace::new(CALLS_PER_STEP) }
+        Self { names, next, slot: 0, found: Vec::new(), pace: Pace::new(SLOTS_PER_STEP) }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -79,17 +79,17 @@ impl Core {
                 }
                 return;
             }
-            let keys = self.calls.keys_from(look.slot, room);
-            look.pace.spend(keys.len());
+            let stretch = self.calls.keys_from(look.slot, room);
+            look.pace.spend(stretch.looked_at.max(1)); // the end of a walk is work, too
             let names = &look.names;
             let has_any = |key: &&Key| {
                 let call = self.calls.find(**key);
                 call.is_some_and(|call| call.told_of(|user| names.contains_key(&user)).0)
             };
-            look.found.extend(keys.iter().filter(has_any));
-            match keys.last() {
-                Some(last) if keys.len() == room => look.slot = last.slot + 1,
-                _ => self.tell_found(),
+            look.found.extend(stretch.keys.iter().filter(has_any));
+            match stretch.next {
+                Some(next) => look.slot = next,
+                None => self.tell_found(),
             }
         }
     }

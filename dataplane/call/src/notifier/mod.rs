@@ -185,7 +185,9 @@ impl Core {
         let now = self.desk.now.mono;
         for (place, key) in waiting.into_iter().enumerate() {
             let steps = u32::try_from(place / WATCHERS_PER_STEP).unwrap_or(u32::MAX);
-            if let Some(one) = self.notifier.subscriptions.find_mut(key) {
+            // Who waited too long for it has been told already, and has a pace to be held to.
+            let one = self.notifier.subscriptions.find_mut(key);
+            if let Some(one) = one.filter(|one| one.waits_until.is_some()) {
                 one.waits_until = (steps > 0).then(|| now + steps * Duration::from_millis(1));
             }
             self.go_on(key);

@@ -126,7 +126,8 @@ impl Subscription {
 
     fn due_at(&self) -> Option<Instant> {
         let is_blocked = self.due == Due::Nothing || self.out.is_some() || self.is_lost;
-        (!is_blocked).then(|| self.waits_until.unwrap_or(self.not_before))
+        let at = self.waits_until.map_or(self.not_before, |until| until.max(self.not_before));
+        (!is_blocked).then_some(at)
     }
 
     pub(crate) fn is_ready(&self, now: Instant) -> bool {
@@ -163,5 +164,67 @@ impl Subscription {
     pub(crate) fn come_over(&mut self, way: Destination) {
         self.way = way;
         self.is_lost = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::net::Transport;
+    use sip::dialog::State;
+
+    use super::*;
+
+    fn told(at: Instant) -> Subscription {
+        let peer = "10.0.0.13:5060".parse().expect("an address");
+        let name = || "1003".into();
+        let mut one = Subscription {
+            package: Package::Dialog,
+            id: None,
+            watcher: name(),
+            target: name(),
+            entity: name(),
+            dialog: Dialog {
+                state: State::Confirmed,
+                call_id: Vec::new(),
+                local_tag: String::new(),
+                remote_tag: Vec::new(),
+                local_party: Vec::new(),
+                remote_party: Vec::new(),
+                remote_target: Vec::new(),
+                routes: Vec::new(),
+                local_cseq: 1,
+                remote_cseq: None,
+            },
+            way: Destination {
+                transport: Transport::Udp,
+                local: peer,
+                peer,
+                flow: None,
+                shows: None,
+            },
+            is_lost: false,
+            expires_at: at + Duration::from_secs(60),
+            version: 0,
+            due: Due::Everything,
+            out: None,
+            waits_until: None,
+            not_before: at,
+            is_fetch: false,
+            armed: None,
+        };
+        assert!(one.is_ready(at));
+        assert_eq!(one.take_due(at), Due::Everything);
+        one
+    }
+
+    #[test]
+    fn who_waits_for_shards_is_held_to_the_pace_as_well() {
+        let start = Instant::from_millis(5_000);
+        let mut one = told(start);
+        one.due = Due::Everything;
+        one.waits_until = Some(start + Duration::from_millis(1));
+        assert_eq!(one.deadline(), start + PACE);
+        one.waits_until = Some(start + 2 * PACE);
+        assert_eq!(one.deadline(), start + 2 * PACE);
     }
 }

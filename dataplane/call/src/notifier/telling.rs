@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use rustc_hash::FxHashSet;
+
 use super::Followed;
 use super::dialogs::Mark;
 use super::document::Standing;
@@ -21,12 +23,27 @@ pub(super) const WATCHERS_PER_STEP: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Telling {
     users: VecDeque<Mark>,
+    /// Who is among them: each is once, even who lost all watchers meanwhile and found others.
+    queued: FxHashSet<Mark>,
     pace: Pace,
 }
 
 impl Telling {
     pub(super) fn new() -> Self {
-        Self { users: VecDeque::new(), pace: Pace::new(WATCHERS_PER_STEP) }
+        let (users, queued) = (VecDeque::new(), FxHashSet::default());
+        Self { users, queued, pace: Pace::new(WATCHERS_PER_STEP) }
+    }
+
+    fn queue(&mut self, user: Mark) {
+        if self.queued.insert(user) {
+            self.users.push_back(user);
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(user) = self.users.pop_front() {
+            self.queued.remove(&user);
+        }
     }
 }
 
@@ -38,7 +55,6 @@ pub(super) struct News {
     next_watcher: usize,
     /// Of the next round.
     next: Due,
-    is_queued: bool,
 }
 
 impl News {
@@ -66,9 +82,7 @@ impl Core {
             return;
         }
         news.iter().for_each(|standing| followed.news.add(standing));
-        if !std::mem::replace(&mut followed.news.is_queued, true) {
-            self.notifier.telling.users.push_back(user);
-        }
+        self.notifier.telling.queue(user);
         self.tell_on();
     }
 
@@ -78,12 +92,11 @@ impl Core {
         while let Some(user) = self.notifier.telling.users.front().copied() {
             let Some(Followed { watchers, news, .. }) = self.notifier.followed.get_mut(&user)
             else {
-                self.notifier.telling.users.pop_front(); // nobody watches any more
+                self.notifier.telling.drop_first(); // nobody watches any more
                 continue;
             };
             if news.now == Due::Nothing && !news.begin_round() {
-                news.is_queued = false;
-                self.notifier.telling.users.pop_front();
+                self.notifier.telling.drop_first();
                 continue;
             }
             let Some(&watcher) = watchers.get(news.next_watcher) else {
@@ -105,5 +118,23 @@ impl Core {
             }
             self.go_on(watcher);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_waits_once_whoever_watches_meanwhile() {
+        let (mut telling, [one, other]) = (Telling::new(), ["1001", "1002"].map(str::as_bytes));
+        let (one, other) = (Mark::of(one), Mark::of(other));
+        for user in [one, other, one] {
+            telling.queue(user);
+        }
+        assert_eq!(telling.users, [one, other]);
+        telling.drop_first();
+        telling.queue(one);
+        assert_eq!(telling.users, [other, one]);
     }
 }
