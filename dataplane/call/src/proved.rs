@@ -51,7 +51,7 @@ impl Proved {
         self.0.values().map(|proof| proof.peer)
     }
 
-    fn names(&self, flow: Option<FlowKey>) -> &[Box<str>] {
+    pub(crate) fn names(&self, flow: Option<FlowKey>) -> &[Box<str>] {
         let Some(flow) = flow.filter(|_| !self.0.is_empty()) else { return &[] };
         let proof = self.0.get(&(flow.shard, flow.slot));
         let proof = proof.filter(|proof| proof.generation == flow.generation);
