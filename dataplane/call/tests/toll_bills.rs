@@ -7,6 +7,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use call::io::{Account, Tally};
@@ -17,9 +18,10 @@ use shared::ids::{ShardId, Side};
 use shared::limits::TOLL_ACCOUNTS_MAX;
 use shared::metrics::Counter;
 use shared::originate::Originate;
+use shared::settings::ShardSettings;
 use shared::trunk_options::TrunkOptions;
 use world::acting::act;
-use world::tolls::{Attempt, OTHER, bench, count, log, national, over, rules};
+use world::tolls::{Attempt, OTHER, bench, count, log, national, over, rules, snapshot};
 use world::trunks::with_trunks;
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_called, header, sdp, settings,
@@ -278,5 +280,37 @@ fn a_trunk_that_the_ledger_had_no_room_for_counts_nothing_later() {
     assert_eq!(bench.core.census().toll_calls, 2, "room came, but nobody asked again");
     bench.say(ANN, &answer(&ann, "486 Busy Here", "ann", "", ""));
     bench.only(ANN, "ACK");
+    over(bench);
+}
+
+/// A trunk whose time was over counts the call all the same when it answers before our CANCEL comes.
+#[test]
+fn a_trunk_that_answers_late_counts_the_call_that_it_carries() {
+    let mut snapshot = snapshot(rules(|_| ()));
+    let trunks = Arc::make_mut(&mut snapshot.trunks);
+    (trunks[0].max_calls, trunks[0].failover.setup) = (Some(1), Duration::from_secs(2));
+    let mut bench = Bench::with(ShardSettings { call_auth: true, ..settings() }, snapshot);
+    let attempt = Attempt::to(0, "sip:030123@pbx.test");
+    let invite = attempt.goes_out(&mut bench);
+    bench.pass(Duration::from_millis(2_100));
+    bench.heard(CARRIER); // the INVITE again: nothing to be cancelled yet
+    let other = bench.only(OTHER, "INVITE");
+    bench.say(OTHER, &answer(&other, "100 Trying", "", "", ""));
+    let ours = attempt.answered(&mut bench, &invite);
+    let cancel = bench.only(OTHER, "CANCEL");
+    bench.say(OTHER, &answer(&cancel, "200 OK", "o", "", ""));
+    bench.say(OTHER, &answer(&other, "487 Request Terminated", "o", "", ""));
+    bench.only(OTHER, "ACK");
+    assert_eq!(bench.core.census().trunk_calls, 1);
+    // The carrier takes one call at a time.
+    let second = Attempt::to(1, "sip:030123@pbx.test");
+    assert!(second.dial(&mut bench).is_empty());
+    assert!(bench.heard(CARRIER).is_empty());
+    let invite = bench.only(OTHER, "INVITE");
+    bench.say(OTHER, &answer(&invite, "486 Busy Here", "b", "", ""));
+    bench.only(OTHER, "ACK");
+    let busy = tag(&header(&bench.only(ANN, "SIP/2.0 486"), "To"));
+    bench.say(ANN, &second.request("ACK", 2, "b", &busy, ""));
+    attempt.hung_up(&mut bench, &ours);
     over(bench);
 }
