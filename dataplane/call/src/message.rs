@@ -45,8 +45,8 @@ pub(crate) struct Page {
     sender: Sender,
     /// Who the sender is, name and address, where its From names nobody.
     identity: Option<Box<[u8]>>,
-    /// It is on its sender's account already.
-    is_paid: bool,
+    /// The trunks on whose account it is; with one of them it is on its sender's, too.
+    paid: Vec<Box<str>>,
     /// The bindings of a user are waited for.
     asked: Option<Without>,
     changes: Changes,
@@ -127,7 +127,7 @@ impl Core {
             server,
             sender,
             identity,
-            is_paid: false,
+            paid: Vec::new(),
             asked: None,
             changes: Changes::default(),
             next: VecDeque::new(),
@@ -248,10 +248,31 @@ impl Core {
                 let status = page.best.unwrap_or(480);
                 return self.page_failed(key, status);
             };
+            // What cannot leave costs nobody anything.
+            if let Err(status) = self.page_may_go(key, &next.0) {
+                if let Some(page) = self.pages.find_mut(key) {
+                    page.note(status);
+                }
+                continue;
+            }
             if self.page_pays(key, &next.0) {
                 return self.page_round(key, vec![next]);
             }
         }
+    }
+
+    /// Whether a request to this target can be made now.
+    fn page_may_go(&mut self, key: Key, target: &Target) -> Result<(), u16> {
+        let transactions = &self.desk.transactions;
+        let page = self.pages.find(key).ok_or(500_u16)?;
+        // Without it the sender has given up, which is seen when the text is to be sent.
+        let Some(server) = transactions.servers.find(page.server) else { return Ok(()) };
+        fits(&scan(&server.request).map_err(|_| 400_u16)?, target)?;
+        if transactions.clients.next_key().is_some() {
+            return Ok(());
+        }
+        self.desk.count(Counter::OverloadRefused);
+        Err(503)
     }
 
     /// Whether the text may go there; its sender, and the trunk, have one more of today then.
@@ -260,11 +281,14 @@ impl Core {
         let Some(trunk) = &target.trunk else { return true };
         let found = self.desk.transactions.servers.find(page.server);
         let Some(source) = found.map(|server| server.from) else { return true };
-        let sender = page.sender.user().filter(|_| !page.is_paid);
+        if page.paid.contains(trunk) {
+            return true;
+        }
+        let sender = page.sender.user().filter(|_| page.paid.is_empty());
         match self.desk.pays_text(&source, sender, trunk, &target.uri) {
             Ok(()) => {
                 if let Some(page) = self.pages.find_mut(key) {
-                    page.is_paid = true;
+                    page.paid.push(trunk.clone());
                 }
                 true
             }
@@ -272,7 +296,9 @@ impl Core {
                 if let Some(page) = self.pages.find_mut(key) {
                     page.note(403);
                     page.why = Some(refused.why);
-                    if !refused.is_trunks {
+                    if refused.is_trunks {
+                        page.next.retain(|(other, _)| other.trunk != target.trunk);
+                    } else {
                         page.next.clear(); // it is the same account with every other
                     }
                 }
@@ -318,16 +344,8 @@ impl Core {
         target: &Target,
         changes: &Changes,
     ) -> Result<(), u16> {
-        let Start::Request { uri, .. } = request.start() else { return Err(400) };
+        fits(request, target)?;
         let way = target.way;
-        if is_sips(uri) && !way.transport.is_secure() {
-            return Err(480);
-        }
-        // RFC 3428 8: longer ones do not go where nothing holds back a sender.
-        let is_long = request.body().len() > MESSAGE_DATAGRAM_BYTES_MAX;
-        if is_long && way.transport == Transport::Udp {
-            return Err(513);
-        }
         let page = self.pages.find(key).ok_or(500_u16)?;
         let own = page.identity.as_deref().map_or_else(|| request.from(), NameAddr::parse);
         let (from, to) = (own.map_err(|_| 400_u16)?, request.to().map_err(|_| 400_u16)?);
@@ -488,4 +506,16 @@ impl Page {
             self.best = Some(status);
         }
     }
+}
+
+/// Whether a text may go over the way to this target.
+fn fits(request: &Message<'_>, target: &Target) -> Result<(), u16> {
+    let Start::Request { uri, .. } = request.start() else { return Err(400) };
+    let transport = target.way.transport;
+    if is_sips(uri) && !transport.is_secure() {
+        return Err(480);
+    }
+    // RFC 3428 8: longer ones do not go where nothing holds back a sender.
+    let is_long = request.body().len() > MESSAGE_DATAGRAM_BYTES_MAX;
+    if is_long && transport == Transport::Udp { Err(513) } else { Ok(()) }
 }

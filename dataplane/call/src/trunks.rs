@@ -1,6 +1,6 @@
 //! What this shard knows of its trunks: how many calls stand, who asked to be left alone, who is down.
 //! Owns:  the share of each trunk's limits that is taken, the rests after a 503, the list of the dead.
-//! Gives: `take_call`, `return_call`, `rest`, `set_down`, `is_fit`.
+//! Gives: `take_call`, `take_late`, `return_call`, `rest`, `set_down`, `is_fit`.
 //! Never: picks a trunk; the router and the hunt ask.
 //! Holds: a call that was taken is returned once; a rest ends by itself, and never lasts longer than
 //!        `TRUNK_REST_MAX`.
@@ -86,6 +86,11 @@ impl Trunks {
             }
         }
         true
+    }
+
+    /// Counts a call that was returned and stands after all, to be returned; whether there is room or not.
+    pub(crate) fn take_late(&mut self, name: &str) {
+        *self.calls.entry(name.into()).or_default() += 1;
     }
 
     /// What is known of trunks that are gone is forgotten; their standing calls are not.

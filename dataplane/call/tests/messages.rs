@@ -15,12 +15,14 @@ use shared::event::Event;
 use shared::ids::ShardId;
 use shared::metrics::Counter;
 use shared::route::RouteTable;
-use shared::snapshot::Snapshot;
+use shared::snapshot::{Snapshot, Trunk};
 use shared::toll::TollRules;
 use shared::trunk_options::TrunkOptions;
 use world::{ANN, BEN, Bench, CARRIER, answer, header, settings, snapshot};
 
 const CELL: &str = "10.0.0.22:5060";
+/// The carrier's other address.
+const SECOND: &str = "10.0.0.97:5060";
 
 fn text(from: &str, at: &str, target: &str, branch: &str, lines: &str, body: &str) -> String {
     format!(
@@ -62,6 +64,10 @@ fn with_options(options: TrunkOptions) -> Bench {
 }
 
 fn with_tolls(options: TrunkOptions, toll: Option<TollRules>) -> Bench {
+    with_carrier(|carrier| carrier.options = Arc::new(options), toll)
+}
+
+fn with_carrier(change: impl FnOnce(&mut Trunk), toll: Option<TollRules>) -> Bench {
     let documents = [
         serde_json::json!({
             "name": "out", "match": { "to.user": "^9(\\d+)$" }, "rewrite": { "to.user": "00{1}" },
@@ -79,7 +85,7 @@ fn with_tolls(options: TrunkOptions, toll: Option<TollRules>) -> Bench {
     let routes = Arc::new(RouteTable { routes, ..RouteTable::default() });
     let mut trunks = snapshot().trunks.as_ref().clone();
     let carrier = trunks.iter_mut().find(|trunk| &*trunk.name == "carrier").expect("a trunk");
-    carrier.options = Arc::new(options);
+    change(carrier);
     let (trunks, toll) = (Arc::new(trunks), toll.map(Arc::new));
     Bench::with(settings(), Snapshot { routes, trunks, toll, ..snapshot() })
 }
@@ -266,6 +272,39 @@ fn who_writes_as_nobody_is_whoever_the_password_says() {
         bench.say(at, &answer(&heard, "200 OK", "c", "", ""));
         bench.only(ANN, "SIP/2.0 200");
     }
+    bench.assert_quiet();
+}
+
+/// A text that cannot leave is on nobody's account, and one that a trunk gets twice is once on its.
+#[test]
+fn a_text_is_paid_once_for_each_trunk_and_only_when_it_can_leave() {
+    let mut rules = TollRules { country: Some("49".into()), ..TollRules::default() };
+    rules.countries = Some(vec!["1".into()]);
+    (rules.extension.calls_per_day, rules.trunk.calls_per_day) = (Some(2), Some(2));
+    let twice = |carrier: &mut Trunk| {
+        let mut second = carrier.entrances[0].clone();
+        second.address = SECOND.parse().expect("an address");
+        carrier.entrances.push(second);
+    };
+    let mut bench = with_carrier(twice, Some(rules));
+    for branch in ["a", "b"] {
+        send(&mut bench, "sip:9123@pbx.test", branch, &"x".repeat(1_400));
+        bench.only(ANN, "SIP/2.0 513");
+    }
+    for branch in ["c", "d"] {
+        send(&mut bench, "sip:9123@pbx.test", branch, "Lunch?");
+        for (status, tag) in [("503 Busy", "c"), ("200 OK", "d")] {
+            let heard = [CARRIER, SECOND].map(|peer| (peer, bench.heard(peer).pop()));
+            let mut heard = heard.into_iter().filter_map(|(peer, text)| Some((peer, text?)));
+            let (peer, text) = heard.next().expect("a text");
+            assert!(heard.next().is_none(), "one at a time");
+            bench.say(peer, &answer(&text, status, tag, "", ""));
+        }
+        bench.only(ANN, "SIP/2.0 200");
+    }
+    send(&mut bench, "sip:9123@pbx.test", "e", "Lunch?");
+    bench.only(ANN, "SIP/2.0 403 Toll limit: daily_limit");
+    assert_eq!(bench.core.counters().of(Counter::TollLimitsRefused), 1);
     bench.assert_quiet();
 }
 

@@ -7,17 +7,21 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use call::Input;
-use shared::act::{CallAction, CallName};
+use call::io::{Account, Tally};
+use call::{Input, MeshMessage};
+use shared::act::{CallAction, CallName, HangUp};
 use shared::command::Command;
-use shared::ids::Side;
+use shared::ids::{ShardId, Side};
+use shared::limits::TOLL_ACCOUNTS_MAX;
 use shared::metrics::Counter;
 use shared::originate::Originate;
+use shared::settings::ShardSettings;
 use shared::trunk_options::TrunkOptions;
 use world::acting::act;
-use world::tolls::{Attempt, OTHER, bench, count, log, national, over, rules};
+use world::tolls::{Attempt, OTHER, bench, count, log, national, over, rules, snapshot};
 use world::trunks::with_trunks;
 use world::{
     ANN, BEN, Bench, CARRIER, answer, established, from_ann, from_called, header, sdp, settings,
@@ -184,5 +188,129 @@ fn who_may_not_call_is_logged_once_and_not_for_every_trunk() {
     assert_eq!(count(&mut bench, Counter::TollLimitsRefused), 1);
     let record = bench.cdrs.last().expect("a record");
     assert_eq!((record.status_code, record.hangup_messages.len()), (403, 1), "{record:#?}");
+    over(bench);
+}
+
+/// Two legs that talk with one number are two calls, in one call, too.
+#[test]
+fn two_legs_to_one_number_that_are_joined_count_twice() {
+    let mut bench = bench(rules(|rules| rules.trunk.calls_max = Some(2)));
+    let legs = ["o", "p"].map(|name| {
+        let attempt = Attempt::to(usize::from(name == "p"), "sip:030123@carrier.test");
+        let invite = attempt.goes_out(&mut bench);
+        let theirs = sdp("10.0.0.99", 6000);
+        bench.say(CARRIER, &answer(&invite, "200 OK", name, CARRIER, &theirs));
+        bench.only(CARRIER, "ACK");
+        let ours = tag(&header(&bench.only(ANN, "SIP/2.0 200"), "To"));
+        bench.say(ANN, &attempt.request("ACK", 2, "ack", &ours, ""));
+        (attempt, ours)
+    });
+    let [(_, first), (attempt, second)] = legs;
+    let target = format!("Replaces=call-ann-0%3Bto-tag%3D{first}%3Bfrom-tag%3Dann0");
+    let refer = attempt.request("REFER", 3, "refer", &second, "");
+    let line = format!("Refer-To: <sip:030123@carrier.test?{target}>\r\nContent-Length");
+    bench.say(ANN, &refer.replacen("Content-Length", &line, 1));
+    let change = bench.only(CARRIER, "INVITE");
+    bench.say(CARRIER, &answer(&change, "200 OK", "", CARRIER, &sdp("10.0.0.99", 6000)));
+    for request in bench.heard(CARRIER).iter().filter(|text| text.starts_with("INVITE")) {
+        bench.say(CARRIER, &answer(request, "200 OK", "", CARRIER, &sdp("10.0.0.99", 6000)));
+    }
+    for request in bench.heard(ANN).iter().filter(|text| !text.starts_with("SIP/2.0")) {
+        bench.say(ANN, &answer(request, "200 OK", "", "", ""));
+    }
+    bench.heard(CARRIER);
+    let census = bench.core.census();
+    assert_eq!((census.trunk_calls, census.toll_calls), (2, 4), "Ann and the trunk, twice each");
+    assert_eq!(national(2).refused(&mut bench), "SIP/2.0 403 Toll limit: max_calls");
+    act(&mut bench, 9, CallName::Leg("call-ann-1".into()), CallAction::HangUp(HangUp::default()));
+    for bye in bench.heard(CARRIER) {
+        assert!(bye.starts_with("BYE"), "{bye}");
+        bench.say(CARRIER, &answer(&bye, "200 OK", "", "", ""));
+    }
+    over(bench);
+}
+
+/// Who talks with a number and is sent to the same one calls it once more.
+#[test]
+fn a_transfer_to_the_number_that_one_talks_with_is_a_further_call() {
+    let mut bench = bench(rules(|rules| rules.extension.calls_max = Some(1)));
+    let attempt = national(0);
+    let invite = attempt.goes_out(&mut bench);
+    let ours = attempt.answered(&mut bench, &invite);
+    let refer = attempt.request("REFER", 3, "refer", &ours, "");
+    let line = format!("Refer-To: <{}>\r\nContent-Length", attempt.uri);
+    bench.say(ANN, &refer.replacen("Content-Length", &line, 1));
+    assert!(bench.heard(CARRIER).is_empty() && bench.heard(OTHER).is_empty());
+    for notify in bench.heard(ANN).iter().filter(|text| text.starts_with("NOTIFY")) {
+        bench.say(ANN, &answer(notify, "200 OK", "", "", ""));
+    }
+    assert!(log(&bench).pop().is_some_and(|line| line.contains("why=max_calls")));
+    bench.heard(ANN);
+    assert_eq!(bench.core.census().toll_calls, 2);
+    bench.say(ANN, &attempt.request("BYE", 4, "bye", &ours, ""));
+    bench.only(ANN, "SIP/2.0 200");
+    bye_from(&mut bench, CARRIER);
+    over(bench);
+}
+
+/// Where the ledger had no room for a trunk, none comes to count there while another one rings.
+#[test]
+fn a_trunk_that_the_ledger_had_no_room_for_counts_nothing_later() {
+    let mut bench = bench(rules(|_| ()));
+    bench.register("1001", ANN);
+    let heard = |account: Account| Input::Mesh {
+        from: ShardId(1),
+        message: MeshMessage::Toll { counted: Box::new((account, Tally::default())), begun: 1 },
+    };
+    // One place is left, for Ann.
+    bench.input(heard(Account::Trunk("other".into())));
+    for number in 2..TOLL_ACCOUNTS_MAX {
+        bench.input(heard(Account::Source(number as u128)));
+    }
+    bench.pass(Duration::from_secs(50));
+    let wanted =
+        Originate { from: "1001".into(), to: "sip:030123@pbx.test".into(), ..Originate::default() };
+    bench.input(Input::Command(Command::Originate { id: 7, wanted: Box::new(wanted) }));
+    let ann = bench.only(ANN, "INVITE");
+    assert_eq!(bench.core.census().toll_calls, 2, "Ann and the other trunk");
+    bench.pass(Duration::from_millis(400));
+    bench.say(ANN, &answer(&ann, "180 Ringing", "ann", ANN, ""));
+    bench.pass(Duration::from_secs(12));
+    bench.say(ANN, &answer(&ann, "180 Ringing", "ann", ANN, ""));
+    assert_eq!(bench.core.census().toll_calls, 2, "room came, but nobody asked again");
+    bench.say(ANN, &answer(&ann, "486 Busy Here", "ann", "", ""));
+    bench.only(ANN, "ACK");
+    over(bench);
+}
+
+/// A trunk whose time was over counts the call all the same when it answers before our CANCEL comes.
+#[test]
+fn a_trunk_that_answers_late_counts_the_call_that_it_carries() {
+    let mut snapshot = snapshot(rules(|_| ()));
+    let trunks = Arc::make_mut(&mut snapshot.trunks);
+    (trunks[0].max_calls, trunks[0].failover.setup) = (Some(1), Duration::from_secs(2));
+    let mut bench = Bench::with(ShardSettings { call_auth: true, ..settings() }, snapshot);
+    let attempt = Attempt::to(0, "sip:030123@pbx.test");
+    let invite = attempt.goes_out(&mut bench);
+    bench.pass(Duration::from_millis(2_100));
+    bench.heard(CARRIER); // the INVITE again: nothing to be cancelled yet
+    let other = bench.only(OTHER, "INVITE");
+    bench.say(OTHER, &answer(&other, "100 Trying", "", "", ""));
+    let ours = attempt.answered(&mut bench, &invite);
+    let cancel = bench.only(OTHER, "CANCEL");
+    bench.say(OTHER, &answer(&cancel, "200 OK", "o", "", ""));
+    bench.say(OTHER, &answer(&other, "487 Request Terminated", "o", "", ""));
+    bench.only(OTHER, "ACK");
+    assert_eq!(bench.core.census().trunk_calls, 1);
+    // The carrier takes one call at a time.
+    let second = Attempt::to(1, "sip:030123@pbx.test");
+    assert!(second.dial(&mut bench).is_empty());
+    assert!(bench.heard(CARRIER).is_empty());
+    let invite = bench.only(OTHER, "INVITE");
+    bench.say(OTHER, &answer(&invite, "486 Busy Here", "b", "", ""));
+    bench.only(OTHER, "ACK");
+    let busy = tag(&header(&bench.only(ANN, "SIP/2.0 486"), "To"));
+    bench.say(ANN, &second.request("ACK", 2, "b", &busy, ""));
+    attempt.hung_up(&mut bench, &ours);
     over(bench);
 }

@@ -4,12 +4,16 @@
 //! Never: a lock; a wake-up of a shard that is awake; the loss of a word about a leg, which would leave
 //!        it in two calls or in none, or about an account, whose caps would be wrong until its next call:
 //!        one that finds its lane full waits here for room.
-//! Holds: messages from one shard to another arrive in order, as far as none of them has to wait.
+//! Holds: messages from one shard to another arrive in order, as far as none of them has to wait; what
+//!        is said of accounts takes no place from words about legs, which go first.
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use call::MeshMessage;
+use call::io::Account;
 use crossbeam::queue::ArrayQueue;
 use shared::ids::ShardId;
 use shared::limits;
@@ -20,9 +24,10 @@ type Lane = Arc<ArrayQueue<MeshMessage>>;
 
 /// Queues of many shards stay short, or they would cost memory with the square of the shards.
 const LANE_LEN_MIN: usize = 256;
-/// Words that wait for room, of one shard: far more than it can have legs on loan at a time, and one for
-/// each account that calls just now.
+/// Words that wait for room, of one shard: far more than it can have legs on loan at a time.
 const LATE_MAX: usize = 4_096;
+/// Accounts that a word waits for, of one shard and once for each that is to hear it.
+const LATE_ACCOUNTS_MAX: usize = 16_384;
 
 #[derive(Debug)]
 pub(crate) struct Mesh {
@@ -30,12 +35,41 @@ pub(crate) struct Mesh {
     outgoing: Vec<Option<Lane>>,
     incoming: Vec<Option<Lane>>,
     bells: Vec<Arc<Bell>>,
-    /// What has to arrive and found its lane full, oldest first.
+    /// What has to arrive and found its lane full, oldest first; nothing about accounts.
     late: VecDeque<(ShardId, MeshMessage)>,
+    /// One bit per shard that something in `late` is for.
+    late_to: u64,
+    /// What is to be said of accounts and found its lane full, by shard.
+    accounts: Vec<LateAccounts>,
+    /// In all of `accounts`.
+    accounts_waiting: usize,
     /// One bit per shard that was sent something in this turn.
     to_wake: u64,
     /// Where the next `take` starts.
     next: usize,
+}
+
+/// The newest word about each account, for one shard.
+#[derive(Debug, Default)]
+struct LateAccounts {
+    words: BTreeMap<Account, MeshMessage>,
+    /// The account that was last spoken of: those behind it are next, so that none waits for ever.
+    last: Option<Account>,
+}
+
+impl LateAccounts {
+    fn pop(&mut self) -> Option<MeshMessage> {
+        let behind = self.last.take().and_then(|last| {
+            let behind = (Bound::Excluded(last), Bound::Unbounded);
+            self.words.range(behind).next().map(|(account, _)| account.clone())
+        });
+        let (account, word) = match behind {
+            Some(account) => self.words.remove_entry(&account)?,
+            None => self.words.pop_first()?,
+        };
+        self.last = Some(account);
+        Some(word)
+    }
 }
 
 /// What became of a message.
@@ -62,6 +96,9 @@ pub(crate) fn weave(bells: &[Arc<Bell>]) -> Vec<Mesh> {
             incoming: lanes.iter().map(|from| from[me].clone()).collect(),
             bells: bells.to_vec(),
             late: VecDeque::new(),
+            late_to: 0,
+            accounts: (0..shards).map(|_| LateAccounts::default()).collect(),
+            accounts_waiting: 0,
             to_wake: 0,
             next: 0,
         })
@@ -79,35 +116,70 @@ impl Mesh {
 
     /// It waits for room, behind others of its kind that do, or with one of them that it goes along with.
     fn send_surely(&mut self, to: ShardId, message: MeshMessage) -> Result<Sent, MeshMessage> {
-        let must_wait = self.late.iter().any(|(other, _)| *other == to);
-        let rest = if must_wait { Err(message) } else { self.push(to, message) };
-        let Err(mut message) = rest else { return Ok(Sent::Now) };
-        if !matches!(self.outgoing.get(usize::from(to.0)), Some(Some(_))) {
+        let index = usize::from(to.0);
+        if !matches!(self.outgoing.get(index), Some(Some(_))) {
             return Err(message);
         }
-        for (_, waiting) in self.late.iter_mut().filter(|(other, _)| *other == to) {
-            message = match waiting.absorb(message) {
-                Ok(()) => return Ok(Sent::Later),
-                Err(message) => message,
-            };
+        let bit = 1 << index;
+        let is_about_account = matches!(message, MeshMessage::Toll { .. });
+        let must_wait =
+            self.late_to & bit != 0 || is_about_account && !self.accounts[index].words.is_empty();
+        let rest = if must_wait { Err(message) } else { self.push(to, message) };
+        let Err(message) = rest else { return Ok(Sent::Now) };
+        if is_about_account {
+            return self.keep_account(index, message);
         }
         if self.late.len() >= LATE_MAX {
             return Err(message);
         }
         self.late.push_back((to, message));
+        self.late_to |= bit;
         Ok(Sent::Later)
     }
 
-    /// Those that there is room for now.
+    fn keep_account(&mut self, to: usize, message: MeshMessage) -> Result<Sent, MeshMessage> {
+        let MeshMessage::Toll { counted, .. } = &message else { return Err(message) };
+        match self.accounts[to].words.entry(counted.0.clone()) {
+            Entry::Occupied(mut waiting) => waiting.get_mut().absorb(message)?,
+            Entry::Vacant(_) if self.accounts_waiting >= LATE_ACCOUNTS_MAX => return Err(message),
+            Entry::Vacant(place) => {
+                place.insert(message);
+                self.accounts_waiting += 1;
+            }
+        }
+        Ok(Sent::Later)
+    }
+
+    /// Those that there is room for now: first the words about legs, then those about accounts.
     fn send_late(&mut self) {
         let mut full = 0_u64;
         for _ in 0..self.late.len() {
-            let Some((to, message)) = self.late.pop_front() else { return };
+            let Some((to, message)) = self.late.pop_front() else { break };
             let bit = 1 << usize::from(to.0);
             let rest = if full & bit == 0 { self.push(to, message) } else { Err(message) };
             if let Err(message) = rest {
                 full |= bit;
                 self.late.push_back((to, message));
+            }
+        }
+        self.late_to = full;
+        if self.accounts_waiting > 0 {
+            self.send_late_accounts();
+        }
+    }
+
+    fn send_late_accounts(&mut self) {
+        for (index, accounts) in self.accounts.iter_mut().enumerate() {
+            let Some(Some(lane)) = self.outgoing.get(index) else { continue };
+            // Nobody else fills the lane: where there is room a word finds it.
+            while !lane.is_full()
+                && let Some(word) = accounts.pop()
+            {
+                self.accounts_waiting -= 1;
+                self.to_wake |= 1 << index;
+                if let Err(word) = lane.push(word) {
+                    debug_assert!(false, "no room for {word:?}");
+                }
             }
         }
     }
@@ -122,7 +194,7 @@ impl Mesh {
 
     /// Wakes every shard that was sent something since the last call.
     pub(crate) fn wake(&mut self) {
-        if !self.late.is_empty() {
+        if !self.late.is_empty() || self.accounts_waiting > 0 {
             self.send_late();
         }
         while self.to_wake != 0 {
@@ -264,7 +336,7 @@ mod tests {
         for name in ["1001", "1002", "1001", "1001"] {
             assert_eq!(sent(&mut all[0], name), Some(Sent::Later), "counted as one that waits");
         }
-        assert_eq!(all[0].late.len(), 2);
+        assert_eq!(all[0].accounts_waiting, 2);
         while all[1].take().is_some() {}
         all[0].wake();
         let mut heard = Vec::new();
@@ -276,10 +348,36 @@ mod tests {
         assert_eq!(sent(&mut all[0], "1001"), Some(Sent::Now), "there is room again");
         // More accounts than may wait: what does not fit comes back, to be counted as lost.
         while all[0].send(ShardId(1), ask(filled)).is_ok() {}
-        for number in 0..LATE_MAX {
+        for number in 0..LATE_ACCOUNTS_MAX {
             assert_eq!(sent(&mut all[0], &number.to_string()), Some(Sent::Later));
         }
         assert_eq!(sent(&mut all[0], "one more"), None);
         assert_eq!(sent(&mut all[0], "7"), Some(Sent::Later), "it goes along with another");
+    }
+
+    /// However many accounts wait, a word about a leg finds its place, and goes first.
+    #[test]
+    fn words_about_accounts_crowd_out_none_about_legs() {
+        let mut all = mesh(2);
+        let mut filled = 0;
+        while all[0].send(ShardId(1), ask(filled)).is_ok() {
+            filled += 1;
+        }
+        let accounts = (0..=LATE_ACCOUNTS_MAX).map(|number| number.to_string());
+        let kept = accounts.filter(|name| sent(&mut all[0], name).is_some()).count();
+        assert_eq!(kept, LATE_ACCOUNTS_MAX);
+        assert_eq!(all[0].send_surely(ShardId(1), ask(7)).ok(), Some(Sent::Later));
+        while all[1].take().is_some() {}
+        all[0].wake();
+        assert_eq!(all[1].take().map(|(_, first)| number(&first)), Some(7));
+        // While there is room for few, those that were said first do not go before all others again.
+        let mut heard = std::collections::BTreeSet::new();
+        for _ in 0..=LATE_ACCOUNTS_MAX {
+            let Some((_, MeshMessage::Toll { counted, .. })) = all[1].take() else { break };
+            sent(&mut all[0], "0");
+            heard.insert(counted.0);
+            all[0].wake();
+        }
+        assert_eq!(heard.len(), LATE_ACCOUNTS_MAX, "all of them");
     }
 }

@@ -218,6 +218,7 @@ impl Call {
         self.forget_stand_ins(round.aim);
         if round.aim == Aim::Answer {
             self.keep_share_of(index);
+            self.count_late(desk, index);
         }
         self.cancel_branches(desk, ELSEWHERE);
         match round.aim {

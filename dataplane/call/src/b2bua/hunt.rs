@@ -246,6 +246,19 @@ impl Call {
         self.shares.returned.extend(shares.drain(usize::from(own.is_some())..));
     }
 
+    /// Leg `index` has answered after its time was over, when its trunk's share had been given back: the
+    /// trunk counts it anew, with room or without, since it talks.
+    pub(crate) fn count_late(&mut self, desk: &mut Desk, index: u8) {
+        let leg = &self.legs[usize::from(index)];
+        // What goes for help counts nowhere.
+        let counts = leg.given_up && !self.privacy.waived;
+        let Some(trunk) = leg.trunk.as_ref().filter(|_| counts) else { return };
+        if !self.hunt.shares.contains(trunk) {
+            desk.trunks.take_late(trunk);
+            self.hunt.shares.push(trunk.clone());
+        }
+    }
+
     /// Leg `index` is called after a try at a trunk: both go into the timeline.
     pub(crate) fn note_next_try(&mut self, desk: &mut Desk, index: u8) {
         let Some(Left { leg, why }) = self.hunt.left.take() else { return };

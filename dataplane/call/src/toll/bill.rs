@@ -1,7 +1,8 @@
 //! What a call has on whose account: a number counts while a leg rings or talks for it, and no longer.
 //! Owns:  `Bill`: the numbers that were called, and the legs that each was called by.
 //! Gives: `Core::balance_bill` after whatever happened to the call; `charges` for a leg that moves on.
-//! Never: a second call for a number that is tried once more, by the same trunk or another one.
+//! Never: a second call for a number that is tried once more, by the same trunk or another one; one call
+//!        for two legs that talk with one number.
 //! Holds: what stands on a bill stands in the ledger once, from `begin` to `end`; a leg that comes to
 //!        another call is on that call's bill from then on.
 
@@ -34,7 +35,8 @@ pub(crate) struct Bill {
     pub(super) look_at: Option<Instant>,
 }
 
-/// One number that was called, on one account; further tries at it are no further calls.
+/// One number that was called, on one account; further tries at it are no further calls until somebody
+/// answers there.
 #[derive(Debug)]
 pub(super) struct Item {
     charge: Charge,
@@ -42,6 +44,8 @@ pub(super) struct Item {
     legs: Vec<u8>,
     /// It may be called, and no leg is there yet.
     awaits_leg: bool,
+    /// A leg of it talked: who is called at the number from then on is called beside it.
+    was_up: bool,
     /// Since when it counts.
     stands: Option<Standing>,
 }
@@ -65,6 +69,10 @@ pub(crate) struct Charge {
 pub(super) struct Refused(pub Why, pub Option<Account>, pub Vec<u8>);
 
 impl Item {
+    const fn new(charge: Charge) -> Self {
+        Self { charge, legs: Vec::new(), awaits_leg: false, was_up: false, stands: None }
+    }
+
     fn is_for(&self, trunk: &str) -> bool {
         !matches!(&self.charge.account, Account::Trunk(name) if **name != *trunk)
     }
@@ -93,6 +101,7 @@ impl Item {
     fn balance(&mut self, desk: &mut Desk, legs: &[Leg], awaits: bool) -> bool {
         let own = || self.legs.iter().filter_map(|leg| legs.get(usize::from(*leg)));
         let is_up = own().any(|leg| leg.state == LegState::Up);
+        self.was_up |= is_up;
         let counts = is_up || own().any(rings) || self.awaits_leg && awaits;
         let has_changed = counts != self.stands.is_some();
         if has_changed && counts {
@@ -118,14 +127,14 @@ fn rings(leg: &Leg) -> bool {
 }
 
 impl Bill {
-    /// How this number stands with an account: not yet, `Some(true)`: it counts, or it did.
+    /// How a try at this number stands with an account: not yet, `Some(true)`: it counts, or it did.
     pub(super) fn stands(&self, account: &Account, number: &Number) -> Option<bool> {
         Some(self.find(account, number)?.stands.is_some())
     }
 
     fn find(&self, account: &Account, number: &Number) -> Option<&Item> {
         let same = |charge: &Charge| charge.account == *account && charge.number == *number;
-        self.items.iter().find(|item| same(&item.charge))
+        self.items.iter().find(|item| !item.was_up && same(&item.charge))
     }
 
     /// The number is on this account until its legs are over; they follow.
@@ -138,16 +147,15 @@ impl Bill {
         let charge = Charge { account, number: number.clone() };
         let again = self.stands(&charge.account, number).is_some();
         let item = self.item_of(charge);
-        item.awaits_leg = true;
         let outcome = item.begin(desk, again);
+        item.awaits_leg = outcome.is_ok();
         outcome.map_err(|cap| (cap, item.charge.account.clone()))
     }
 
     fn item_of(&mut self, charge: Charge) -> &mut Item {
-        let place = self.items.iter().position(|item| item.charge == charge);
+        let place = self.items.iter().position(|item| !item.was_up && item.charge == charge);
         let place = place.unwrap_or_else(|| {
-            let item = Item { charge, legs: Vec::new(), awaits_leg: false, stands: None };
-            self.items.push(item);
+            self.items.push(Item::new(charge));
             self.items.len() - 1
         });
         &mut self.items[place]
@@ -224,7 +232,8 @@ impl Call {
         let Some(bill) = &mut self.shares.bill else { return };
         let (Some(rules), Some(trunk)) = (&desk.snapshot.toll, &target.trunk) else { return };
         let number = rules.read(&user_in(&target.uri).unwrap_or_default());
-        for item in bill.items.iter_mut().filter(|item| item.charge.number == number) {
+        let tries = bill.items.iter_mut().filter(|item| !item.was_up);
+        for item in tries.filter(|item| item.charge.number == number) {
             if item.is_for(trunk) {
                 item.legs.push(index);
                 item.awaits_leg = false;
@@ -247,11 +256,11 @@ impl Call {
         items.filter(|item| item.legs.contains(&leg)).map(|item| item.charge.clone()).collect()
     }
 
-    /// A leg has come from another call, and what it costs with it.
+    /// A leg that talks has come from another call, and what it costs with it.
     pub(crate) fn take_charges(&mut self, leg: u8, charges: Vec<Charge>) {
         for charge in charges {
             let bill = self.shares.bill.get_or_insert_default();
-            bill.item_of(charge).legs.push(leg);
+            bill.items.push(Item { legs: vec![leg], was_up: true, ..Item::new(charge) });
         }
     }
 }
