@@ -180,7 +180,7 @@ fn half_a_frame_and_a_front_of_zeros_cost_the_disk_nothing() {
 }
 
 #[test]
-fn another_data_folder_with_the_same_note_takes_nothing() {
+fn another_folder_with_the_same_note_takes_nothing() {
     let folder = Folder::new("clone");
     let mut both = Both::start(settings(&folder));
     both.write(3);
